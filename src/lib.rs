@@ -1,0 +1,17 @@
+//! muster: a service registry that anyone can run.
+//!
+//! Every node is a master and holds the whole set in memory; each change goes out on a NATS subject and every peer applies it;
+//! consumers hear it over server-sent events. `ARCHITECTURE.md` has the map.
+
+pub mod model;
+
+#[cfg(feature = "server")]
+pub mod clock;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
+pub mod registry;
+#[cfg(feature = "server")]
+pub mod shutdown;

@@ -1,0 +1,20 @@
+//! The nouns: names, instances, statuses, causes, versions, selections.
+//!
+//! Everything here is parsed once, at a door, and is bounded and valid from then on: inside nobody checks again.
+
+mod cause;
+mod instance;
+mod name;
+mod selection;
+mod status;
+mod version;
+
+pub use cause::Cause;
+pub use instance::{
+    Address, Check, CheckKind, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PORTS_MAX, Port,
+    RECORD_BYTES_HARD_MAX, Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
+};
+pub use name::{Cluster, InstanceId, InstanceKey, NameError, Namespace, NodeName, Region, ServiceKey, ServiceName, Zone};
+pub use selection::{Selection, SelectionError};
+pub use status::{Reported, Status};
+pub use version::{Epoch, INCARNATION_MAX, Incarnation, Life, Seq, Version};

@@ -1,0 +1,484 @@
+//! What a provider says of an instance, and what consumers are told of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use super::{Cause, InstanceId, Region, Reported, Status, Zone};
+
+/// A port something listens on.
+pub type Port = NonZeroU16;
+
+/// The share of traffic of an instance that names none.
+pub const WEIGHT_DEFAULT: u16 = 100;
+/// How many keys an instance's metadata may have.
+pub const METADATA_KEYS_MAX: usize = 64;
+/// How long a metadata key may be.
+pub const METADATA_KEY_BYTES_MAX: usize = 128;
+/// How long a metadata value may be.
+pub const METADATA_VALUE_BYTES_MAX: usize = 1024;
+/// How many tags an instance may have; each is as long as a metadata key at the most.
+pub const TAGS_MAX: usize = 64;
+/// How many named ports an instance may have.
+pub const PORTS_MAX: usize = 64;
+/// What a whole registration may take, whatever is configured.
+pub const RECORD_BYTES_HARD_MAX: usize = 64 * 1024;
+
+const ADDRESS_BYTES_MAX: usize = 253;
+const PORT_NAME_BYTES_MAX: usize = 63;
+const PATH_BYTES_MAX: usize = 1024;
+const TTL_MS_HARD_MAX: u64 = 3_600_000;
+const EVICT_AFTER_MS_HARD_MAX: u64 = 24 * 3_600_000;
+
+/// One rule that a registration breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The field as a JSON pointer: `/metadata/version`.
+    pub pointer: String,
+    /// What it must be, as a sentence.
+    pub rule: String,
+}
+
+/// Where an instance listens: an IP address or a host name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(Arc<str>);
+
+impl Address {
+    /// Takes an IP address (without brackets) or a host name of RFC 1123.
+    ///
+    /// # Errors
+    /// The rule, when `text` is neither.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.parse::<IpAddr>().is_ok() || is_host_name(text) {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err("must be an IP address or a host name")
+        }
+    }
+
+    /// The address as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let looks_like_an_ip = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.len() <= ADDRESS_BYTES_MAX
+        && !looks_like_an_ip
+        && text.strip_suffix('.').unwrap_or(text).split('.').all(|label| {
+            let bytes = label.as_bytes();
+            matches!(bytes.len(), 1..=63)
+                && bytes[0] != b'-'
+                && bytes[bytes.len() - 1] != b'-'
+                && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
+}
+
+/// How long an instance stays listed without a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ttl(u32);
+
+impl Ttl {
+    /// A ttl of `ms` milliseconds; 1 ms to 1 h. What a node accepts is narrower and configured.
+    ///
+    /// # Errors
+    /// The rule, when it is out of range.
+    pub fn from_ms(ms: u64) -> Result<Self, &'static str> {
+        match u32::try_from(ms) {
+            Ok(ms @ 1..) if u64::from(ms) <= TTL_MS_HARD_MAX => Ok(Self(ms)),
+            Ok(_) | Err(_) => Err("must be at most 1h"),
+        }
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub fn ms(self) -> u64 {
+        u64::from(self.0)
+    }
+
+    /// How often the provider should send a heartbeat: a third of the ttl.
+    #[must_use]
+    pub fn renew_every_ms(self) -> u64 {
+        (self.ms() / 3).max(1)
+    }
+
+    /// What is added where a node cannot know the last heartbeat: a third of the ttl, at least 1 s.
+    #[must_use]
+    pub fn grace_ms(self) -> u64 {
+        (self.ms() / 3).max(1000)
+    }
+}
+
+/// How the registry may look for itself. Declared now; nothing is probed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// How often.
+    pub interval_ms: u32,
+    /// How long an answer may take.
+    pub timeout_ms: u32,
+    /// How many failures in a row count as one.
+    pub failures: u16,
+    /// How many successes in a row count as one.
+    pub successes: u16,
+}
+
+/// What a check asks of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    /// `GET path` answers 2xx. Without a port: the instance's own.
+    Http {
+        /// Begins with `/`.
+        path: String,
+        /// Another port than the instance's own.
+        port: Option<Port>,
+    },
+    /// The port takes a connection.
+    Tcp {
+        /// Another port than the instance's own.
+        port: Option<Port>,
+    },
+    /// grpc.health.v1 says SERVING.
+    Grpc {
+        /// Another port than the instance's own.
+        port: Option<Port>,
+    },
+    /// Never asked: silence is the only evidence.
+    None,
+}
+
+/// What a provider says of an instance, valid and immutable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    address: Address,
+    port: Port,
+    ports: BTreeMap<String, Port>,
+    weight: u16,
+    region: Option<Region>,
+    zone: Option<Zone>,
+    tags: BTreeSet<String>,
+    metadata: BTreeMap<String, String>,
+    reported: Reported,
+    ttl: Ttl,
+    check: Option<Check>,
+    evict_after_ms: Option<u32>,
+}
+
+/// A registration's parts, each of its own type, not yet held against the bounds.
+#[derive(Debug, Clone)]
+pub struct RegistrationDraft {
+    /// Where it listens.
+    pub address: Address,
+    /// Its main port.
+    pub port: Port,
+    /// Further ports by name.
+    pub ports: BTreeMap<String, Port>,
+    /// Its share of traffic.
+    pub weight: u16,
+    /// Its place.
+    pub region: Option<Region>,
+    /// Its place within the region.
+    pub zone: Option<Zone>,
+    /// Free words.
+    pub tags: BTreeSet<String>,
+    /// Free keys and values.
+    pub metadata: BTreeMap<String, String>,
+    /// What the provider says of its state.
+    pub reported: Reported,
+    /// How long it stays without a heartbeat.
+    pub ttl: Ttl,
+    /// How the registry may look for itself.
+    pub check: Option<Check>,
+    /// How long it stays listed once it is down; absent: the node's default.
+    pub evict_after_ms: Option<u32>,
+}
+
+impl RegistrationDraft {
+    /// A draft of the two parts that are needed, all else as when absent.
+    #[must_use]
+    pub fn new(address: Address, port: Port, ttl: Ttl) -> Self {
+        Self {
+            address,
+            port,
+            ports: BTreeMap::new(),
+            weight: WEIGHT_DEFAULT,
+            region: None,
+            zone: None,
+            tags: BTreeSet::new(),
+            metadata: BTreeMap::new(),
+            reported: Reported::Up,
+            ttl,
+            check: None,
+            evict_after_ms: None,
+        }
+    }
+}
+
+impl Registration {
+    /// Holds a draft against every bound of protocol section 13.
+    ///
+    /// # Errors
+    /// Every rule that it breaks; nothing is kept of it.
+    pub fn new(draft: RegistrationDraft) -> Result<Self, Vec<Violation>> {
+        let violations = violations(&draft);
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        let RegistrationDraft { address, port, ports, weight, region, zone, tags, metadata, reported, ttl, check, evict_after_ms } = draft;
+        Ok(Self { address, port, ports, weight, region, zone, tags, metadata, reported, ttl, check, evict_after_ms })
+    }
+
+    /// The parts again, to say something else of the same instance.
+    #[must_use]
+    pub fn to_draft(&self) -> RegistrationDraft {
+        let Self { address, port, ports, weight, region, zone, tags, metadata, reported, ttl, check, evict_after_ms } = self.clone();
+        RegistrationDraft { address, port, ports, weight, region, zone, tags, metadata, reported, ttl, check, evict_after_ms }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+    /// Its main port.
+    #[must_use]
+    pub fn port(&self) -> Port {
+        self.port
+    }
+    /// Further ports by name.
+    #[must_use]
+    pub fn ports(&self) -> &BTreeMap<String, Port> {
+        &self.ports
+    }
+    /// Its share of traffic, as its provider wants it.
+    #[must_use]
+    pub fn weight(&self) -> u16 {
+        self.weight
+    }
+    /// Its place.
+    #[must_use]
+    pub fn region(&self) -> Option<&Region> {
+        self.region.as_ref()
+    }
+    /// Its place within the region.
+    #[must_use]
+    pub fn zone(&self) -> Option<&Zone> {
+        self.zone.as_ref()
+    }
+    /// Free words.
+    #[must_use]
+    pub fn tags(&self) -> &BTreeSet<String> {
+        &self.tags
+    }
+    /// Free keys and values.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+    /// What its provider says of its state.
+    #[must_use]
+    pub fn reported(&self) -> Reported {
+        self.reported
+    }
+    /// How long it stays without a heartbeat.
+    #[must_use]
+    pub fn ttl(&self) -> Ttl {
+        self.ttl
+    }
+    /// How the registry may look for itself.
+    #[must_use]
+    pub fn check(&self) -> Option<&Check> {
+        self.check.as_ref()
+    }
+    /// How long it stays listed once it is down; absent: the node's default.
+    #[must_use]
+    pub fn evict_after_ms(&self) -> Option<u32> {
+        self.evict_after_ms
+    }
+
+    /// About how many bytes it takes, in memory and on the wire.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let places = self.region.as_ref().map_or(0, |name| name.as_str().len()) + self.zone.as_ref().map_or(0, |name| name.as_str().len());
+        let ports: usize = self.ports.keys().map(|name| name.len() + 4).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 2).sum();
+        let metadata: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len() + 4).sum();
+        let check = self.check.as_ref().map_or(0, |check| match &check.kind {
+            CheckKind::Http { path, .. } => path.len() + 24,
+            CheckKind::Tcp { .. } | CheckKind::Grpc { .. } | CheckKind::None => 24,
+        });
+        self.address.as_str().len() + places + ports + tags + metadata + check + 24
+    }
+}
+
+/// Words and values that go into lines, headers and pages: no control characters, no text that turns others around.
+fn is_printable(text: &str) -> bool {
+    !text
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'))
+}
+
+fn is_word(text: &str, bytes_max: usize) -> bool {
+    matches!(text.len(), 1..) && text.len() <= bytes_max && is_printable(text)
+}
+
+fn pointer(parts: &[&str]) -> String {
+    parts.iter().fold(String::new(), |whole, part| whole + "/" + &part.replace('~', "~0").replace('/', "~1"))
+}
+
+fn violations(draft: &RegistrationDraft) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut say = |parts: &[&str], rule: String| found.push(Violation { pointer: pointer(parts), rule });
+    // A name too long to be shown is shown cut: an answer must not carry a megabyte back.
+    let shown = |name: &str| name.chars().take(64).collect::<String>();
+
+    if draft.ports.len() > PORTS_MAX {
+        say(&["ports"], format!("must have at most {PORTS_MAX} entries, has {}", draft.ports.len()));
+    }
+    for name in draft.ports.keys().filter(|name| !is_word(name, PORT_NAME_BYTES_MAX)).take(8) {
+        say(&["ports", &shown(name)], format!("a port's name must be 1 to {PORT_NAME_BYTES_MAX} bytes without control characters"));
+    }
+    if draft.tags.len() > TAGS_MAX {
+        say(&["tags"], format!("must have at most {TAGS_MAX} entries, has {}", draft.tags.len()));
+    }
+    for tag in draft.tags.iter().filter(|tag| !is_word(tag, METADATA_KEY_BYTES_MAX) || tag.contains(',')).take(8) {
+        say(&["tags"], format!("`{}`: a tag must be 1 to {METADATA_KEY_BYTES_MAX} bytes without commas or control characters", shown(tag)));
+    }
+    if draft.metadata.len() > METADATA_KEYS_MAX {
+        say(&["metadata"], format!("must have at most {METADATA_KEYS_MAX} keys, has {}", draft.metadata.len()));
+    }
+    for (key, value) in &draft.metadata {
+        if !is_word(key, METADATA_KEY_BYTES_MAX) {
+            say(&["metadata", &shown(key)], format!("a key must be 1 to {METADATA_KEY_BYTES_MAX} bytes without control characters"));
+        }
+        if value.len() > METADATA_VALUE_BYTES_MAX {
+            say(&["metadata", &shown(key)], format!("a value must be at most {METADATA_VALUE_BYTES_MAX} bytes, has {}", value.len()));
+        } else if !is_printable(value) {
+            say(&["metadata", &shown(key)], "a value must have no control characters".to_owned());
+        }
+    }
+    if draft.evict_after_ms.is_some_and(|ms| u64::from(ms) > EVICT_AFTER_MS_HARD_MAX) {
+        say(&["evict_after"], "must be at most 24h".to_owned());
+    }
+    if let Some(check) = &draft.check {
+        if let CheckKind::Http { path, .. } = &check.kind
+            && (!path.starts_with('/') || path.len() > PATH_BYTES_MAX || !is_printable(path) || path.contains(' '))
+        {
+            say(
+                &["check", "path"],
+                format!("must begin with `/` and be at most {PATH_BYTES_MAX} bytes without spaces or control characters"),
+            );
+        }
+        if !(100..=3_600_000).contains(&check.interval_ms) {
+            say(&["check", "interval"], "must be 100ms to 1h".to_owned());
+        }
+        if !(10..=60_000).contains(&check.timeout_ms) {
+            say(&["check", "timeout"], "must be 10ms to 1m".to_owned());
+        }
+        for (name, count) in [("failures", check.failures), ("successes", check.successes)] {
+            if !(1..=100).contains(&count) {
+                say(&["check", name], "must be 1 to 100".to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// An instance as consumers see it: what lists, snapshots and pickers work on.
+///
+/// Two that are equal look the same to every consumer; the cause is no part of that.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Which copy of the service.
+    pub id: InstanceId,
+    /// What its provider says of it.
+    pub registration: Arc<Registration>,
+    /// The effective status.
+    pub status: Status,
+    /// The effective weight.
+    pub weight: u16,
+    /// Why its status is what it is.
+    pub cause: Cause,
+}
+
+impl PartialEq for Listed {
+    fn eq(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.registration, &other.registration);
+        self.id == other.id
+            && self.status == other.status
+            && self.weight == other.weight
+            && (Arc::ptr_eq(ours, theirs)
+                || ours.address == theirs.address
+                    && ours.port == theirs.port
+                    && ours.ports == theirs.ports
+                    && ours.region == theirs.region
+                    && ours.zone == theirs.zone
+                    && ours.tags == theirs.tags
+                    && ours.metadata == theirs.metadata)
+    }
+}
+
+impl Eq for Listed {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> RegistrationDraft {
+        RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap())
+    }
+
+    #[test]
+    fn addresses_are_ips_or_host_names() {
+        for good in ["10.0.0.7", "::1", "fe80::1", "db-1.example.com", "localhost", "a_b"] {
+            assert!(Address::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "10.0.0", "10.0.0.256", "http://a", "a b", "a\n", "-a", "[::1]", "a..b", &"a".repeat(300)] {
+            assert!(Address::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_broken_bound_is_said_at_once() {
+        let mut draft = draft();
+        draft.metadata = (0..65).map(|n| (format!("k{n}"), "v".to_owned())).collect();
+        draft.metadata.insert("long".to_owned(), "x".repeat(1025));
+        draft.tags.insert("a\nb".to_owned());
+        let pointers: Vec<_> = Registration::new(draft).unwrap_err().into_iter().map(|violation| violation.pointer).collect();
+        assert_eq!(pointers, ["/tags", "/metadata", "/metadata/long"]);
+    }
+
+    #[test]
+    fn what_consumers_do_not_see_does_not_make_two_instances_differ() {
+        let listed = |draft| Listed {
+            id: InstanceId::parse("a").unwrap(),
+            registration: Arc::new(Registration::new(draft).unwrap()),
+            status: Status::Up,
+            weight: 100,
+            cause: Cause::Registered,
+        };
+        let mut longer = draft();
+        longer.ttl = Ttl::from_ms(30_000).unwrap();
+        assert_eq!(listed(draft()), listed(longer));
+        let mut tagged = draft();
+        tagged.tags.insert("canary".to_owned());
+        assert_ne!(listed(draft()), listed(tagged));
+    }
+}

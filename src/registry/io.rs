@@ -1,0 +1,403 @@
+//! The core's two enums: what can happen to a registry, and what it wants done.
+
+use std::sync::Arc;
+
+use super::message::{Envelope, LeaseTold, Message, NodeState, To};
+use super::record::Record;
+use super::time::Mono;
+use crate::model::{Cause, Epoch, Incarnation, InstanceKey, Life, Listed, NodeName, Registration, Reported, Seq, ServiceKey, Status};
+
+/// Names a question of the shell's, so that its answer finds back. Chosen by the shell, never repeated within a life.
+pub type Ticket = u64;
+
+/// Everything that can happen to a registry.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A provider registers; answered by [`Answer::Registered`] or [`Answer::Refused`].
+    Register(Ticket, Register),
+    /// A provider says that it lives; answered by [`Answer::Renewed`] or [`Answer::Refused`].
+    Heartbeat(Ticket, Heartbeat),
+    /// A provider leaves; answered by [`Answer::Deregistered`] or [`Answer::Refused`].
+    Deregister(Ticket, Deregister),
+    /// Somebody wants to know all of one instance; answered by [`Answer::Inspected`].
+    Inspect(Ticket, InstanceKey),
+    /// The answer to [`Output::AskLease`].
+    Lease {
+        /// Which lease.
+        key: InstanceKey,
+        /// When its provider was last heard; `None`: the shell has no such lease.
+        last_heartbeat: Option<Mono>,
+        /// As it was asked.
+        purpose: Purpose,
+    },
+    /// The bus's client is connected, or connected again.
+    BusConnected,
+    /// The bus's client is not connected.
+    BusDisconnected,
+    /// A message came in, its bytes checked.
+    Received(Envelope),
+    /// This node is to stop.
+    Leave,
+}
+
+/// A registration at the door.
+#[derive(Debug, Clone)]
+pub struct Register {
+    /// Of which instance.
+    pub key: InstanceKey,
+    /// What its provider says.
+    pub registration: Arc<Registration>,
+    /// Which life it named.
+    pub incarnation: Option<Incarnation>,
+    /// Register as a life above whatever is known.
+    pub takeover: bool,
+    /// Who asks, where that is known.
+    pub actor: Option<Arc<str>>,
+    /// When it is to be answered.
+    pub ack: Ack,
+    /// When it reached the socket.
+    pub at: Mono,
+}
+
+/// A heartbeat at the door.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// Of which instance.
+    pub key: InstanceKey,
+    /// Which life it named.
+    pub incarnation: Option<Incarnation>,
+    /// The content digest, as the registration's answer gave it.
+    pub digest: Option<u128>,
+    /// What its provider now says of its state.
+    pub reported: Option<Reported>,
+    /// When it reached the socket.
+    pub at: Mono,
+}
+
+/// A deregistration at the door.
+#[derive(Debug, Clone)]
+pub struct Deregister {
+    /// Of which instance.
+    pub key: InstanceKey,
+    /// Which life is meant: a lower one than the known changes nothing.
+    pub incarnation: Option<Incarnation>,
+    /// Who asks, where that is known.
+    pub actor: Option<Arc<str>>,
+    /// When it is to be answered.
+    pub ack: Ack,
+}
+
+/// When a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// Once it is in this node's memory.
+    #[default]
+    Local,
+    /// Once one other node has applied it, or at the deadline.
+    Peer {
+        /// When to answer at the latest.
+        until: Mono,
+    },
+    /// Once every alive peer has applied it, or at the deadline.
+    All {
+        /// When to answer at the latest.
+        until: Mono,
+    },
+}
+
+/// Who has applied a write.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AckReport {
+    /// What was asked for is so.
+    pub met: bool,
+    /// Alive peers that have it.
+    pub applied: Vec<NodeName>,
+    /// Alive peers that have not said so.
+    pub missing: Vec<NodeName>,
+}
+
+/// Why a lease's last heartbeat is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// Its deadline has come.
+    Due,
+    /// It ended: a greater record took its place. The shell has let go of it.
+    Ended,
+    /// Somebody at this node inspects it.
+    Inspect(Ticket),
+    /// A peer asks.
+    Tell {
+        /// Who.
+        to: NodeName,
+        /// The question's.
+        ticket: u64,
+    },
+}
+
+/// Everything a registry wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Answer the question with this ticket.
+    Answer(Ticket, Answer),
+    /// Keep the last heartbeat of this lease from now on; what was kept of it stays, if later.
+    HoldLease {
+        /// Which.
+        key: InstanceKey,
+        /// What a heartbeat must look like to be taken without asking the registry.
+        terms: LeaseTerms,
+        /// The last heartbeat, as far as it is known.
+        at: Mono,
+    },
+    /// This lease was renewed.
+    RenewLease {
+        /// Which.
+        key: InstanceKey,
+        /// When the heartbeat came; an earlier one than the known changes nothing.
+        at: Mono,
+    },
+    /// Say when this lease was last renewed: at once, by [`Input::Lease`]. With [`Purpose::Ended`] also let go of it.
+    AskLease {
+        /// Which.
+        key: InstanceKey,
+        /// Give it back.
+        purpose: Purpose,
+    },
+    /// Let go of this lease; nobody asks when it was last renewed.
+    DropLease {
+        /// Which.
+        key: InstanceKey,
+    },
+    /// Give this to the bus. Changes are not sent so: see [`super::Registry::changes_after`].
+    Send(To, Message),
+    /// The bus is deaf: connect anew.
+    Reconnect,
+    /// A record changed: for the log, the counters, and history.
+    Changed(Changed),
+    /// What consumers of this service see changed.
+    ViewChanged(ServiceKey),
+    /// This node's own state changed.
+    BecameState(NodeState),
+    /// Something that an operator should hear of.
+    Noticed(Notice),
+}
+
+/// What a heartbeat must look like to be a renewal and nothing else, and what it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// The instance's life.
+    pub incarnation: Incarnation,
+    /// Of the content.
+    pub digest: u128,
+    /// What the provider says of its state.
+    pub reported: Reported,
+    /// What the provider is told.
+    pub renew_every_ms: u64,
+    /// A heartbeat may be taken without asking; false while the lease is late, when one changes the record.
+    pub steady: bool,
+}
+
+/// What a question is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Input::Register`].
+    Registered(Registered),
+    /// To [`Input::Heartbeat`].
+    Renewed(Renewed),
+    /// To [`Input::Deregister`]; also when it was gone already.
+    Deregistered {
+        /// Where an acknowledgement was asked for.
+        ack: Option<AckReport>,
+    },
+    /// To [`Input::Inspect`]; `None`: no live record.
+    Inspected(Option<Inspected>),
+    /// To any of them; nothing was changed.
+    Refused(Refusal),
+}
+
+/// A registration as it now stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// No live record was known.
+    pub created: bool,
+    /// The instance's life.
+    pub incarnation: Incarnation,
+    /// Of the content: to be sent with heartbeats.
+    pub digest: u128,
+    /// Who holds the lease.
+    pub owner: NodeName,
+    /// Of the service, with this in it.
+    pub revision: u128,
+    /// How long it stays without a heartbeat.
+    pub ttl_ms: u64,
+    /// How often to send one.
+    pub renew_every_ms: u64,
+    /// What consumers see.
+    pub listed: Listed,
+    /// Where an acknowledgement was asked for.
+    pub ack: Option<AckReport>,
+}
+
+/// A heartbeat's effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// How often to send one.
+    pub renew_every_ms: u64,
+    /// Who holds the lease.
+    pub owner: NodeName,
+    /// The instance's life.
+    pub incarnation: Incarnation,
+    /// The effective status.
+    pub status: Status,
+}
+
+/// Everything known of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// As this node holds it.
+    pub record: Arc<Record>,
+    /// What only the owner knows; `None`: it did not answer.
+    pub lease: Option<LeaseTold>,
+}
+
+/// Why a write was refused; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such lease: register (again).
+    UnknownLease,
+    /// A later life is known, or this one was deregistered by name.
+    Superseded {
+        /// The known life.
+        incarnation: Incarnation,
+    },
+    /// This node does not know enough yet.
+    Warming,
+    /// This node stops: ask another.
+    Leaving,
+    /// A bound is reached.
+    LimitReached {
+        /// The configuration key to raise.
+        key: &'static str,
+        /// Its value.
+        max: u64,
+    },
+}
+
+/// A change of a record that this node wrote or took over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The record as it now is.
+    pub record: Arc<Record>,
+    /// The effective status before; `None`: it was not visible.
+    pub from: Option<Status>,
+    /// The effective status now; `None`: it is not visible.
+    pub to: Option<Status>,
+    /// Why.
+    pub cause: Cause,
+    /// It was written here, not heard.
+    pub own: bool,
+}
+
+/// What an operator should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// No own beacon came back for 3 s: the bus does not carry what we say.
+    Deaf,
+    /// Own beacons come back again.
+    Hearing,
+    /// A life of a peer is heard for the first time.
+    PeerAppeared(Life),
+    /// A peer has been silent for 5 s, or 15.
+    PeerSilent(NodeName),
+    /// A peer said that it stops.
+    PeerLeft(NodeName),
+    /// A record of a peer's broke a rule of the merge and was not taken.
+    Quarantined {
+        /// Whose.
+        from: Life,
+        /// Of which instance.
+        key: InstanceKey,
+        /// Which rule.
+        why: &'static str,
+    },
+    /// This node asked a peer for what it lacks.
+    Pulled {
+        /// Whom.
+        from: NodeName,
+        /// `changes`, `buckets` or `copy`.
+        kind: &'static str,
+    },
+    /// Two nodes still differ after three rounds; repair waits.
+    StillDiffers(NodeName),
+    /// Withdrawn records past their bound were forgotten early.
+    ForgotEarly(usize),
+    /// Nobody could give a whole copy for 30 s: ready, but incomplete.
+    Incomplete,
+    /// Another node with our name is alive in this epoch.
+    NameTaken(Epoch),
+}
+
+/// How far a peer is, for `/v1/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterView {
+    /// This node's state.
+    pub state: NodeState,
+    /// How its bus is.
+    pub bus: BusHealth,
+    /// Every alive peer has applied what we have and has our digest.
+    pub converged: bool,
+    /// All that could be known is known here.
+    pub complete: bool,
+    /// This node first.
+    pub nodes: Vec<NodeView>,
+    /// Who has applied what, as each says in its beacon; this node's own first.
+    pub applied: Vec<(NodeName, Vec<super::message::AppliedAt>)>,
+}
+
+/// One node, for `/v1/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// Which life of which node.
+    pub life: Life,
+    /// `warming`, `ready`, `leaving`; of a peer also `suspect`, `dead`.
+    pub state: &'static str,
+    /// Where its HTTP is reached.
+    pub http: String,
+    /// Since its last beacon, in ms; 0 for this node.
+    pub heard_ms: u64,
+    /// The last seq of its log, as it said.
+    pub seq: Seq,
+    /// How many of its changes this node lacks.
+    pub lag: u64,
+    /// Of its live records.
+    pub digest: u128,
+    /// Of its services' revisions.
+    pub view_digest: u128,
+    /// Its live records.
+    pub instances: u64,
+}
+
+/// How the bus is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BusHealth {
+    /// This node is alone by configuration.
+    None,
+    /// Own beacons come back.
+    Up,
+    /// Connected, but own beacons do not come back.
+    Deaf,
+    /// Not connected.
+    Down,
+}
+
+impl BusHealth {
+    /// The word of the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Up => "up",
+            Self::Deaf => "deaf",
+            Self::Down => "down",
+        }
+    }
+}

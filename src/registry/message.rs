@@ -1,0 +1,269 @@
+//! What nodes say to each other, as values. `wire` gives it bytes, `bus` carries it.
+
+use std::sync::Arc;
+
+use super::record::Record;
+use super::time::Mono;
+use crate::model::{Epoch, Incarnation, InstanceKey, Life, NodeName, Seq, Version};
+
+/// A message as it arrived: from which life of which node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who sent it.
+    pub from: Life,
+    /// What it says.
+    pub message: Message,
+}
+
+/// Everything a node says to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// To all: records the sender wrote.
+    Change(Change),
+    /// To all, every second: how the sender is.
+    Beacon(Beacon),
+    /// To one: give me what I lack.
+    Pull {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// What is lacked.
+        want: Want,
+    },
+    /// The answer to a `Pull`.
+    Pulled {
+        /// The question's.
+        ticket: u64,
+        /// What there is.
+        have: Have,
+    },
+    /// To an owner: heartbeats that came to the sender.
+    Relay {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// At most [`RELAY_MAX`].
+        renewals: Vec<Renewal>,
+    },
+    /// The answer to a `Relay`.
+    Relayed {
+        /// The question's.
+        ticket: u64,
+        /// One for each renewal, in order.
+        verdicts: Vec<Verdict>,
+    },
+    /// To an origin that asked for it: the sender has applied that life's log up to `seq`.
+    Applied {
+        /// The origin's life.
+        epoch: Epoch,
+        /// Up to here.
+        seq: Seq,
+    },
+    /// To an owner: how is this lease?
+    AskLease {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Of this instance.
+        key: InstanceKey,
+    },
+    /// The answer to an `AskLease`.
+    ToldLease {
+        /// The question's.
+        ticket: u64,
+        /// `None`: the answering node holds no such lease.
+        lease: Option<LeaseTold>,
+    },
+}
+
+/// How many renewals one `Relay` may carry.
+pub const RELAY_MAX: usize = 1000;
+
+/// Records one life of a node wrote, in the order of its log: all of `first..=last`, of several versions of a key only the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Seq of the first change covered, ≥ 1.
+    pub first: Seq,
+    /// Seq of the last change covered.
+    pub last: Seq,
+    /// Somebody waits for peers to have applied this: say so with `Applied`.
+    pub wants_ack: bool,
+    /// What was written.
+    pub records: Vec<Arc<Record>>,
+}
+
+/// How a node is, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beacon {
+    /// The last seq of its log.
+    pub head: Seq,
+    /// How it is.
+    pub state: NodeState,
+    /// Live records it holds.
+    pub records: u64,
+    /// Of its live records.
+    pub digest: u128,
+    /// Of all its services' revisions.
+    pub view_digest: u128,
+    /// Where its HTTP is reached, `host:port`.
+    pub http: String,
+    /// For every life of a node it knows, its own first.
+    pub applied: Vec<AppliedAt>,
+}
+
+/// How far somebody has applied a life's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedAt {
+    /// Whose log.
+    pub life: Life,
+    /// Everything up to here.
+    pub seq: Seq,
+    /// How long ago that node's last beacon was heard, in ms; `None`: never, or long ago. 0 for the sender's own.
+    pub age_ms: Option<u32>,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeState {
+    /// Does not know enough to answer yet.
+    Warming,
+    /// Answers.
+    Ready,
+    /// Stops: its leases are to be taken over.
+    Leaving,
+}
+
+impl NodeState {
+    /// The word of the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+/// What a puller lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Want {
+    /// Changes the asked node wrote in this life after this seq.
+    Changes {
+        /// What the asker has.
+        after: Seq,
+    },
+    /// The digest of every bucket that is not empty.
+    Buckets,
+    /// Key and version of every record of these buckets, from the one after `after` on.
+    Versions {
+        /// In ascending order, without repetition.
+        buckets: Vec<u16>,
+        /// The last pair of the answer before.
+        after: Option<InstanceKey>,
+    },
+    /// Records by key.
+    Records {
+        /// Which.
+        keys: Vec<InstanceKey>,
+    },
+    /// A chunk of a whole copy.
+    Copy {
+        /// The copy that was begun; `None`: begin one.
+        copy: Option<u64>,
+        /// The last key of the chunk before.
+        after: Option<InstanceKey>,
+    },
+}
+
+/// What a puller is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Have {
+    /// Changes from the log.
+    Changes(Change),
+    /// The log no longer reaches back that far (or never did): compare buckets.
+    TooOld,
+    /// Of every bucket that is not empty, and what the answering node had applied just then.
+    Buckets {
+        /// Of live records.
+        live: Vec<(u16, u128)>,
+        /// Of withdrawn records.
+        withdrawn: Vec<(u16, u128)>,
+        /// As it was when the buckets were read.
+        applied: Vec<AppliedAt>,
+        /// The answering node knows all it can: its lack of a record proves something.
+        complete: bool,
+    },
+    /// Key and version of records.
+    Versions {
+        /// In the order of (bucket, key).
+        versions: Vec<(InstanceKey, Version)>,
+        /// There are more: ask again after the last.
+        more: bool,
+    },
+    /// Those of the records that are known; some may be left out when they were too many: ask for them again.
+    Records(Vec<Arc<Record>>),
+    /// A chunk of a whole copy.
+    Copy {
+        /// Which copy.
+        copy: u64,
+        /// In the order of (bucket, key).
+        records: Vec<Arc<Record>>,
+        /// There are more chunks: ask again after the last record.
+        more: bool,
+        /// Wrapping sum of the fingerprints of all the copy's records, of all chunks.
+        checksum: u128,
+        /// What the giver had applied when the copy was begun.
+        applied: Vec<AppliedAt>,
+    },
+    /// Not now: the asked node is warming, or the copy is gone.
+    NotNow,
+}
+
+/// A heartbeat on its way to the owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// Of which instance.
+    pub key: InstanceKey,
+    /// The life that the provider named, or that the relaying node knows.
+    pub incarnation: Incarnation,
+    /// The content digest, if the provider sent it.
+    pub digest: Option<u128>,
+    /// How long ago it reached the relaying node, in ms.
+    pub age_ms: u32,
+}
+
+/// What an owner says to a relayed heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The lease is renewed.
+    Renewed,
+    /// No record of that life: the relaying node may claim it.
+    Unknown,
+    /// The provider's digest is not the content's: it is to register again.
+    Differs,
+    /// Gone, or owned elsewhere: this record says how.
+    Gone(Arc<Record>),
+}
+
+/// What only a lease's owner knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTold {
+    /// Until the deadline, in ms; 0 when it has passed.
+    pub remaining_ms: u64,
+    /// Since the last heartbeat, in ms.
+    pub last_heartbeat_ms: u64,
+}
+
+impl LeaseTold {
+    pub(super) fn at(now: Mono, last_heartbeat: Mono, ttl_ms: u64) -> Self {
+        let last_heartbeat_ms = now.saturating_sub(last_heartbeat);
+        Self { remaining_ms: ttl_ms.saturating_sub(last_heartbeat_ms), last_heartbeat_ms }
+    }
+}
+
+/// Who a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// Every node of the cluster.
+    All,
+    /// One node.
+    Node(NodeName),
+}

@@ -1,0 +1,237 @@
+//! Records: what a node holds of an instance, one each, and its fingerprints.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::model::{Cause, CheckKind, InstanceKey, Listed, Registration, Reported, Status, Version};
+
+/// An instance's record. Of two for one key the one with the greater version wins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it is about.
+    pub key: InstanceKey,
+    /// Determines the body: no life of a node writes one version twice.
+    pub version: Version,
+    /// What is known.
+    pub body: Body,
+    /// Why it is so.
+    pub cause: Cause,
+    /// When that was, on its owner's wall clock, in ms since 1970: for people, never for ordering.
+    pub changed_at: u64,
+    /// Who asked for it, where somebody did; at most [`NOTE_BYTES_MAX`].
+    pub actor: Option<Arc<str>>,
+    /// More about the cause, in words; at most [`NOTE_BYTES_MAX`].
+    pub detail: Option<Arc<str>>,
+}
+
+/// How long a record's actor and detail may each be.
+pub const NOTE_BYTES_MAX: usize = 256;
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// The instance is listed.
+    Live {
+        /// What its provider says.
+        registration: Arc<Registration>,
+        /// What the registry saw of it.
+        seen: Seen,
+    },
+    /// The instance is gone.
+    Withdrawn {
+        /// Gone by silence: what it was, so that a late heartbeat can bring it back.
+        kept: Option<Arc<Registration>>,
+        /// The deregistration named its incarnation: that life may not register again.
+        named: bool,
+    },
+}
+
+/// What the registry saw of a live instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Seen {
+    /// Its lease is held.
+    Well,
+    /// Its lease is late.
+    Suspect,
+    /// Its lease is long late.
+    Down,
+}
+
+impl Record {
+    /// What the provider says, of a live record.
+    #[must_use]
+    pub fn registration(&self) -> Option<&Arc<Registration>> {
+        match &self.body {
+            Body::Live { registration, .. } => Some(registration),
+            Body::Withdrawn { .. } => None,
+        }
+    }
+
+    /// What consumers see of it; `None` when it is withdrawn.
+    #[must_use]
+    pub fn to_listed(&self) -> Option<Listed> {
+        match &self.body {
+            Body::Live { registration, seen } => Some(Listed {
+                id: self.key.id.clone(),
+                registration: Arc::clone(registration),
+                status: match seen {
+                    Seen::Well => registration.reported().into(),
+                    Seen::Suspect => Status::Suspect,
+                    Seen::Down => Status::Down,
+                },
+                weight: registration.weight(),
+                cause: self.cause,
+            }),
+            Body::Withdrawn { .. } => None,
+        }
+    }
+
+    /// Adds up, wrapping, to the digest of a set of records: a fixed hash of key and version, the same on every machine.
+    #[must_use]
+    pub fn fingerprint(&self) -> u128 {
+        let Version { incarnation, edition, deregistered, generation, live, owner, seq } = &self.version;
+        let mut hash = Canonical::default();
+        hash.key(&self.key);
+        hash.number(incarnation.get());
+        hash.number(*edition);
+        hash.number(u64::from(*deregistered));
+        hash.number(*generation);
+        hash.number(u64::from(*live));
+        hash.text(owner.node.as_str());
+        hash.number(owner.epoch.0);
+        hash.number(*seq);
+        hash.finish()
+    }
+
+    /// About how many bytes it takes on the wire.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let key = self.key.service.namespace.as_str().len() + self.key.service.service.as_str().len() + self.key.id.as_str().len();
+        let body = match &self.body {
+            Body::Live { registration, .. } => registration.size_bytes(),
+            Body::Withdrawn { kept, .. } => kept.as_ref().map_or(0, |registration| registration.size_bytes()),
+        };
+        let notes = self.actor.as_ref().map_or(0, |text| text.len()) + self.detail.as_ref().map_or(0, |text| text.len());
+        key + self.version.owner.node.as_str().len() + body + notes + 64
+    }
+}
+
+/// The fingerprint of what a provider says, whole: the `digest` of the API. A field added later adds nothing while it has its default.
+#[must_use]
+pub fn content_digest(registration: &Registration) -> u128 {
+    let mut hash = Canonical::default();
+    hash.listed_content(registration);
+    if registration.weight() != crate::model::WEIGHT_DEFAULT {
+        hash.tag(b'w');
+        hash.number(u64::from(registration.weight()));
+    }
+    if registration.reported() != Reported::Up {
+        hash.tag(b's');
+        hash.text(registration.reported().as_str());
+    }
+    hash.tag(b'l');
+    hash.number(registration.ttl().ms());
+    if let Some(ms) = registration.evict_after_ms() {
+        hash.tag(b'e');
+        hash.number(u64::from(ms));
+    }
+    if let Some(check) = registration.check() {
+        hash.tag(b'c');
+        let (kind, path, port) = match &check.kind {
+            CheckKind::Http { path, port } => ("http", path.as_str(), *port),
+            CheckKind::Tcp { port } => ("tcp", "", *port),
+            CheckKind::Grpc { port } => ("grpc", "", *port),
+            CheckKind::None => ("none", "", None),
+        };
+        hash.text(kind);
+        hash.text(path);
+        hash.number(port.map_or(0, |port| u64::from(port.get())));
+        for number in [check.interval_ms, check.timeout_ms, u32::from(check.failures), u32::from(check.successes)] {
+            hash.number(u64::from(number));
+        }
+    }
+    hash.finish()
+}
+
+/// Adds up, wrapping, to a service's revision: the listed fields of one visible instance.
+#[must_use]
+pub fn listed_digest(listed: &Listed) -> u128 {
+    let mut hash = Canonical::default();
+    hash.text(listed.id.as_str());
+    hash.text(listed.status.as_str());
+    hash.number(u64::from(listed.weight));
+    hash.listed_content(&listed.registration);
+    hash.finish()
+}
+
+/// Where in the digest a key is counted.
+#[must_use]
+pub fn key_hash(key: &InstanceKey) -> u128 {
+    let mut hash = Canonical::default();
+    hash.key(key);
+    hash.finish()
+}
+
+/// Feeds values to xxh3-128 so that no two different sequences give the same bytes: lengths before texts, numbers little-endian.
+///
+/// Source of the algorithm: xxHash's XXH3 128-bit variant, seed 0.
+#[derive(Default)]
+pub(super) struct Canonical(Xxh3);
+
+impl Canonical {
+    pub(super) fn tag(&mut self, tag: u8) {
+        self.0.update(&[tag]);
+    }
+
+    pub(super) fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    pub(super) fn wide(&mut self, number: u128) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+    }
+
+    fn key(&mut self, key: &InstanceKey) {
+        self.text(key.service.namespace.as_str());
+        self.text(key.service.service.as_str());
+        self.text(key.id.as_str());
+    }
+
+    /// What consumers see of a registration, without its weight, which an operator may override.
+    fn listed_content(&mut self, registration: &Registration) {
+        self.text(registration.address().as_str());
+        self.number(u64::from(registration.port().get()));
+        for (name, port) in registration.ports() {
+            self.tag(b'p');
+            self.text(name);
+            self.number(u64::from(port.get()));
+        }
+        if let Some(region) = registration.region() {
+            self.tag(b'r');
+            self.text(region.as_str());
+        }
+        if let Some(zone) = registration.zone() {
+            self.tag(b'z');
+            self.text(zone.as_str());
+        }
+        for tag in registration.tags() {
+            self.tag(b't');
+            self.text(tag);
+        }
+        for (key, value) in registration.metadata() {
+            self.tag(b'm');
+            self.text(key);
+            self.text(value);
+        }
+    }
+
+    pub(super) fn finish(self) -> u128 {
+        self.0.digest128()
+    }
+}

@@ -1,0 +1,68 @@
+//! What an operator may choose of the protocol, valid.
+
+use crate::model::{Epoch, Life, NodeName};
+
+/// What a registry is given at its start and keeps for its life.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeName,
+    /// This life of it: random.
+    pub epoch: Epoch,
+    /// Where its HTTP is reached, `host:port`, for peers' eyes.
+    pub http: String,
+    /// There is a bus; without one the node is alone and ready at once.
+    pub has_bus: bool,
+    /// How long a joining node that hears no ready peer waits for one. Default 2 s; 0.2 s in `dev`.
+    pub bootstrap_wait_ms: u64,
+    /// How long an instance that is down stays listed, where its registration does not say. Default 60 s.
+    pub evict_after_ms: u64,
+    /// How long a record withdrawn by silence can be brought back by a heartbeat. Default 1 h.
+    pub revive_for_ms: u64,
+    /// What may be held at the most.
+    pub limits: Limits,
+}
+
+/// What may be held at the most; past it new registrations are refused, renewals never are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Live instances in all. Default 2,000,000.
+    pub instances: u64,
+    /// Live instances of one service. Default 100,000.
+    pub instances_per_service: u64,
+    /// Services with a visible instance. Default 200,000.
+    pub services: u64,
+    /// One registration, in bytes. Default 16 KiB, at most 64 KiB.
+    pub record_bytes: u64,
+    /// Withdrawn records remembered. Default 1,000,000.
+    pub withdrawn: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { instances: 2_000_000, instances_per_service: 100_000, services: 200_000, record_bytes: 16 * 1024, withdrawn: 1_000_000 }
+    }
+}
+
+impl Settings {
+    /// As configured by nobody.
+    #[must_use]
+    pub fn new(node: NodeName, epoch: Epoch) -> Self {
+        Self {
+            node,
+            epoch,
+            http: String::new(),
+            has_bus: true,
+            bootstrap_wait_ms: 2000,
+            evict_after_ms: 60_000,
+            revive_for_ms: 3_600_000,
+            limits: Limits::default(),
+        }
+    }
+
+    /// This life of this node.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        Life { node: self.node.clone(), epoch: self.epoch }
+    }
+}
