@@ -4,6 +4,8 @@
 //! consumers hear it over server-sent events. `ARCHITECTURE.md` has the map.
 
 pub mod model;
+pub mod nearest;
+pub mod units;
 
 #[cfg(feature = "server")]
 pub mod clock;
