@@ -3,6 +3,7 @@
 //! Every node is a master and holds the whole set in memory; each change goes out on a NATS subject and every peer applies it;
 //! consumers hear it over server-sent events. `ARCHITECTURE.md` has the map.
 
+pub mod api;
 pub mod model;
 pub mod nearest;
 pub mod units;
@@ -11,6 +12,8 @@ pub mod units;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod http;
 #[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]

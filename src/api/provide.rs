@@ -1,0 +1,197 @@
+//! Providing: registrations, heartbeats, batches, and their answers.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Hex;
+
+/// A duration as requests say it: `"15s"`, `"500ms"`, `"2m"`, `"1h"`, or whole milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum Span {
+    /// Whole milliseconds.
+    Ms(u64),
+    /// A number and its unit.
+    Text(String),
+}
+
+impl Span {
+    /// In milliseconds; `None` when the text is no duration.
+    #[must_use]
+    pub fn ms(&self) -> Option<u64> {
+        match self {
+            Self::Ms(ms) => Some(*ms),
+            Self::Text(text) => crate::units::parse_ms(text),
+        }
+    }
+}
+
+/// What a provider says of an instance; absent fields have their defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "server", schema(example = json!({"address": "10.0.0.7", "port": 8080, "zone": "eu-a", "ttl": "15s"})))]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// An IP address or a host name.
+    pub address: String,
+    /// 1 to 65535.
+    pub port: u16,
+    /// Further ports by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<String, u16>,
+    /// Share of traffic; default 100, 0: send nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Its place within the region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Free words.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+    /// Free keys and values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// `starting` or `up`; default `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// How long it stays listed without a heartbeat; default 15 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+    /// Which life of the process this is, 1 to 2^53 - 1; absent: the known one, 1 where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// How long it stays listed once it is down; absent: the node's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict_after: Option<Span>,
+    /// How the registry may look for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// How the registry may look for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// `http`, `tcp`, `grpc` or `none`.
+    pub kind: String,
+    /// With `http`: what is asked for; default `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Another port than the instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// How often; default 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// How long an answer may take; default 2 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// How many failures in a row count as one; default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u16>,
+    /// How many successes in a row count as one; default 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successes: Option<u16>,
+}
+
+/// A registration as it now stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Registered<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// Which copy.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub id: Cow<'a, str>,
+    /// The instance's life.
+    pub incarnation: u64,
+    /// Of the content, opaque: to be sent with heartbeats.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub digest: Hex,
+    /// The node that holds the lease.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub owner: Cow<'a, str>,
+    /// Of the service, with this instance in it.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+    /// How it stays listed.
+    pub lease: Lease,
+    /// With `ack`, when it was not met: who has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+}
+
+/// How an instance stays listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Lease {
+    /// Without a heartbeat for this long it is late.
+    pub ttl_ms: u64,
+    /// How often to send one.
+    pub renew_every_ms: u64,
+    /// An open connection holds it.
+    pub attached: bool,
+}
+
+/// Who has applied a write, when fewer have than was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Ack {
+    /// `peer` or `all`.
+    pub asked: String,
+    /// The peers that have it.
+    pub applied: Vec<String>,
+    /// The alive peers that have not said so.
+    pub missing: Vec<String>,
+}
+
+/// The answer to a deregistration whose acknowledgement was not met; a met one has no body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Deregistered {
+    /// Who has it.
+    pub ack: Ack,
+}
+
+/// A heartbeat; all of it is optional.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Which life beats; absent: the known one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// As the registration's answer gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// `starting` or `up`, when that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+}
+
+/// A heartbeat's effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Renewed<'a> {
+    /// How often to send one.
+    pub renew_every_ms: u64,
+    /// The node that holds the lease.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub owner: Cow<'a, str>,
+    /// The instance's life.
+    pub incarnation: u64,
+    /// The effective status.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub status: Cow<'a, str>,
+}

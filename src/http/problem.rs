@@ -1,0 +1,272 @@
+//! Problems: how a handler says no. The edge turns them into `application/problem+json`, with the request's id in them.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+pub use crate::api::problem::Fault;
+
+use crate::api;
+use crate::model::{Incarnation, NameError, Violation};
+use crate::node::Refused;
+use crate::registry::Refusal;
+
+/// How many faults one answer lists: enough to mend a request, too few to echo an attack.
+const FAULTS_MAX: usize = 64;
+/// How soon it is worth asking a node again that is warming, leaving or overloaded.
+const RETRY_AFTER_S: u32 = 1;
+
+/// A refusal in the making. As a response it is empty and carries itself along, for the edge to finish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<Fault>,
+    incarnation: Option<Incarnation>,
+    key: Option<&'static str>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $word:literal, $status:ident, $title:literal;)*) => {
+        /// What programs decide by.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $code,)* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// The word of the API.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$code => $word,)* }
+            }
+
+            /// Its HTTP status.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$code => StatusCode::$status,)* }
+            }
+
+            /// In words, the same every time.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$code => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is no JSON.
+    InvalidJson = "invalid_json", BAD_REQUEST, "Invalid JSON";
+    /// The path, the query, a header or a field breaks a rule.
+    InvalidRequest = "invalid_request", BAD_REQUEST, "Invalid request";
+    /// A web page of another origin wanted to write.
+    ForeignOrigin = "foreign_origin", FORBIDDEN, "Foreign origin";
+    /// There is no such path.
+    UnknownRoute = "unknown_route", NOT_FOUND, "Unknown route";
+    /// No such instance is listed.
+    UnknownInstance = "unknown_instance", NOT_FOUND, "Unknown instance";
+    /// There is no such lease: register (again).
+    UnknownLease = "unknown_lease", NOT_FOUND, "Unknown lease";
+    /// The path is known, but not with this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed";
+    /// The body did not arrive in time.
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "Request timeout";
+    /// A later life of the instance is known.
+    Superseded = "superseded", CONFLICT, "Superseded";
+    /// The body is larger than is taken.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "Body too large";
+    /// The body is not said to be JSON.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type";
+    /// The node does not know enough yet.
+    Warming = "warming", SERVICE_UNAVAILABLE, "Warming";
+    /// The node stops: ask another.
+    Leaving = "leaving", SERVICE_UNAVAILABLE, "Leaving";
+    /// The node has more to do than it can.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded";
+    /// A bound is reached.
+    LimitReached = "limit_reached", INSUFFICIENT_STORAGE, "Limit reached";
+    /// The node has a defect.
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Internal error";
+}
+
+impl Problem {
+    /// A problem with nothing more to it than a sentence.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        let header = match code {
+            Code::Warming | Code::Leaving | Code::Overloaded => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))),
+            _ => None,
+        };
+        Self { code, detail: detail.into(), errors: Vec::new(), incarnation: None, key: None, header }
+    }
+
+    /// Everything that is wrong with a request, at once.
+    #[must_use]
+    pub fn invalid(mut errors: Vec<Fault>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}; nothing was changed.", one.detail),
+            many if many.iter().all(|fault| fault.parameter.is_some()) => {
+                format!("{} parameters are wrong; nothing was changed.", many.len())
+            }
+            many => format!("{} fields are wrong; nothing was changed.", many.len()),
+        };
+        errors.truncate(FAULTS_MAX);
+        Self { errors, ..Self::new(Code::InvalidRequest, detail) }
+    }
+
+    /// With the incarnation that is known.
+    #[must_use]
+    pub fn with_incarnation(self, incarnation: Incarnation) -> Self {
+        Self { incarnation: Some(incarnation), ..self }
+    }
+
+    /// With the configuration key that sets the bound.
+    #[must_use]
+    pub fn with_key(self, key: &'static str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// What programs decide by.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What went wrong this time.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Each thing that is wrong.
+    #[must_use]
+    pub fn errors(&self) -> &[Fault] {
+        &self.errors
+    }
+
+    /// The incarnation that is known.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
+    /// The shape that is sent, about the request of this id.
+    #[must_use]
+    pub fn into_body(self, request_id: &str) -> api::problem::Problem {
+        api::problem::Problem {
+            kind: format!("urn:muster:problem:{}", self.code.as_str()),
+            title: self.code.title().to_owned(),
+            status: self.code.status().as_u16(),
+            code: self.code.as_str().to_owned(),
+            detail: self.detail.into_owned(),
+            instance: request_id.to_owned(),
+            errors: self.errors,
+            incarnation: self.incarnation.map(Incarnation::get),
+            key: self.key.map(str::to_owned),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(mut self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.headers_mut().extend(self.header.take());
+        response.extensions_mut().insert(Box::new(self));
+        response
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ByRegistry(refusal) => refusal.into(),
+            Refused::Overloaded => Self::new(Code::Overloaded, "The node has more to do than it can; nothing was changed."),
+            Refused::Stopped => Self::new(Code::Leaving, "The node has stopped; nothing was changed. Ask another."),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownLease => Self::new(Code::UnknownLease, "No such instance is registered, or it must say again what it is: register."),
+            Refusal::Superseded { incarnation } => Self::new(
+                Code::Superseded,
+                format!("Incarnation {incarnation} is known, or was deregistered by name; nothing was changed. Use a higher one, or takeover=true."),
+            )
+            .with_incarnation(incarnation),
+            Refusal::Warming => Self::new(Code::Warming, "The node does not know enough yet; nothing was changed. Ask again, or ask another."),
+            Refusal::Leaving => Self::new(Code::Leaving, "The node is stopping; nothing was changed. Ask another."),
+            Refusal::LimitReached { key, max } => {
+                Self::new(Code::LimitReached, format!("`{key}` is {max} and is reached; nothing was changed. Renewals go on.")).with_key(key)
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// Something is wrong with the path, the query or a header.
+    pub fn parameter(parameter: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
+        Self { pointer: None, parameter: Some(parameter.into()), code: code.as_str().to_owned(), detail: detail.into() }
+    }
+
+    /// Something is wrong in the body, at this JSON pointer.
+    pub fn pointer(pointer: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
+        Self { pointer: Some(pointer.into()), parameter: None, code: code.as_str().to_owned(), detail: detail.into() }
+    }
+
+    /// A name in the path or the query breaks its rule.
+    pub fn name(parameter: &str, error: &NameError) -> Self {
+        Self::parameter(parameter, FaultCode::InvalidValue, format!("`{parameter}`: {error}"))
+    }
+}
+
+impl From<Violation> for Fault {
+    fn from(violation: Violation) -> Self {
+        let detail = format!("`{}` {}", violation.pointer.trim_start_matches('/'), violation.rule);
+        Self::pointer(violation.pointer, FaultCode::InvalidValue, detail)
+    }
+}
+
+/// How a part of a request is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultCode {
+    /// No such field.
+    UnknownField,
+    /// A field that is needed is not there.
+    MissingField,
+    /// No such query key.
+    UnknownParameter,
+    /// A query key stands more than once where only once makes sense.
+    RepeatedParameter,
+    /// The value breaks a rule.
+    InvalidValue,
+}
+
+impl FaultCode {
+    /// The word of the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownField => "unknown_field",
+            Self::MissingField => "missing_field",
+            Self::UnknownParameter => "unknown_parameter",
+            Self::RepeatedParameter => "repeated_parameter",
+            Self::InvalidValue => "invalid_value",
+        }
+    }
+}
+
+/// As much of a text from outside as an answer may carry back.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    const SHOWN_CHARS_MAX: usize = 64;
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
