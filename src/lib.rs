@@ -20,3 +20,5 @@ pub mod node;
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod shutdown;
+#[cfg(feature = "server")]
+pub mod wire;
