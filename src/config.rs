@@ -1,13 +1,69 @@
 //! Configuration: flags over environment over one file over defaults, into values that are valid.
+//!
+//! `Raw` is what was given, and where; [`Config`] is what holds. One table, `key::KEYS`, says for every key how it is named, read,
+//! shown and explained. Every fault is found before anything is started, and all of them are told at once.
 
-use std::net::SocketAddr;
+mod fault;
+mod file;
+mod given;
+mod key;
+mod raw;
+mod rule;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+pub use fault::{Fault, Faults};
+pub use key::Setting;
+pub use raw::{Flag, Inputs, Origin};
 
 use crate::model::{Cluster, NodeName, Region, Zone};
 use crate::registry::Limits;
 
-/// Everything a node is told, valid.
+/// The port muster listens on where nobody says otherwise: MUST on a telephone's keys.
+pub const PORT_DEFAULT: u16 = 6878;
+
+/// A configuration that holds, and where each of its values came from.
 #[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    origins: raw::Origins,
+}
+
+impl Loaded {
+    /// Takes everything that was given together.
+    ///
+    /// # Errors
+    /// Every fault of every source, at once; nothing was started.
+    pub fn from_inputs(inputs: &Inputs) -> Result<Self, Faults> {
+        let (raw, mut faults) = raw::Raw::gather(inputs);
+        let (config, mut broken) = rule::to_config(&raw);
+        faults.append(&mut broken);
+        if faults.is_empty() { Ok(Self { config, origins: raw.into_origins() }) } else { Err(Faults::new(faults)) }
+    }
+
+    /// Every key with its effective value and where that came from; secrets are masked.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        key::KEYS.iter().map(|key| key.to_setting(&self.config, self.origin(key.path))).collect()
+    }
+
+    /// Where a key's value came from.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> Origin {
+        self.origins.get(path).cloned().unwrap_or(Origin::Default)
+    }
+}
+
+/// A file with every key, its default and what it means, all commented out.
+#[must_use]
+pub fn reference() -> String {
+    key::reference()
+}
+
+/// Everything a node is told, valid.
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// `[node]`
     pub node: NodeConfig,
@@ -118,4 +174,141 @@ pub struct LogConfig {
     pub filter: String,
     /// One JSON object a line instead of words.
     pub json: bool,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        let name = given::host_name().unwrap_or_else(|| NodeName::parse("node").expect("unreachable: the literal is a label"));
+        Self { name, data_dir: None, region: None, zone: None, leave_timeout_ms: 20_000 }
+    }
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self { name: Cluster::parse("muster").expect("unreachable: the literal is a label"), bootstrap_wait_ms: 2000 }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT)),
+            advertise: None,
+            cors_origins: Vec::new(),
+            body_bytes_max: 1 << 20,
+            batch_body_bytes_max: 8 << 20,
+            connections_max: 100_000,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl Default for LeasesConfig {
+    fn default() -> Self {
+        Self { ttl_ms: 15_000, ttl_min_ms: 1000, ttl_max_ms: 3_600_000, evict_after_ms: 60_000, revive_for_ms: 3_600_000 }
+    }
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { coalesce_ms: 50, burst: 20, views_kept: 64, streams_max: 50_000 }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), json: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: Option<&str>, environment: &[(&str, &str)], sets: &[&str]) -> Result<Loaded, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("muster.toml");
+        std::fs::write(&path, file.unwrap_or_default()).unwrap();
+        let inputs = Inputs {
+            file: file.map(|_| path),
+            sets: sets.iter().map(|&set| set.to_owned()).collect(),
+            environment: environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            ..Inputs::default()
+        };
+        let shown = folder.path().display().to_string() + "/";
+        Loaded::from_inputs(&inputs).map_err(|faults| faults.to_string().replace(&shown, ""))
+    }
+
+    #[test]
+    fn the_stronger_source_holds() {
+        let file = "[leases]\nttl = '20s'\nttl_min = 2000\nttl_max = \"30m\"";
+        let environment = [("MUSTER_LEASES_TTL_MIN", "3s"), ("MUSTER_LEASES_TTL_MAX", "40m"), ("MUSTER_NAME", "")];
+        let loaded = load(Some(file), &environment, &["leases.ttl_max=50m", "leases.ttl_max=55m"]).unwrap();
+        let LeasesConfig { ttl_ms, ttl_min_ms, ttl_max_ms, .. } = loaded.config.leases;
+        assert_eq!((ttl_ms, ttl_min_ms, ttl_max_ms), (20_000, 3000, 55 * 60_000));
+        assert!(matches!(loaded.origin("leases.ttl"), Origin::File { line: 2, .. }));
+        assert_eq!(loaded.origin("leases.ttl_min"), Origin::Environment("MUSTER_LEASES_TTL_MIN".to_owned()));
+        assert_eq!(loaded.origin("leases.ttl_max"), Origin::Flag("--set"));
+        assert_eq!(loaded.origin("leases.evict_after"), Origin::Default);
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_source() {
+        let file = "[http]\nlisten = 'here'\nprot = 1\n\n[leases]\nttl = 1.5\n[htpp]\nlisten = '1.2.3.4:5'";
+        let environment =
+            [("MUSTER_NAME", "No Name"), ("MUSTER_LEASES_TLL", "1s"), ("MUSTER_NODE_PORT", "tcp://10.0.0.1:80"), ("MUSTER_X", "1")];
+        let faults = load(Some(file), &environment, &["watch.bursts=3", "nonsense", "limits.services=0"]).unwrap_err();
+        insta::assert_snapshot!(faults, @r#"
+        the configuration has 9 faults; nothing was started
+          leases.ttl (muster.toml:6): must be text, a whole number or a list of texts, not a TOML float
+          http.prot (muster.toml:3): unknown key; [http] has listen, advertise, cors_origins, body_bytes_max, batch_body_bytes_max, connections_max, header_timeout, body_timeout
+          htpp.listen (muster.toml:8): unknown key; did you mean `http.listen`?
+          MUSTER_LEASES_TLL: unknown variable; did you mean `MUSTER_LEASES_TTL`?
+          watch.bursts (--set): unknown key; did you mean `watch.burst`?
+          nonsense (--set): must be section.key=value
+          node.name = "No Name" (MUSTER_NAME): a node name must be 1 to 63 of a-z, 0-9, `_` and `-`, beginning and ending with a letter or digit
+          http.listen = "here" (muster.toml:2): must be an IP address and a port, like 127.0.0.1:6878 or [::]:6878
+          limits.services = "0" (--set): must be 1 to 10000000
+        "#);
+    }
+
+    #[test]
+    fn rules_between_values_name_all_of_them() {
+        let faults = load(Some("[leases]\nttl_max = '5s'"), &[], &["http.body_bytes_max=9MiB"]).unwrap_err();
+        insta::assert_snapshot!(faults, @r#"
+        the configuration has 2 faults; nothing was started
+          leases.ttl = "15s" (default), leases.ttl_max = "5s" (muster.toml:2): leases.ttl must be at most leases.ttl_max
+          http.batch_body_bytes_max = "8MiB" (default), http.body_bytes_max = "9MiB" (--set): http.batch_body_bytes_max must be at least http.body_bytes_max
+        "#);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_by_line() {
+        let faults = load(Some("[leases]\nttl = \n[http\nlisten = 'x'"), &[], &[]).unwrap_err();
+        insta::assert_snapshot!(faults, @r#"
+        the configuration has 2 faults; nothing was started
+          muster.toml:2: string values must be quoted, expected literal string
+          muster.toml:3: unclosed table, expected `]`
+        "#);
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let loaded = load(None, &[("MUSTER_NATS", "nats://me:hunter2@one:4222,nats://two")], &[]).unwrap();
+        let shown = format!("{:?}", loaded.settings());
+        assert!(shown.contains("nats://me:***@one:4222,nats://two") && !shown.contains("hunter2"), "{shown}");
+        let faults = load(None, &[("MUSTER_NATS", "nats://me:hunter2@one:port")], &[]).unwrap_err();
+        assert!(!faults.contains("hunter2"), "{faults}");
+    }
+
+    #[test]
+    fn the_reference_is_a_file_that_changes_nothing() {
+        let text: String = reference().lines().filter(|line| !line.contains('…')).map(|line| format!("{line}\n")).collect();
+        let uncommented =
+            |line: &str| line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.ends_with(')')).unwrap_or(line).to_owned();
+        let text: String = text.lines().map(|line| uncommented(line) + "\n").collect();
+        let loaded = load(Some(&text), &[], &[]).unwrap();
+        assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
+    }
 }
