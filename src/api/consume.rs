@@ -1,0 +1,509 @@
+//! Consuming: instances as lists and streams show them, the lists around them, and the events of a watch.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Hex;
+use crate::model::{Cause, Listed, Port, Status};
+
+/// An instance as consumers see it: the one place that writes it as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "server", schema(example = json!({"id": "user-1", "address": "10.0.0.7", "port": 8080, "status": "up", "weight": 100, "zone": "eu-a"})))]
+pub struct Instance<'a> {
+    /// Which copy.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub id: Cow<'a, str>,
+    /// An IP address or a host name.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub address: Cow<'a, str>,
+    /// Its main port.
+    #[cfg_attr(feature = "server", schema(value_type = u16))]
+    pub port: Port,
+    /// Further ports by name.
+    #[serde(default, skip_serializing_if = "is_empty_map")]
+    #[cfg_attr(feature = "server", schema(value_type = BTreeMap<String, u16>))]
+    pub ports: Cow<'a, BTreeMap<String, Port>>,
+    /// The effective status.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub status: Cow<'a, str>,
+    /// The effective weight.
+    pub weight: u16,
+    /// Its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub region: Option<Cow<'a, str>>,
+    /// Its place within the region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub zone: Option<Cow<'a, str>>,
+    /// Free words.
+    #[serde(default, skip_serializing_if = "is_empty_set")]
+    #[cfg_attr(feature = "server", schema(value_type = BTreeSet<String>))]
+    pub tags: Cow<'a, BTreeSet<String>>,
+    /// Free keys and values.
+    #[serde(default, skip_serializing_if = "is_empty_map")]
+    #[cfg_attr(feature = "server", schema(value_type = BTreeMap<String, String>))]
+    pub metadata: Cow<'a, BTreeMap<String, String>>,
+}
+
+fn is_empty_map<V: Clone>(map: &Cow<'_, BTreeMap<String, V>>) -> bool {
+    map.is_empty()
+}
+
+fn is_empty_set(set: &Cow<'_, BTreeSet<String>>) -> bool {
+    set.is_empty()
+}
+
+impl<'a> From<&'a Listed> for Instance<'a> {
+    fn from(listed: &'a Listed) -> Self {
+        let registration = &listed.registration;
+        Self {
+            id: listed.id.as_str().into(),
+            address: registration.address().as_str().into(),
+            port: registration.port(),
+            ports: Cow::Borrowed(registration.ports()),
+            status: listed.status.as_str().into(),
+            weight: listed.weight,
+            region: registration.region().map(|region| region.as_str().into()),
+            zone: registration.zone().map(|zone| zone.as_str().into()),
+            tags: Cow::Borrowed(registration.tags()),
+            metadata: Cow::Borrowed(registration.metadata()),
+        }
+    }
+}
+
+/// A service's instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Instances<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// Of the whole service, whatever was selected; the same on every node.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+    /// How far it can be relied on.
+    #[serde(flatten)]
+    pub trust: Trust,
+    /// Those selected, in the order of their ids.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<Instance<'static>>))]
+    pub instances: Vec<Instance<'a>>,
+    /// There are more: ask again with this as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub next: Option<Cow<'a, str>>,
+}
+
+/// How far an answer can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Trust {
+    /// False: the node may not know all; keep what is not listed.
+    pub complete: bool,
+    /// True: the bus has not been heard for a while.
+    pub stale: bool,
+    /// For how long, in whole seconds' worth of milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_ms: Option<u64>,
+    /// True: some instances would have expired.
+    pub preserved: bool,
+}
+
+/// How many instances have each status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Counts {
+    /// Not to be called yet.
+    pub starting: usize,
+    /// To be called.
+    pub up: usize,
+    /// Late: they may still answer.
+    pub suspect: usize,
+    /// Held for dead.
+    pub down: usize,
+    /// Leaving.
+    pub draining: usize,
+}
+
+impl Counts {
+    /// Counts in the order of [`Status::ALL`].
+    #[must_use]
+    pub fn of([starting, up, suspect, down, draining]: [usize; Status::ALL.len()]) -> Self {
+        Self { starting, up, suspect, down, draining }
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.starting += other.starting;
+        self.up += other.up;
+        self.suspect += other.suspect;
+        self.down += other.down;
+        self.draining += other.draining;
+    }
+}
+
+/// A service and how its instances are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ServiceCounts<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// Of the whole service; the same on every node.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+    /// How many there are in all.
+    pub instances: usize,
+    /// How many have each status.
+    pub counts: Counts,
+}
+
+/// Services, in the order of namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Services<'a> {
+    /// Those that have a visible instance.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<ServiceCounts<'static>>))]
+    pub services: Vec<ServiceCounts<'a>>,
+    /// There are more: ask again with this as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// One service on its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Service<'a> {
+    /// Its name, revision and counts.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "server", schema(value_type = ServiceCounts<'static>))]
+    pub counts: ServiceCounts<'a>,
+    /// How far it can be relied on.
+    #[serde(flatten)]
+    pub trust: Trust,
+}
+
+/// A namespace and how its instances are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct NamespaceCounts<'a> {
+    /// Its name.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its services that have a visible instance.
+    pub services: usize,
+    /// How many instances there are in all.
+    pub instances: usize,
+    /// How many have each status.
+    pub counts: Counts,
+}
+
+/// The namespaces that have a visible instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Namespaces<'a> {
+    /// In the order of their names.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<NamespaceCounts<'static>>))]
+    pub namespaces: Vec<NamespaceCounts<'a>>,
+    /// There are more: ask again with this as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// An instance with the service it is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Found<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// The instance.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "server", schema(value_type = Instance<'static>))]
+    pub instance: Instance<'a>,
+}
+
+/// What a search over all services found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct FoundInstances<'a> {
+    /// In the order of namespace, service and id.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<Found<'static>>))]
+    pub instances: Vec<Found<'a>>,
+    /// How far it can be relied on.
+    #[serde(flatten)]
+    pub trust: Trust,
+    /// There are more: ask again with this as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Everything known of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Detail<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// As lists show it.
+    #[cfg_attr(feature = "server", schema(value_type = Instance<'static>))]
+    pub instance: Instance<'a>,
+    /// What each says of its status.
+    #[cfg_attr(feature = "server", schema(value_type = StatusDetail<'static>))]
+    pub status: StatusDetail<'a>,
+    /// What only the owner knows; absent when it did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseDetail>,
+    /// False when the owner did not answer; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_reachable: Option<bool>,
+    /// How the registry may look for itself, where the provider said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<CheckDetail<'static>>))]
+    pub check: Option<CheckDetail<'a>>,
+    /// The node that holds its lease.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub owner: Cow<'a, str>,
+    /// Its life.
+    pub incarnation: u64,
+    /// How often its provider has said something else within that life.
+    pub edition: u64,
+    /// How often the registry has changed hands or mind within that.
+    pub generation: u64,
+    /// Why it is as it is.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub cause: Cow<'a, str>,
+    /// Since when, on its owner's wall clock (RFC 3339).
+    pub changed_at: String,
+}
+
+/// What each says of an instance's status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct StatusDetail<'a> {
+    /// What consumers see.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub effective: Cow<'a, str>,
+    /// What its provider says.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub reported: Cow<'a, str>,
+    /// What the registry saw.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub seen: Cow<'a, str>,
+}
+
+/// How an instance's lease is, as its owner says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct LeaseDetail {
+    /// Without a heartbeat for this long it is late.
+    pub ttl_ms: u64,
+    /// Until then.
+    pub remaining_ms: u64,
+    /// Since the last heartbeat.
+    pub last_heartbeat_ms: u64,
+    /// An open connection holds it.
+    pub attached: bool,
+    /// It would have expired.
+    pub preserved: bool,
+}
+
+/// How the registry may look for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct CheckDetail<'a> {
+    /// `http`, `tcp`, `grpc` or `none`.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub kind: Cow<'a, str>,
+    /// With `http`: what is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub path: Option<Cow<'a, str>>,
+    /// Another port than the instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<u16>))]
+    pub port: Option<Port>,
+    /// How often.
+    pub interval_ms: u32,
+    /// How long an answer may take.
+    pub timeout_ms: u32,
+}
+
+/// `event: snapshot`: all of a service that was asked for; replaces what the consumer holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Snapshot<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// What the consumer holds from now on.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+    /// How far it can be relied on.
+    #[serde(flatten)]
+    pub trust: Trust,
+    /// Those selected, in the order of their ids.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<Instance<'static>>))]
+    pub instances: Vec<Instance<'a>>,
+}
+
+/// `event: delta`: one step; to be applied only to what is at `from`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Delta<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub service: Cow<'a, str>,
+    /// What the consumer must hold.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub from: Hex,
+    /// What it holds afterwards.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+    /// New, or other than before.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<Instance<'static>>))]
+    pub upsert: Vec<Instance<'a>>,
+    /// No longer there, or no longer selected.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<Removed<'static>>))]
+    pub remove: Vec<Removed<'a>>,
+}
+
+/// An instance that a delta takes away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Removed<'a> {
+    /// Which copy.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub id: Cow<'a, str>,
+    /// Why.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub cause: Cow<'a, str>,
+    /// It is still there, with this status, but no longer selected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub status: Option<Cow<'a, str>>,
+}
+
+impl Removed<'_> {
+    /// It is gone.
+    #[must_use]
+    pub fn gone(id: &str, cause: Cause) -> Removed<'_> {
+        Removed { id: id.into(), cause: cause.as_str().into(), status: None }
+    }
+
+    /// It stays, but is no longer selected.
+    #[must_use]
+    pub fn left(listed: &Listed) -> Removed<'_> {
+        Removed { id: listed.id.as_str().into(), cause: listed.cause.as_str().into(), status: Some(listed.status.as_str().into()) }
+    }
+}
+
+/// `event: unchanged`: the consumer holds what it would be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Unchanged<'a> {
+    /// Where the service is looked up.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub namespace: Cow<'a, str>,
+    /// Its name there; absent: all that the stream asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub service: Option<Cow<'a, str>>,
+    /// What it holds; of all: the id they had in common.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+}
+
+/// `event: synced`: every asked service has been sent, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Synced {
+    /// How many.
+    pub services: usize,
+}
+
+/// `event: notice`: how far the stream can be relied on has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Notice {
+    /// The bus is not heard, or is heard again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<bool>,
+}
+
+/// `event: goodbye`: this node is leaving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Goodbye {
+    /// When to ask another.
+    pub reconnect_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Address, InstanceId, Registration, RegistrationDraft, Ttl, Zone};
+
+    fn listed(change: impl FnOnce(&mut RegistrationDraft)) -> Listed {
+        let port = Port::new(8080).unwrap();
+        let mut draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), port, Ttl::from_ms(15_000).unwrap());
+        change(&mut draft);
+        Listed {
+            id: InstanceId::parse("user-1").unwrap(),
+            registration: Arc::new(Registration::new(draft).unwrap()),
+            status: Status::Up,
+            weight: 100,
+            cause: Cause::Registered,
+        }
+    }
+
+    #[test]
+    fn an_instance_carries_what_it_has_and_nothing_empty() {
+        let plain = serde_json::to_string(&Instance::from(&listed(|_| ()))).unwrap();
+        assert_eq!(plain, r#"{"id":"user-1","address":"10.0.0.7","port":8080,"status":"up","weight":100}"#);
+
+        let full = serde_json::to_string(&Instance::from(&listed(|draft| {
+            draft.ports.insert("grpc".to_owned(), Port::new(9090).unwrap());
+            draft.zone = Some(Zone::parse("eu-a").unwrap());
+            draft.tags.insert("canary".to_owned());
+            draft.metadata.insert("version".to_owned(), "1.4.2".to_owned());
+        })))
+        .unwrap();
+        let expected = r#"{"id":"user-1","address":"10.0.0.7","port":8080,"ports":{"grpc":9090},"status":"up","weight":100,"zone":"eu-a","tags":["canary"],"metadata":{"version":"1.4.2"}}"#;
+        assert_eq!(full, expected);
+        let read: Instance<'_> = serde_json::from_str(&full).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), full);
+    }
+
+    #[test]
+    fn what_left_a_selection_says_how_it_is_and_what_is_gone_only_why() {
+        let left = serde_json::to_string(&Removed::left(&listed(|_| ()))).unwrap();
+        assert_eq!(left, r#"{"id":"user-1","cause":"registered","status":"up"}"#);
+        let gone = serde_json::to_string(&Removed::gone("user-1", Cause::Expired)).unwrap();
+        assert_eq!(gone, r#"{"id":"user-1","cause":"expired"}"#);
+    }
+}
