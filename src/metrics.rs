@@ -1,0 +1,288 @@
+//! Numbers for operators: one set for each node of this process, in Prometheus' text.
+//!
+//! Every label has a bounded set of values, written in the code: never the name of a service or an instance.
+
+mod family;
+mod histogram;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, KeyName, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use parking_lot::Mutex;
+
+use family::Family;
+pub use histogram::Histogram;
+
+/// One node's numbers. Counting is an atomic addition or two, and never waits.
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    /// The request seconds of each route and method seen, with their labels as they are printed.
+    request_seconds: Mutex<BTreeMap<(Arc<str>, &'static str), Arc<Histogram>>>,
+    node: String,
+    changes: Family,
+    heartbeats: Family,
+    notices: Family,
+    node_states: States,
+    bus_states: States,
+    frames_sent: Family,
+    frames_received: Family,
+    frames_bad: Family,
+    dropped: Family,
+    stream_events: Family,
+    /// Bytes given to the bus.
+    pub bus_sent_bytes: Counter,
+    /// Bytes heard on the bus.
+    pub bus_received_bytes: Counter,
+    /// How often the bus connected anew.
+    pub bus_reconnects: Counter,
+    /// Visible instances.
+    pub instances: Gauge,
+    /// Services with a visible instance.
+    pub services: Gauge,
+    /// Live records held.
+    pub records: Gauge,
+    /// Withdrawn records remembered.
+    pub withdrawn: Gauge,
+    /// Leases held by this node.
+    pub leases: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections refused because too many were open.
+    pub connections_refused: Counter,
+    /// Connections closed because no request arrived in time.
+    pub connections_timed_out: Counter,
+    /// Defects met while answering.
+    pub panics: Counter,
+    /// Open subscriptions.
+    pub streams: Gauge,
+    /// Subscriptions refused because too many were open.
+    pub streams_refused: Counter,
+}
+
+/// The numbers of the node of this name; the same ones for whoever asks. A process has few nodes: one, or those of `dev`.
+#[must_use]
+pub fn of(node: &str) -> Arc<Metrics> {
+    static NODES: Mutex<BTreeMap<String, Arc<Metrics>>> = Mutex::new(BTreeMap::new());
+    let mut nodes = NODES.lock();
+    if let Some(known) = nodes.get(node) {
+        return Arc::clone(known);
+    }
+    let metrics = Arc::new(Metrics::new(node));
+    nodes.insert(node.to_owned(), Arc::clone(&metrics));
+    metrics
+}
+
+/// How one kind of request is counted; to be kept by whoever answers such requests.
+#[derive(Clone)]
+pub struct RequestCounters {
+    /// Requests answered.
+    pub answered: Counter,
+    /// How long it took to answer them.
+    pub seconds: Arc<Histogram>,
+}
+
+/// The words a state gauge can have, and which one it has.
+struct States {
+    gauges: Vec<(&'static str, Gauge)>,
+}
+
+impl Metrics {
+    fn new(node: &str) -> Self {
+        let recorder = Arc::new(PrometheusBuilder::new().add_global_label("node", node).build_recorder());
+        let family = |name, label, help| Family::new(Arc::clone(&recorder), name, label, help);
+        let counter = |name, help| counter(&recorder, name, help);
+        let gauge = |name, help| gauge(&recorder, name, help);
+        build_info(&recorder);
+        Self {
+            request_seconds: Mutex::default(),
+            node: node.to_owned(),
+            changes: family("muster_changes_total", "cause", "Records written here, by what changed them"),
+            heartbeats: family("muster_heartbeats_total", "answer", "Heartbeats, by how they were answered"),
+            notices: family("muster_notices_total", "kind", "What an operator should hear of, by kind; the log has the words"),
+            node_states: States::new(&recorder, "muster_node_state", "1 for the state the node is in", &NODE_STATES),
+            bus_states: States::new(&recorder, "muster_bus_state", "1 for the state the bus is in", &BUS_STATES),
+            frames_sent: family("muster_bus_frames_sent_total", "kind", "Frames given to the bus, by kind"),
+            frames_received: family("muster_bus_frames_received_total", "kind", "Sound frames heard on the bus, by kind"),
+            frames_bad: family("muster_bus_frames_bad_total", "why", "Frames that changed nothing, by what was wrong with them"),
+            dropped: family("muster_dropped_total", "queue", "What a full queue let go of, by queue; it is said or asked again"),
+            stream_events: family("muster_stream_events_total", "event", "Events written to subscribers, by event"),
+            bus_sent_bytes: counter("muster_bus_sent_bytes_total", "Bytes given to the bus"),
+            bus_received_bytes: counter("muster_bus_received_bytes_total", "Bytes heard on the bus"),
+            bus_reconnects: counter("muster_bus_reconnects_total", "How often the bus connected anew"),
+            instances: gauge("muster_instances", "Visible instances"),
+            services: gauge("muster_services", "Services with a visible instance"),
+            records: gauge("muster_records", "Live records held"),
+            withdrawn: gauge("muster_withdrawn_records", "Withdrawn records remembered"),
+            leases: gauge("muster_leases", "Leases held by this node"),
+            connections: gauge("muster_http_connections", "Open connections"),
+            connections_refused: counter("muster_http_connections_refused_total", "Connections refused because too many were open"),
+            connections_timed_out: counter(
+                "muster_http_connections_timed_out_total",
+                "Connections closed because no request arrived in time",
+            ),
+            panics: counter("muster_http_panics_total", "Defects met while answering; the log has the words"),
+            streams: gauge("muster_streams", "Open subscriptions"),
+            streams_refused: counter("muster_streams_refused_total", "Subscriptions refused because too many were open"),
+            recorder,
+        }
+    }
+
+    /// How requests to this route are counted. For a few hundred combinations at the most: routes and statuses are the code's,
+    /// and a method that is none of HTTP's is `other`.
+    #[must_use]
+    pub fn requests(&self, route: &Arc<str>, method: &'static str, status: u16) -> RequestCounters {
+        describe(&self.recorder, "muster_http_requests_total", "Requests answered");
+        let labels = vec![("route", route.to_string()), ("method", method.to_owned()), ("status", status.to_string())];
+        let answered = family::register_counter(&self.recorder, "muster_http_requests_total", &labels);
+        let seconds = Arc::clone(self.request_seconds.lock().entry((Arc::clone(route), method)).or_default());
+        RequestCounters { answered, seconds }
+    }
+
+    /// A record was written here.
+    pub fn changed(&self, cause: &'static str) {
+        self.changes.add(cause, 1);
+    }
+
+    /// A heartbeat was answered: `renewed`, `asked` when the registry had to decide, `refused`.
+    pub fn heartbeat(&self, answer: &'static str) {
+        self.heartbeats.add(answer, 1);
+    }
+
+    /// An operator should hear of this.
+    pub fn noticed(&self, kind: &'static str) {
+        self.notices.add(kind, 1);
+    }
+
+    /// The node is now in this state.
+    pub fn node_state(&self, state: &str) {
+        self.node_states.set(state);
+    }
+
+    /// The bus is now in this state.
+    pub fn bus_state(&self, state: &str) {
+        self.bus_states.set(state);
+    }
+
+    /// A frame was given to the bus.
+    pub fn frame_sent(&self, kind: &'static str, bytes: usize) {
+        self.frames_sent.add(kind, 1);
+        self.bus_sent_bytes.increment(bytes as u64);
+    }
+
+    /// A sound frame was heard on the bus.
+    pub fn frame_received(&self, kind: &'static str, bytes: usize) {
+        self.frames_received.add(kind, 1);
+        self.bus_received_bytes.increment(bytes as u64);
+    }
+
+    /// A frame was heard that changed nothing.
+    pub fn frame_bad(&self, why: &'static str) {
+        self.frames_bad.add(why, 1);
+    }
+
+    /// A full queue let go of something.
+    pub fn dropped(&self, queue: &'static str) {
+        self.dropped.add(queue, 1);
+    }
+
+    /// Events were written to a subscriber.
+    pub fn stream_events(&self, event: &'static str, count: u64) {
+        self.stream_events.add(event, count);
+    }
+
+    /// All of it, in Prometheus' text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = self.recorder.handle().render();
+        let name = "muster_http_request_seconds";
+        histogram::head(&mut text, name, "How long requests took to answer; of a stream, its head");
+        for ((route, method), histogram) in &*self.request_seconds.lock() {
+            let labels = format!("node=\"{}\",route=\"{route}\",method=\"{method}\"", self.node);
+            histogram.render(&mut text, name, &labels);
+        }
+        text
+    }
+}
+
+const NODE_STATES: [&str; 4] = ["warming", "ready", "preserving", "leaving"];
+const BUS_STATES: [&str; 4] = ["none", "up", "deaf", "down"];
+
+impl States {
+    fn new(recorder: &PrometheusRecorder, name: &'static str, help: &'static str, states: &[&'static str]) -> Self {
+        recorder.describe_gauge(KeyName::from_const_str(name), None::<Unit>, SharedString::const_str(help));
+        let gauge = |state: &&'static str| (*state, family::register_gauge(recorder, name, &[("state", (*state).to_owned())]));
+        Self { gauges: states.iter().map(gauge).collect() }
+    }
+
+    fn set(&self, state: &str) {
+        for (known, gauge) in &self.gauges {
+            gauge.set(if *known == state { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+fn describe(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) {
+    recorder.describe_counter(KeyName::from_const_str(name), None::<Unit>, SharedString::const_str(help));
+}
+
+fn counter(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) -> Counter {
+    describe(recorder, name, help);
+    family::register_counter(recorder, name, &[])
+}
+
+fn gauge(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) -> Gauge {
+    recorder.describe_gauge(KeyName::from_const_str(name), None::<Unit>, SharedString::const_str(help));
+    family::register_gauge(recorder, name, &[])
+}
+
+fn build_info(recorder: &PrometheusRecorder) {
+    let name = "muster_build_info";
+    recorder.describe_gauge(KeyName::from_const_str(name), None::<Unit>, SharedString::const_str("1, labelled with the version"));
+    family::register_gauge(recorder, name, &[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_who_name_one_node_count_together_and_two_nodes_apart() {
+        of("metrics-a").changed("registered");
+        of("metrics-a").changed("registered");
+        of("metrics-b").changed("registered");
+        assert!(of("metrics-a").render().contains("muster_changes_total{node=\"metrics-a\",cause=\"registered\"} 2"));
+        assert!(of("metrics-b").render().contains("muster_changes_total{node=\"metrics-b\",cause=\"registered\"} 1"));
+        assert!(!of("metrics-b").render().contains("metrics-a"));
+    }
+
+    #[test]
+    fn a_state_is_one_of_its_words() {
+        let metrics = of("metrics-state");
+        metrics.node_state("warming");
+        metrics.node_state("ready");
+        let text = metrics.render();
+        assert!(text.contains("muster_node_state{node=\"metrics-state\",state=\"ready\"} 1"), "{text}");
+        assert!(text.contains("muster_node_state{node=\"metrics-state\",state=\"warming\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_and_timed() {
+        let metrics = of("metrics-requests");
+        let counters = metrics.requests(&Arc::from("/livez"), "GET", 200);
+        counters.answered.increment(1);
+        counters.seconds.record_ns(2_000_000);
+        let text = metrics.render();
+        assert!(
+            text.contains("muster_http_requests_total{node=\"metrics-requests\",route=\"/livez\",method=\"GET\",status=\"200\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("muster_http_request_seconds_bucket{node=\"metrics-requests\",route=\"/livez\",method=\"GET\",le=\"0.0025\"} 1")
+        );
+        assert!(
+            text.contains("muster_http_request_seconds_bucket{node=\"metrics-requests\",route=\"/livez\",method=\"GET\",le=\"0.001\"} 0")
+        );
+    }
+}
