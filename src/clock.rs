@@ -30,6 +30,12 @@ impl Clock {
         self.origin + std::time::Duration::from_millis(mono.saturating_sub(ORIGIN_MS))
     }
 
+    /// This moment, for measuring how long something takes.
+    #[must_use]
+    pub fn instant(&self) -> Instant {
+        Instant::now()
+    }
+
     /// Milliseconds since 1970, for people.
     #[must_use]
     pub fn wall(&self) -> u64 {

@@ -1,14 +1,27 @@
 //! The HTTP door: one listener, one edge that every request passes, and the routes of the API behind it.
 
 pub mod body;
+pub mod edge;
 pub mod extract;
+pub mod listener;
+mod origin;
 pub mod problem;
 pub mod query;
+mod request_id;
+mod routes;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
+use axum::Router;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use edge::Edge;
+pub use listener::Bound;
+
 use crate::config::Config;
+use crate::metrics::{self, Metrics};
 use crate::node::Handle;
 use crate::shutdown::Shutdown;
 
@@ -24,13 +37,16 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// Streams and held polls end when this begins.
     pub shutdown: Shutdown,
+    /// The node's numbers.
+    pub metrics: Arc<Metrics>,
 }
 
 impl App {
     /// The door to this node.
     #[must_use]
     pub fn new(node: Handle, config: Arc<Config>, shutdown: Shutdown) -> Self {
-        Self(Arc::new(Parts { node, config, shutdown }))
+        let metrics = metrics::of(node.name().as_str());
+        Self(Arc::new(Parts { node, config, shutdown, metrics }))
     }
 }
 
@@ -39,4 +55,14 @@ impl Deref for App {
     fn deref(&self) -> &Parts {
         &self.0
     }
+}
+
+/// Every route, and the description that they were declared with.
+fn api_router(app: &App) -> (Router, OpenApi) {
+    let (router, openapi) = routes().split_for_parts();
+    (router.with_state(app.clone()), openapi)
+}
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
 }
