@@ -325,7 +325,7 @@ fn assert_none(findings: &[Finding]) {
         findings.is_empty(),
         "{} findings:\n{}",
         findings.len(),
-        findings.iter().map(|finding| format!("  {finding}\n")).collect::<String>()
+        findings.iter().map(|finding| format!("  {finding}\n")).collect::<Vec<_>>().concat()
     );
 }
 

@@ -1,0 +1,12 @@
+//! The program from outside: real `muster` processes, real nats-servers, real HTTP, real signals.
+
+mod acceptance;
+mod acknowledgement;
+mod bad_bus;
+mod bad_http;
+mod bus_cost;
+mod configuration;
+mod expiry;
+mod outage;
+mod shutdown;
+mod support;

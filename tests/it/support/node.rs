@@ -1,0 +1,157 @@
+//! A `muster serve` process: started on a port of the system's choice, its log kept and shown when the test fails, killed when dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{Api, eventually};
+
+/// For a process to say where it listens.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// For a node to become ready: two seconds alone, a copy when joining, and a slow machine.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A running node; its HTTP is reached through it.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    child: Child,
+    api: Api,
+    log: Log,
+}
+
+/// What the process has said so far.
+type Log = Arc<Mutex<String>>;
+
+impl Deref for Node {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+/// `muster` with these arguments, and nothing of the caller's environment that could change what it does.
+pub(crate) fn muster(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").args(args).stdin(Stdio::null());
+    command
+}
+
+impl Node {
+    /// Starts a node of the cluster `cluster` and waits until it listens; it need not be ready.
+    pub(crate) async fn start(name: &str, cluster: &str, nats: &str, more: &[&str]) -> Self {
+        let mut args = vec!["serve", "--name", name, "--cluster", cluster, "--listen", "127.0.0.1:0", "--nats", nats];
+        args.extend(more);
+        Self::launch(name, &args).await
+    }
+
+    /// Starts nodes `n1`, `n2`, … at the same moment and waits until each is ready.
+    pub(crate) async fn start_cluster(count: usize, cluster: &str, nats: &str, more: &[&str]) -> Vec<Self> {
+        let names: Vec<String> = (1..=count).map(|number| format!("n{number}")).collect();
+        let nodes = futures_util::future::join_all(names.iter().map(|name| Self::start(name, cluster, nats, more))).await;
+        for node in &nodes {
+            node.ready().await;
+        }
+        for node in &nodes {
+            node.hears_peers(count).await;
+        }
+        nodes
+    }
+
+    /// Starts a node without a bus.
+    pub(crate) async fn start_alone(name: &str) -> Self {
+        Self::launch(name, &["serve", "--name", name, "--listen", "127.0.0.1:0"]).await
+    }
+
+    async fn launch(name: &str, args: &[&str]) -> Self {
+        let mut child = muster(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
+        let log = Log::default();
+        keep(child.stdout.take(), &log);
+        keep(child.stderr.take(), &log);
+        let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut node = Self { name: name.into(), child, api: Api { host: unbound }, log };
+        let host = eventually("the node says where it listens", LISTEN_TIMEOUT, async || node.listening_on()).await;
+        node.api = Api { host };
+        node
+    }
+
+    fn listening_on(&self) -> Result<SocketAddr, String> {
+        let log = self.log();
+        let (_, after) = log.split_once("listening on http://").ok_or("it did not")?;
+        let (host, _) = after.split_once(|char: char| char.is_whitespace() || char == '/').ok_or("only half a line")?;
+        host.parse().map_err(|error| format!("{host}: {error}"))
+    }
+
+    /// Everything the process has said so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("a log").clone()
+    }
+
+    /// Its address as the command line takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.host)
+    }
+
+    /// Waits until it calls itself ready.
+    pub(crate) async fn ready(&self) {
+        eventually(&format!("{} is ready", self.name), READY_TIMEOUT, async || {
+            match self.try_send(&super::Request::new("GET", "/readyz")).await {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => Err(answer.text()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until it hears a cluster of `count` ready nodes, itself among them, and all agree.
+    pub(crate) async fn hears_peers(&self, count: usize) {
+        eventually(&format!("{} agrees with its peers", self.name), READY_TIMEOUT, async || {
+            let cluster = self.cluster().await;
+            let ready = cluster["nodes"].as_array().into_iter().flatten().filter(|node| node["state"] == "ready").count();
+            if ready == count && cluster["converged"] == true { Ok(()) } else { Err(cluster.to_string()) }
+        })
+        .await;
+    }
+
+    /// Sends it a signal, by name: `TERM`, `KILL`, `STOP`, `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(status.expect("kill(1)").success(), "kill -{signal} {}", self.name);
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the node ends", limit, async || child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| "it runs".into()))
+            .await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- what {} said ---\n{}", self.name, self.log.lock().map_or_else(|_| String::new(), |log| log.clone()));
+        }
+    }
+}
+
+/// Keeps what a process writes, until it ends.
+fn keep(pipe: Option<impl Read + Send + 'static>, log: &Log) {
+    let (pipe, log) = (pipe.expect("it was piped"), Arc::clone(log));
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let mut log = log.lock().expect("a log");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
