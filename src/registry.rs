@@ -1,14 +1,41 @@
 //! The protocol: a registry is a value, and everything that happens to it is an [`Input`].
 //!
-//! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine.
+//! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine. Time enters as [`Now`],
+//! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
+//!
+//! Read in this order: `record` and `merge` (what wins), `ownership` and `expiry` (who may write), `applied` and `repair` (how nodes
+//! come to agree), `join` (how one begins).
 
+mod ack;
+mod applied;
+mod cluster;
+mod digest;
+mod expiry;
+mod hearing;
+mod inspect;
 mod io;
+mod join;
+mod lease;
+mod link;
+mod log;
+mod merge;
 mod message;
+mod ownership;
+mod peers;
 mod record;
+mod relay;
+mod repair;
+mod rng;
+mod serve;
 mod settings;
+mod store;
 mod time;
 mod view;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use digest::BUCKETS;
 pub use io::{
     Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
     Purpose, Refusal, Register, Registered, Renewed, Ticket,
@@ -19,23 +46,149 @@ pub use settings::{Limits, Settings};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View};
 
-use crate::model::Seq;
+use crate::model::{Epoch, InstanceKey, Life, Seq};
 
 /// What the registry wants done, in order; drained by the caller after every call.
 pub type Outbox = Vec<Output>;
 
+/// A beacon leaves this often, ± 10 %.
+const BEACON_EVERY_MS: u64 = 1000;
+/// What is no longer needed is forgotten this often.
+const HOUSEKEEPING_MS: u64 = 1000;
+
 /// One node's registry.
 pub struct Registry {
     settings: Settings,
-    catalog: Catalog,
+    /// This life of this node.
+    life: Life,
+    rng: rng::Rng,
+    state: NodeState,
+    /// All that could be known is known.
+    complete: bool,
+    store: store::Store,
+    log: log::Log,
+    applied: applied::Applied,
+    leases: lease::Leases,
+    /// Leases that have ended, until the shell has said when each was last renewed.
+    ended: BTreeMap<InstanceKey, lease::Ended>,
+    ask_again: ownership::AskAgain,
+    relays: relay::Relays,
+    peers: peers::Peers,
+    /// A majority of the members was heard when it was last looked at.
+    heard_majority: bool,
+    /// When one was heard again after it was not: nobody's silence before that counts.
+    trusted_since: Option<Mono>,
+    link: link::Link,
+    join: join::Join,
+    repair: repair::Repair,
+    copies: serve::Copies,
+    acks: ack::Acks,
+    inspections: inspect::Inspections,
+    next_beacon: Mono,
+    next_housekeeping: Mono,
+    /// The other life of this node's name that was last said aloud.
+    name_taken: Option<Epoch>,
 }
 
 impl Registry {
     /// A registry that knows nothing yet. `seed` feeds every random choice.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Now) -> Self {
-        let _ = (seed, now);
-        Self { settings, catalog: Catalog::default() }
+        let life = settings.life();
+        let is_alone = !settings.has_bus;
+        let mut applied = applied::Applied::default();
+        applied.raise(&life, 0, now.mono);
+        Self {
+            rng: rng::Rng::new(seed),
+            state: if is_alone { NodeState::Ready } else { NodeState::Warming },
+            complete: is_alone,
+            store: store::Store::new(),
+            log: log::Log::default(),
+            applied,
+            leases: lease::Leases::default(),
+            ended: BTreeMap::new(),
+            ask_again: ownership::AskAgain::default(),
+            relays: relay::Relays::default(),
+            peers: peers::Peers::default(),
+            heard_majority: true,
+            trusted_since: None,
+            link: link::Link::new(settings.has_bus, now.mono),
+            join: join::Join::new(now.mono),
+            repair: repair::Repair::default(),
+            copies: serve::Copies::default(),
+            acks: ack::Acks::default(),
+            inspections: inspect::Inspections::default(),
+            next_beacon: now.mono,
+            next_housekeeping: now.mono + HOUSEKEEPING_MS,
+            name_taken: None,
+            life,
+            settings,
+        }
+    }
+
+    /// Takes one thing that happened.
+    pub fn handle(&mut self, input: Input, now: Now, out: &mut Outbox) {
+        match input {
+            Input::Register(ticket, register) => self.handle_register(ticket, register, now, out),
+            Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, heartbeat, now, out),
+            Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
+            Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
+            Input::Lease { key, last_heartbeat, purpose } => match purpose {
+                Purpose::Due => self.handle_due(&key, last_heartbeat, now, out),
+                Purpose::Ended => self.handle_ended(&key, last_heartbeat, now, out),
+                Purpose::Inspect(ticket) => self.handle_inspected(ticket, &key, last_heartbeat, now, out),
+                Purpose::Tell { to, ticket } => self.handle_tell(to, ticket, &key, last_heartbeat, now, out),
+            },
+            Input::BusConnected => {
+                self.link.connected(now.mono);
+                self.next_beacon = now.mono;
+            }
+            Input::BusDisconnected => self.link.disconnected(),
+            Input::Received(envelope) => self.handle_received(envelope, now, out),
+            Input::Leave => self.become_state(NodeState::Leaving, now, out),
+        }
+    }
+
+    /// Does what has become due; to be called at [`Registry::next_deadline`] or later.
+    pub fn advance(&mut self, now: Now, out: &mut Outbox) {
+        self.watch_link(now, out);
+        self.advance_leases(now, out);
+        if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.settle_acks(now, out);
+        }
+        self.advance_inspections(now, out);
+        let rng = &mut self.rng;
+        self.relays.advance(now.mono, || rng.next(), out);
+        self.advance_join(now, out);
+        self.advance_repair(now, out);
+        if self.link.has_bus() && now.mono >= self.next_beacon {
+            self.send_beacon(now, out);
+        }
+        if now.mono >= self.next_housekeeping {
+            self.next_housekeeping = now.mono + HOUSEKEEPING_MS;
+            self.keep_house(now, out);
+        }
+    }
+
+    /// When something becomes due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let beacon = self.link.has_bus().then_some(self.next_beacon);
+        let join = self.is_joining().then(|| self.join.next_deadline());
+        [
+            Some(self.next_housekeeping),
+            beacon,
+            join,
+            self.link.next_deadline(),
+            self.leases.next_due(),
+            self.acks.next_deadline(),
+            self.inspections.next_deadline(),
+            self.relays.next_deadline(),
+            self.next_repair(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What this registry was given at its start.
@@ -44,90 +197,155 @@ impl Registry {
         &self.settings
     }
 
-    /// Takes one thing that happened.
-    pub fn handle(&mut self, input: Input, now: Now, out: &mut Outbox) {
-        let _ = (input, now, out);
-        todo!()
-    }
-
-    /// Does what has become due; to be called at [`Registry::next_deadline`] or later.
-    pub fn advance(&mut self, now: Now, out: &mut Outbox) {
-        let _ = (now, out);
-        todo!()
-    }
-
-    /// When something becomes due next.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Mono> {
-        todo!()
-    }
-
     /// What is believed of every service.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+        self.store.catalog()
     }
 
     /// The last seq of this life's log.
     #[must_use]
     pub fn head(&self) -> Seq {
-        todo!()
+        self.log.head()
     }
 
-    /// What this life wrote after `after`, as batches of at most about `bytes_max` each and `batches_max` in all;
+    /// What this life wrote after `after`, as batches of about `bytes_max` each and `batches_max` in all;
     /// `None` when the log no longer reaches back that far: peers will pull.
     #[must_use]
     pub fn changes_after(&self, after: Seq, bytes_max: usize, batches_max: usize) -> Option<Vec<Change>> {
-        let _ = (after, bytes_max, batches_max);
-        todo!()
+        let mut batches = Vec::new();
+        let mut cursor = after;
+        while cursor < self.log.head() && batches.len() < batches_max {
+            let mut change = self.log.after(cursor, bytes_max)?;
+            change.wants_ack = self.acks.is_waited_for(&self.life, change.first, change.last);
+            cursor = change.last;
+            batches.push(change);
+        }
+        Some(batches)
     }
 
     /// This node's own state.
     #[must_use]
     pub fn state(&self) -> NodeState {
-        todo!()
+        self.state
     }
 
     /// Nothing that could be known is missing; false when no peer could give a whole copy.
     #[must_use]
     pub fn complete(&self) -> bool {
-        todo!()
+        self.complete
     }
 
     /// How the bus is.
     #[must_use]
     pub fn bus(&self) -> BusHealth {
-        todo!()
+        self.link.health()
     }
 
-    /// How long ago the bus was last heard; `None` without a bus, or while it is heard.
+    /// When the bus was last heard, where it is not heard now; `None` without a bus.
     #[must_use]
-    pub fn stale_ms(&self, now: Now) -> Option<u64> {
-        let _ = now;
-        todo!()
-    }
-
-    /// How the cluster looks from here.
-    #[must_use]
-    pub fn cluster(&self, now: Now) -> ClusterView {
-        let _ = now;
-        todo!()
+    pub fn unheard_since(&self) -> Option<Mono> {
+        self.link.unheard_since()
     }
 
     /// How many live records are held.
     #[must_use]
     pub fn record_count(&self) -> u64 {
-        todo!()
+        self.store.live_count()
+    }
+
+    /// How many withdrawn records are remembered.
+    #[must_use]
+    pub fn withdrawn_count(&self) -> u64 {
+        self.store.withdrawn_count()
+    }
+
+    /// How many leases are held here.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
     }
 
     /// The digest of all live records.
     #[must_use]
     pub fn digest(&self) -> u128 {
-        todo!()
+        self.store.live().total()
+    }
+
+    /// The record of an instance, live or withdrawn.
+    #[must_use]
+    pub fn record(&self, key: &InstanceKey) -> Option<&Arc<Record>> {
+        self.store.get(key)
     }
 
     /// Every record held, withdrawn ones too, in the order of (bucket, key).
-    pub fn records(&self) -> impl Iterator<Item = &std::sync::Arc<Record>> {
-        std::iter::empty()
+    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.store.records().values()
+    }
+
+    /// A lease for this instance is held here.
+    #[must_use]
+    pub fn holds_lease(&self, key: &InstanceKey) -> bool {
+        self.leases.get(key).is_some()
+    }
+
+    fn become_state(&mut self, state: NodeState, now: Now, out: &mut Outbox) {
+        if self.state == state {
+            return;
+        }
+        self.state = state;
+        self.next_beacon = now.mono;
+        out.push(Output::BecameState(state));
+    }
+
+    fn watch_link(&mut self, now: Now, out: &mut Outbox) {
+        if let Some(has_just_become_deaf) = self.link.is_deaf_now(now.mono) {
+            if has_just_become_deaf {
+                out.push(Output::Noticed(Notice::Deaf));
+            }
+            out.push(Output::Reconnect);
+        }
+    }
+
+    fn send_beacon(&mut self, now: Now, out: &mut Outbox) {
+        self.next_beacon = now.mono + self.rng.around(BEACON_EVERY_MS);
+        let beacon = Beacon {
+            head: self.log.head(),
+            state: self.state,
+            records: self.store.live_count(),
+            digest: self.store.live().total(),
+            view_digest: self.store.catalog().view_digest(),
+            http: self.settings.http.clone(),
+            applied: self.applied.to_said(&self.life, now.mono),
+        };
+        out.push(Output::Send(To::All, Message::Beacon(beacon)));
+    }
+
+    /// Forgets what nobody needs any more, and says who has fallen silent.
+    fn keep_house(&mut self, now: Now, out: &mut Outbox) {
+        self.forget_withdrawn(now, out);
+        self.applied.forget(&self.life, now.mono);
+        self.peers.forget(now.mono);
+        self.forget_rests();
+        for (node, peer) in self.peers.iter_mut() {
+            if !peer.is_silent && !peer.has_left() && !peer.is_alive(now.mono) {
+                peer.is_silent = true;
+                out.push(Output::Noticed(Notice::PeerSilent(node.clone())));
+            }
+        }
+    }
+
+    fn forget_withdrawn(&mut self, now: Now, out: &mut Outbox) {
+        let until = now.mono.saturating_sub(applied::FORGET_AFTER_MS);
+        let mut early = 0;
+        while let Some(oldest) = self.store.oldest_gone() {
+            if self.store.forget_one(until, self.settings.limits.withdrawn).is_none() {
+                break;
+            }
+            early += usize::from(oldest > until);
+        }
+        if early > 0 {
+            out.push(Output::Noticed(Notice::ForgotEarly(early)));
+        }
     }
 }

@@ -152,6 +152,18 @@ pub struct InstanceKey {
     pub id: InstanceId,
 }
 
+impl InstanceKey {
+    /// A key that no name can be less than, to begin an ordered walk with. It names nothing: no grammar lets a name begin with `-`, and none with anything less.
+    #[must_use]
+    pub fn least() -> Self {
+        let least: Arc<str> = Arc::from("-");
+        Self {
+            service: ServiceKey { namespace: Namespace(Arc::clone(&least)), service: ServiceName(Arc::clone(&least)) },
+            id: InstanceId(least),
+        }
+    }
+}
+
 impl fmt::Display for InstanceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.service, self.id)

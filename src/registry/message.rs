@@ -76,12 +76,12 @@ pub enum Message {
 /// How many renewals one `Relay` may carry.
 pub const RELAY_MAX: usize = 1000;
 
-/// Records one life of a node wrote, in the order of its log: all of `first..=last`, of several versions of a key only the last.
+/// Records one life of a node wrote, in the order of its log: all of `first..=last`. Empty where `last` is before `first`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Seq of the first change covered, ≥ 1.
     pub first: Seq,
-    /// Seq of the last change covered.
+    /// Seq of the last change covered; `first - 1` where there is none.
     pub last: Seq,
     /// Somebody waits for peers to have applied this: say so with `Applied`.
     pub wants_ack: bool,

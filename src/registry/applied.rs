@@ -1,0 +1,181 @@
+//! Applied: how far this node has each life's log, and where it knows of a gap.
+
+use std::collections::BTreeMap;
+
+use super::message::AppliedAt;
+use super::time::Mono;
+use crate::model::{Life, Seq};
+
+/// How long a gap or a greater head may last before it is pulled: what was only reordered has come by then.
+pub(super) const GAP_MS: u64 = 200;
+/// How many batches beyond a gap are remembered per life; past it they are forgotten, and the pull brings them again.
+const BEYOND_MAX: usize = 1024;
+/// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node.
+const LIVES_MAX: usize = 4096;
+/// How long a life is remembered after its node was last heard in it.
+pub(super) const FORGET_AFTER_MS: u64 = 24 * 3_600_000;
+
+/// What is known of each life's log.
+#[derive(Default)]
+pub(super) struct Applied {
+    lives: BTreeMap<Life, Progress>,
+}
+
+/// What is known of one life's log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// "I have everything that life wrote, up to here."
+    pub(super) seq: Seq,
+    /// The greatest seq anybody is known to have.
+    pub(super) head: Seq,
+    /// When `head` was first ahead of `seq`, since they last were equal.
+    behind_since: Option<Mono>,
+    /// Batches that came before their predecessors, as (first, last), apart and in order.
+    beyond: Vec<(Seq, Seq)>,
+    /// When that node was last heard in this life, by this node or another.
+    heard_at: Mono,
+}
+
+impl Applied {
+    pub(super) fn seq(&self, life: &Life) -> Seq {
+        self.lives.get(life).map_or(0, |progress| progress.seq)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Life, &Progress)> {
+        self.lives.iter()
+    }
+
+    /// A batch's records are merged: the log is had up to its end, where nothing before it is missing.
+    pub(super) fn merged(&mut self, life: &Life, first: Seq, last: Seq, now: Mono) {
+        let progress = self.progress(life, now);
+        progress.head = progress.head.max(last);
+        progress.heard_at = now;
+        if first <= progress.seq + 1 {
+            progress.seq = progress.seq.max(last);
+        } else {
+            progress.hold(first, last);
+        }
+        progress.settle(now);
+    }
+
+    /// Somebody who has this life's log up to `seq` has given all of it.
+    pub(super) fn raise(&mut self, life: &Life, seq: Seq, now: Mono) {
+        let progress = self.progress(life, now);
+        progress.seq = progress.seq.max(seq);
+        progress.head = progress.head.max(seq);
+        progress.settle(now);
+    }
+
+    /// Somebody is known to have this life's log up to `seq`; its node was heard `age_ms` ago.
+    pub(super) fn heard(&mut self, life: &Life, seq: Seq, age_ms: Option<u32>, now: Mono) {
+        let heard_at = age_ms.map(|age| now.saturating_sub(u64::from(age)));
+        if !self.lives.contains_key(life) && (seq == 0 || heard_at.is_none_or(|at| at + FORGET_AFTER_MS <= now)) {
+            return;
+        }
+        let progress = self.progress(life, heard_at.unwrap_or(now));
+        progress.head = progress.head.max(seq);
+        progress.heard_at = progress.heard_at.max(heard_at.unwrap_or(0));
+        progress.settle(now);
+    }
+
+    /// The lives that have been behind for so long that something must have been lost, with what is had of each.
+    pub(super) fn gaps(&self, now: Mono) -> impl Iterator<Item = (&Life, Seq)> {
+        self.lives
+            .iter()
+            .filter(move |(_, progress)| progress.behind_since.is_some_and(|since| since + GAP_MS <= now))
+            .map(|(life, progress)| (life, progress.seq))
+    }
+
+    /// When the next gap is old enough to be pulled.
+    pub(super) fn next_gap(&self) -> Option<Mono> {
+        self.lives.values().filter_map(|progress| progress.behind_since).map(|since| since + GAP_MS).min()
+    }
+
+    /// Forgets lives of which nobody has heard for a day.
+    pub(super) fn forget(&mut self, own: &Life, now: Mono) {
+        self.lives.retain(|life, progress| life == own || progress.heard_at + FORGET_AFTER_MS > now);
+    }
+
+    /// As a beacon and an answer say it, `own` first.
+    pub(super) fn to_said(&self, own: &Life, now: Mono) -> Vec<AppliedAt> {
+        let said = |(life, progress): (&Life, &Progress)| AppliedAt {
+            life: life.clone(),
+            seq: progress.seq,
+            age_ms: Some(if life == own { 0 } else { u32::try_from(now.saturating_sub(progress.heard_at)).unwrap_or(u32::MAX) }),
+        };
+        let own_first = self.lives.get_key_value(own).map(said);
+        own_first.into_iter().chain(self.lives.iter().filter(|(life, _)| *life != own).map(said)).collect()
+    }
+
+    fn progress(&mut self, life: &Life, now: Mono) -> &mut Progress {
+        if !self.lives.contains_key(life) && self.lives.len() >= LIVES_MAX {
+            let oldest = self.lives.iter().min_by_key(|(_, progress)| progress.heard_at).map(|(life, _)| life.clone());
+            if let Some(oldest) = oldest {
+                self.lives.remove(&oldest);
+            }
+        }
+        self.lives.entry(life.clone()).or_insert_with(|| Progress { heard_at: now, ..Progress::default() })
+    }
+}
+
+impl Progress {
+    /// Remembers a batch beyond the gap.
+    fn hold(&mut self, first: Seq, last: Seq) {
+        if self.beyond.len() >= BEYOND_MAX {
+            self.beyond.clear();
+        }
+        self.beyond.push((first, last));
+        self.beyond.sort_unstable();
+    }
+
+    /// Takes in what is not beyond a gap any more, and notes since when anything is missing.
+    fn settle(&mut self, now: Mono) {
+        let mut joined: Vec<(Seq, Seq)> = Vec::new();
+        for (first, last) in std::mem::take(&mut self.beyond) {
+            if first <= self.seq + 1 {
+                self.seq = self.seq.max(last);
+            } else if let Some(before) = joined.last_mut().filter(|before| first <= before.1 + 1) {
+                before.1 = before.1.max(last);
+            } else {
+                joined.push((first, last));
+            }
+        }
+        self.beyond = joined;
+        let is_behind = self.seq < self.head;
+        self.behind_since = if is_behind { self.behind_since.or(Some(now)) } else { None };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, NodeName};
+
+    fn life() -> Life {
+        Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) }
+    }
+
+    #[test]
+    fn a_batch_beyond_a_gap_waits_for_what_is_missing() {
+        let mut applied = Applied::default();
+        applied.merged(&life(), 1, 3, 0);
+        applied.merged(&life(), 7, 9, 10);
+        applied.merged(&life(), 5, 6, 20);
+        assert_eq!(applied.seq(&life()), 3);
+        assert_eq!(applied.gaps(209).count(), 0);
+        assert_eq!(applied.gaps(210).map(|(_, seq)| seq).collect::<Vec<_>>(), [3]);
+        applied.merged(&life(), 4, 4, 30);
+        assert_eq!(applied.seq(&life()), 9);
+        assert_eq!(applied.next_gap(), None);
+    }
+
+    #[test]
+    fn a_lost_tail_shows_in_the_head() {
+        let mut applied = Applied::default();
+        applied.merged(&life(), 1, 6, 0);
+        applied.heard(&life(), 7, Some(0), 100);
+        assert_eq!(applied.gaps(300).count(), 1);
+        applied.raise(&life(), 7, 300);
+        assert_eq!(applied.gaps(9999).count(), 0);
+    }
+}

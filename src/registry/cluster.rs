@@ -1,0 +1,70 @@
+//! The cluster as it looks from here: that all nodes agree is something one can see.
+
+use std::collections::BTreeMap;
+
+use super::io::{BusHealth, ClusterView, NodeView};
+use super::peers::Peer;
+use super::time::Now;
+use super::{Beacon, Registry};
+use crate::model::{Life, NodeName, Seq};
+
+impl Registry {
+    /// How the cluster looks from here.
+    #[must_use]
+    pub fn cluster(&self, now: Now) -> ClusterView {
+        let own = NodeView {
+            life: self.life.clone(),
+            state: self.state.as_str(),
+            http: self.settings.http.clone(),
+            heard_ms: 0,
+            seq: self.log.head(),
+            lag: 0,
+            digest: self.store.live().total(),
+            view_digest: self.store.catalog().view_digest(),
+            instances: self.store.live_count(),
+        };
+        let peers = self.peers.iter().map(|(node, peer)| self.to_node_view(node, peer, now));
+        let own_applied = (self.life.node.clone(), self.applied.to_said(&self.life, now.mono));
+        let said = self.peers.iter().filter_map(|(node, peer)| Some((node.clone(), peer.beacon.as_ref()?.applied.clone())));
+        ClusterView {
+            state: self.state,
+            bus: self.link.health(),
+            converged: self.is_converged(now),
+            complete: self.complete,
+            nodes: std::iter::once(own).chain(peers).collect(),
+            applied: std::iter::once(own_applied).chain(said).collect(),
+        }
+    }
+
+    fn to_node_view(&self, node: &NodeName, peer: &Peer, now: Now) -> NodeView {
+        let life = Life { node: node.clone(), epoch: peer.epoch };
+        let beacon = peer.beacon.as_ref();
+        let seq = beacon.map_or(0, |beacon| beacon.head);
+        NodeView {
+            state: peer.state(now.mono),
+            http: beacon.map_or_else(String::new, |beacon| beacon.http.clone()),
+            heard_ms: now.mono.saturating_sub(peer.heard_at),
+            seq,
+            lag: seq.saturating_sub(self.applied.seq(&life)),
+            digest: beacon.map_or(0, |beacon| beacon.digest),
+            view_digest: beacon.map_or(0, |beacon| beacon.view_digest),
+            instances: beacon.map_or(0, |beacon| beacon.records),
+            life,
+        }
+    }
+
+    /// Every alive peer has applied what we have and has our digest. A node that does not hear its bus cannot say so.
+    fn is_converged(&self, now: Now) -> bool {
+        match self.link.health() {
+            BusHealth::None => true,
+            BusHealth::Deaf | BusHealth::Down => false,
+            BusHealth::Up => self.peers.alive(now.mono).filter_map(|(_, peer)| peer.beacon.as_ref()).all(|beacon| self.agrees(beacon)),
+        }
+    }
+
+    fn agrees(&self, beacon: &Beacon) -> bool {
+        let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
+        let has = |life: &Life, seq: Seq| seq == 0 || theirs.get(life).is_some_and(|theirs| *theirs >= seq);
+        beacon.digest == self.store.live().total() && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
+    }
+}

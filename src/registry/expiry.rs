@@ -1,0 +1,113 @@
+//! Expiry: what becomes of an instance whose provider is silent. Only the owner expires, on its own monotonic clock.
+//!
+//! Silence is the only evidence so far: `suspect` at the deadline, `down` one ttl later, withdrawn `evict_after` after that.
+
+use std::sync::Arc;
+
+use super::io::{LeaseTerms, Output, Purpose};
+use super::lease::Phase;
+use super::merge::{Step, Why};
+use super::record::{Body, Record, Seen};
+use super::time::{Mono, Now};
+use super::{Outbox, Registry};
+use crate::model::{Cause, InstanceKey, Ttl};
+
+/// How many leases one call looks at; the rest is due at once again, so that a mass expiry does not hold up everything else.
+const DUE_MAX: usize = 10_000;
+/// A lease whose question went unanswered, or that may not be withdrawn now, is looked at again after this long.
+const AGAIN_MS: u64 = 1000;
+
+impl Registry {
+    /// Asks for the last heartbeats of the leases that are due.
+    pub(super) fn advance_leases(&mut self, now: Now, out: &mut Outbox) {
+        self.note_majority(now.mono);
+        for _ in 0..DUE_MAX {
+            let Some(key) = self.leases.take_due(now.mono, now.mono + AGAIN_MS) else { return };
+            out.push(Output::AskLease { key, purpose: Purpose::Due });
+        }
+    }
+
+    /// A node that did not hear the others cannot tell who is silent: when it hears them again, each lease has its ttl and grace anew.
+    fn note_majority(&mut self, now: Mono) {
+        let hears = self.peers.hears_majority(now);
+        if hears && !self.heard_majority {
+            self.trusted_since = Some(now);
+        }
+        self.heard_majority = hears;
+    }
+
+    /// Judges a lease whose last heartbeat the shell has told.
+    pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
+        let Some(lease) = self.leases.get(key).cloned() else { return };
+        let Some(record) = self.store.get(key).cloned() else { return };
+        let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        let trusted_until = self.trusted_since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
+        let deadline = (last + lease.ttl_ms).max(trusted_until);
+        match lease.phase {
+            Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
+            Phase::Held => self.become_suspect(&record, last, now, out),
+            // A heartbeat was taken without asking just as the deadline fired.
+            Phase::Late(since) | Phase::Over(since) if last > since || now.mono < last + lease.ttl_ms => {
+                self.recover(&record, last, now, out);
+            }
+            Phase::Late(since) if now.mono < since + lease.ttl_ms => self.leases.reschedule(key, since + lease.ttl_ms),
+            Phase::Late(_) => self.become_down(&record, last, now, out),
+            Phase::Over(since) if now.mono < (since + lease.evict_after_ms).max(trusted_until) => {
+                self.leases.reschedule(key, (since + lease.evict_after_ms).max(trusted_until));
+            }
+            Phase::Over(_) if !self.heard_majority => self.leases.reschedule(key, now.mono + AGAIN_MS),
+            Phase::Over(_) => self.withdraw(&record, last, now, out),
+        }
+    }
+
+    /// Its time is over: consumers are told at once.
+    fn become_suspect(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(lease) = self.leases.get_mut(&record.key) else { return };
+        lease.phase = Phase::Late(now.mono);
+        let due = now.mono + lease.ttl_ms;
+        self.leases.reschedule(&record.key, due);
+        self.see_silence(record, Seen::Suspect, last, now, out);
+    }
+
+    /// Nothing came for another ttl.
+    fn become_down(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(lease) = self.leases.get_mut(&record.key) else { return };
+        lease.phase = Phase::Over(now.mono);
+        let due = now.mono + lease.evict_after_ms;
+        self.leases.reschedule(&record.key, due);
+        self.see_silence(record, Seen::Down, last, now, out);
+    }
+
+    /// Writes what silence shows; from now on a heartbeat changes the record, so each is to be told to the registry.
+    fn see_silence(&mut self, record: &Record, seen: Seen, last: Mono, now: Now, out: &mut Outbox) {
+        let (Some(registration), Some(lease)) = (record.registration(), self.leases.get(&record.key)) else { return };
+        let terms = LeaseTerms {
+            incarnation: lease.incarnation,
+            digest: lease.digest,
+            reported: registration.reported(),
+            renew_every_ms: registration.ttl().renew_every_ms(),
+            steady: false,
+        };
+        out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
+        let body = Body::Live { registration: Arc::clone(registration), seen };
+        self.write(record.key.clone(), Step::same(&record.version), body, silence(last, now.mono), now, out);
+    }
+
+    /// Takes a silent instance from the list; a late heartbeat can still bring it back.
+    fn withdraw(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+        self.leases.end(&record.key);
+        out.push(Output::DropLease { key: record.key.clone() });
+        let body = Body::Withdrawn { kept: record.registration().cloned(), named: false };
+        self.write(record.key.clone(), Step::generation(&record.version), body, silence(last, now.mono), now, out);
+    }
+}
+
+fn grace_ms(record: &Record) -> u64 {
+    record.registration().map_or(0, |registration| Ttl::grace_ms(registration.ttl()))
+}
+
+fn silence(last: Mono, now: Mono) -> Why {
+    let silent_ms = now.saturating_sub(last);
+    let detail = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
+    Why { cause: Cause::Expired, actor: None, detail: Some(Arc::from(detail)) }
+}

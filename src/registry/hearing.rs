@@ -1,0 +1,117 @@
+//! Hearing: what each message of a peer does here. Peers' input is checked like strangers'.
+
+use super::io::{Notice, Output};
+use super::merge::quarantine;
+use super::message::{Beacon, Change, Envelope, Message, NodeState, To};
+use super::peers::Presence;
+use super::time::Now;
+use super::{Outbox, Registry};
+use crate::model::Life;
+
+/// A newcomer hears from us within this time, so that it need not wait for the next beacon; spread, so that not all speak at once.
+const GREETING_MS: u64 = 50;
+/// After a start one's own former life may still be heard for a while: nobody has taken the name.
+const OWN_ECHOES_MS: u64 = 10_000;
+
+impl Registry {
+    pub(super) fn handle_received(&mut self, envelope: Envelope, now: Now, out: &mut Outbox) {
+        let Envelope { from, message } = envelope;
+        if from.node == self.life.node {
+            self.hear_own_name(&from, &message, now, out);
+            return;
+        }
+        match message {
+            Message::Change(change) => self.hear_change(&from, change, now, out),
+            Message::Beacon(beacon) => self.hear_beacon(&from, beacon, now, out),
+            Message::Pull { ticket, want } => self.handle_pull(&from, ticket, want, now, out),
+            Message::Pulled { ticket, have } => self.handle_pulled(&from, ticket, have, now, out),
+            Message::Relay { ticket, renewals } => self.handle_relay(&from, ticket, renewals, now, out),
+            Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),
+            Message::Applied { epoch, seq } => {
+                if epoch == self.life.epoch {
+                    self.acks.note(&from.node, &self.life, seq);
+                    self.settle_acks(now, out);
+                }
+            }
+            Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
+            Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
+        }
+    }
+
+    fn hear_own_name(&mut self, from: &Life, message: &Message, now: Now, out: &mut Outbox) {
+        if !matches!(message, Message::Beacon(_)) {
+            return;
+        }
+        if from.epoch == self.life.epoch {
+            if self.link.echoed(now.mono) {
+                out.push(Output::Noticed(Notice::Hearing));
+            }
+        } else if self.link.hears_since().is_some_and(|since| since + OWN_ECHOES_MS < now.mono) && self.name_taken != Some(from.epoch) {
+            self.name_taken = Some(from.epoch);
+            out.push(Output::Noticed(Notice::NameTaken(from.epoch)));
+        }
+    }
+
+    /// Whether a frame of this life counts; a life that has just appeared is greeted.
+    fn is_present(&mut self, from: &Life, now: Now, out: &mut Outbox) -> bool {
+        match self.peers.presence(from, now.mono) {
+            Presence::NotPresent => false,
+            Presence::Present => true,
+            Presence::Appeared => {
+                out.push(Output::Noticed(Notice::PeerAppeared(from.clone())));
+                self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
+                true
+            }
+        }
+    }
+
+    fn hear_change(&mut self, from: &Life, change: Change, now: Now, out: &mut Outbox) {
+        if !self.is_present(from, now, out) {
+            return;
+        }
+        let (wants_ack, last) = (change.wants_ack, change.last);
+        self.apply_change(from, change, now, out);
+        let seq = self.applied.seq(from);
+        if wants_ack && seq >= last {
+            out.push(Output::Send(To::Node(from.node.clone()), Message::Applied { epoch: from.epoch, seq }));
+        }
+    }
+
+    /// Merges what a life wrote, and notes how far its log is had; says how many records were new.
+    pub(super) fn apply_change(&mut self, from: &Life, change: Change, now: Now, out: &mut Outbox) -> usize {
+        let Change { first, last, wants_ack: _, records } = change;
+        if first == 0 || last < first {
+            return 0;
+        }
+        let mut gained = 0;
+        for record in &records {
+            if record.version.owner != *from || !(first..=last).contains(&record.version.seq) {
+                quarantine(record, from, "it was not written by the one whose log it came in", out);
+                continue;
+            }
+            gained += usize::from(self.merge(record, from, now, out));
+        }
+        self.applied.merged(from, first, last, now.mono);
+        gained
+    }
+
+    fn hear_beacon(&mut self, from: &Life, beacon: Beacon, now: Now, out: &mut Outbox) {
+        if !self.is_present(from, now, out) {
+            return;
+        }
+        self.applied.heard(from, beacon.head, Some(0), now.mono);
+        for at in &beacon.applied {
+            if at.life != self.life {
+                self.applied.heard(&at.life, at.seq, at.age_ms, now.mono);
+            }
+            self.acks.note(&from.node, &at.life, at.seq);
+        }
+        let leaves = beacon.state == NodeState::Leaving && self.peers.get(&from.node).is_some_and(|peer| !peer.has_left());
+        if leaves {
+            out.push(Output::Noticed(Notice::PeerLeft(from.node.clone())));
+        }
+        self.peers.heard(&from.node, beacon.clone(), now.mono);
+        self.compare_beacon(&from.node, &beacon, now, out);
+        self.settle_acks(now, out);
+    }
+}

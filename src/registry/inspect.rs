@@ -1,0 +1,101 @@
+//! Inspection: all that is known of one instance. What only its owner knows is asked of it.
+
+use std::collections::BTreeMap;
+
+use super::io::{Answer, Inspected, Output, Purpose, Ticket};
+use super::message::{LeaseTold, Message, To};
+use super::time::{Mono, Now};
+use super::{Outbox, Registry};
+use crate::model::{InstanceKey, Life, NodeName};
+
+/// How long an owner is waited for.
+const ANSWER_MS: u64 = 500;
+/// How many questions may be on their way; one more is answered without what the owner knows.
+const ASKED_MAX: usize = 4096;
+
+#[derive(Default)]
+pub(super) struct Inspections {
+    asked: BTreeMap<u64, Asked>,
+}
+
+struct Asked {
+    ticket: Ticket,
+    key: InstanceKey,
+    until: Mono,
+}
+
+impl Inspections {
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.asked.values().map(|asked| asked.until).min()
+    }
+}
+
+impl Registry {
+    pub(super) fn handle_inspect(&mut self, ticket: Ticket, key: InstanceKey, now: Now, out: &mut Outbox) {
+        let Some(record) = self.store.get(&key).filter(|record| record.registration().is_some()) else {
+            out.push(Output::Answer(ticket, Answer::Inspected(None)));
+            return;
+        };
+        let owner = record.version.owner.clone();
+        if owner == self.life {
+            out.push(Output::AskLease { key, purpose: Purpose::Inspect(ticket) });
+        } else if self.peers.is_life_alive(&owner, now.mono) && self.inspections.asked.len() < ASKED_MAX {
+            let question = self.rng.next();
+            self.inspections.asked.insert(question, Asked { ticket, key: key.clone(), until: now.mono + ANSWER_MS });
+            out.push(Output::Send(To::Node(owner.node), Message::AskLease { ticket: question, key }));
+        } else {
+            self.answer_inspection(ticket, &key, None, out);
+        }
+    }
+
+    /// The shell has told a lease that somebody here inspects.
+    pub(super) fn handle_inspected(&mut self, ticket: Ticket, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
+        let lease = self.lease_told(key, last_heartbeat, now.mono);
+        self.answer_inspection(ticket, key, lease, out);
+    }
+
+    /// A peer asks about a lease of ours.
+    pub(super) fn handle_ask_lease(from: &Life, ticket: u64, key: InstanceKey, out: &mut Outbox) {
+        out.push(Output::AskLease { key, purpose: Purpose::Tell { to: from.node.clone(), ticket } });
+    }
+
+    /// The shell has told a lease that a peer asked about.
+    pub(super) fn handle_tell(
+        &mut self,
+        to: NodeName,
+        ticket: u64,
+        key: &InstanceKey,
+        last_heartbeat: Option<Mono>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let lease = self.lease_told(key, last_heartbeat, now.mono);
+        out.push(Output::Send(To::Node(to), Message::ToldLease { ticket, lease }));
+    }
+
+    /// An owner has answered.
+    pub(super) fn handle_told(&mut self, ticket: u64, lease: Option<LeaseTold>, out: &mut Outbox) {
+        if let Some(asked) = self.inspections.asked.remove(&ticket) {
+            self.answer_inspection(asked.ticket, &asked.key, lease, out);
+        }
+    }
+
+    /// Answers what was asked of owners that stay silent.
+    pub(super) fn advance_inspections(&mut self, now: Now, out: &mut Outbox) {
+        let late: Vec<u64> =
+            self.inspections.asked.iter().filter(|(_, asked)| asked.until <= now.mono).map(|(question, _)| *question).collect();
+        for question in late {
+            self.handle_told(question, None, out);
+        }
+    }
+
+    fn lease_told(&self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Mono) -> Option<LeaseTold> {
+        let lease = self.leases.get(key)?;
+        Some(LeaseTold::at(now, last_heartbeat.unwrap_or(0).max(lease.renewed_at), lease.ttl_ms))
+    }
+
+    fn answer_inspection(&self, ticket: Ticket, key: &InstanceKey, lease: Option<LeaseTold>, out: &mut Outbox) {
+        let record = self.store.get(key).filter(|record| record.registration().is_some()).cloned();
+        out.push(Output::Answer(ticket, Answer::Inspected(record.map(|record| Inspected { record, lease }))));
+    }
+}

@@ -1,0 +1,155 @@
+//! Joining: how a node that has just started comes to know what the others know, and when it may say that it does.
+
+use super::io::{Notice, Output};
+use super::message::NodeState;
+use super::time::{Mono, Now};
+use super::{Outbox, Registry};
+use crate::model::{Life, NodeName, Seq};
+
+/// How long beacons are collected before one of the ready peers is chosen.
+const COLLECT_MS: u64 = 300;
+/// If nobody could give a whole copy for this long, the node is ready all the same, and says that it may not know all.
+const GIVE_UP_MS: u64 = 30_000;
+/// A joining node looks whether it can go on this often.
+const LOOK_EVERY_MS: u64 = 50;
+
+pub(super) struct Join {
+    stage: Stage,
+    began_at: Mono,
+    next_look: Mono,
+    /// No ready peer has been heard for so long that none will be.
+    has_waited: bool,
+}
+
+/// How far joining has come.
+enum Stage {
+    /// Collecting beacons.
+    Listening,
+    /// Taking a whole copy.
+    Copying { from: NodeName },
+    /// Comparing once with the peer that gave the copy.
+    Comparing { with: NodeName, compared: bool, targets: Vec<(Life, Seq)> },
+}
+
+impl Join {
+    pub(super) fn new(now: Mono) -> Self {
+        Self { stage: Stage::Listening, began_at: now, next_look: now, has_waited: false }
+    }
+
+    pub(super) fn next_deadline(&self) -> Mono {
+        self.next_look
+    }
+}
+
+impl Registry {
+    /// Pulls other than a joining node's own are made: it is ready, or nobody is who could give a whole copy.
+    pub(super) fn may_repair(&self) -> bool {
+        match (self.state, &self.join.stage) {
+            (NodeState::Ready, _) | (NodeState::Warming, Stage::Comparing { .. }) => true,
+            (NodeState::Warming, Stage::Listening) => self.join.has_waited,
+            (NodeState::Warming, Stage::Copying { .. }) | (NodeState::Leaving, _) => false,
+        }
+    }
+
+    pub(super) fn advance_join(&mut self, now: Now, out: &mut Outbox) {
+        if now.mono < self.join.next_look {
+            return;
+        }
+        self.join.next_look = now.mono + LOOK_EVERY_MS;
+        match self.state {
+            NodeState::Warming => self.join_on(now, out),
+            NodeState::Ready => self.note_complete(now.mono),
+            NodeState::Leaving => {}
+        }
+    }
+
+    /// There is something to look at: the node is not ready, or not sure that it knows all.
+    pub(super) fn is_joining(&self) -> bool {
+        match self.state {
+            NodeState::Warming => true,
+            NodeState::Ready => !self.complete,
+            NodeState::Leaving => false,
+        }
+    }
+
+    fn join_on(&mut self, now: Now, out: &mut Outbox) {
+        if now.mono >= self.join.began_at + GIVE_UP_MS {
+            out.push(Output::Noticed(Notice::Incomplete));
+            self.become_ready(false, now, out);
+            return;
+        }
+        match &self.join.stage {
+            Stage::Listening => self.listen_on(now, out),
+            Stage::Copying { from } => {
+                if !self.repair.is_pulling(from) {
+                    self.join.stage = Stage::Listening;
+                }
+            }
+            Stage::Comparing { with, compared, targets } => {
+                let with = with.clone();
+                let has_all = targets.iter().all(|(life, seq)| self.applied.seq(life) >= *seq);
+                if *compared && has_all {
+                    self.become_ready(true, now, out);
+                } else if self.peers.get(&with).is_none_or(|peer| !peer.is_alive(now.mono)) {
+                    self.join.stage = Stage::Listening;
+                } else if !*compared {
+                    self.compare(&with, now, out);
+                }
+            }
+        }
+    }
+
+    fn listen_on(&mut self, now: Now, out: &mut Outbox) {
+        let hears_since = self.link.hears_since();
+        let ready: Vec<NodeName> = self.peers.alive(now.mono).filter(|(_, peer)| peer.is_ready()).map(|(node, _)| node.clone()).collect();
+        self.join.has_waited = false;
+        if !ready.is_empty() {
+            let has_collected = hears_since.is_some_and(|since| since + COLLECT_MS.min(self.settings.bootstrap_wait_ms) <= now.mono);
+            let free = ready.into_iter().filter(|peer| self.repair.is_free(peer, now.mono)).collect();
+            if has_collected && let Some(from) = self.rng.pick(free) {
+                self.begin_copy_from(&from, now, out);
+                self.join.stage = Stage::Copying { from };
+            }
+            return;
+        }
+        let waited_since = hears_since.unwrap_or(self.join.began_at);
+        if now.mono < waited_since + self.settings.bootstrap_wait_ms {
+            return;
+        }
+        // Nobody is ready: those who start together give each other what they have, and are ready together.
+        self.join.has_waited = true;
+        if self.targets(now.mono).iter().all(|(life, seq)| self.applied.seq(life) >= *seq) {
+            self.become_ready(hears_since.is_some(), now, out);
+        }
+    }
+
+    /// All that any alive peer has applied.
+    fn targets(&self, now: Mono) -> Vec<(Life, Seq)> {
+        let said = self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied);
+        said.filter(|at| at.life != self.life).map(|at| (at.life.clone(), at.seq)).collect()
+    }
+
+    /// Everything that a peer that knows all had has been pulled from it.
+    pub(super) fn pulled_all(&mut self, peer: &NodeName, now: Mono) {
+        match &mut self.join.stage {
+            Stage::Copying { from } if from == peer => {
+                self.join.stage = Stage::Comparing { with: peer.clone(), compared: false, targets: self.targets(now) };
+            }
+            Stage::Comparing { with, compared, .. } if with == peer => *compared = true,
+            Stage::Listening | Stage::Copying { .. } | Stage::Comparing { .. } => {}
+        }
+        self.complete |= self.state == NodeState::Ready;
+    }
+
+    /// A ready node that was not sure becomes so when it is alone on a bus that works.
+    fn note_complete(&mut self, now: Mono) {
+        let is_alone = !self.peers.alive(now).any(|(_, peer)| peer.is_ready());
+        let has_listened = self.link.hears_since().is_some_and(|since| since + self.settings.bootstrap_wait_ms.max(COLLECT_MS) <= now);
+        self.complete |= is_alone && has_listened;
+    }
+
+    fn become_ready(&mut self, complete: bool, now: Now, out: &mut Outbox) {
+        self.complete = complete;
+        self.become_state(NodeState::Ready, now, out);
+    }
+}

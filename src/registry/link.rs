@@ -1,0 +1,111 @@
+//! The link to the bus: only hearing one's own beacon proves that it carries what one says.
+
+use super::io::BusHealth;
+use super::time::Mono;
+
+/// Without an own echo for this long the node is deaf.
+const DEAF_MS: u64 = 3000;
+/// A deaf node asks for a new connection this often.
+const RECONNECT_MS: u64 = 3000;
+
+pub(super) struct Link {
+    has_bus: bool,
+    /// Since when the client is connected.
+    connected_at: Option<Mono>,
+    /// Of this connection or an earlier one.
+    last_echo: Option<Mono>,
+    /// The first on this connection.
+    echo_since: Option<Mono>,
+    started_at: Mono,
+    reconnect_at: Option<Mono>,
+}
+
+impl Link {
+    pub(super) fn new(has_bus: bool, now: Mono) -> Self {
+        Self { has_bus, connected_at: None, last_echo: None, echo_since: None, started_at: now, reconnect_at: None }
+    }
+
+    pub(super) fn has_bus(&self) -> bool {
+        self.has_bus
+    }
+
+    pub(super) fn connected(&mut self, now: Mono) {
+        self.connected_at = Some(now);
+        self.echo_since = None;
+        self.reconnect_at = Some(now + DEAF_MS);
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.connected_at = None;
+        self.echo_since = None;
+        self.reconnect_at = None;
+    }
+
+    /// An own beacon came back; says whether it is the first of this connection or after deafness.
+    pub(super) fn echoed(&mut self, now: Mono) -> bool {
+        // An echo without a connection is one that was on its way when it ended.
+        if self.connected_at.is_none() {
+            return false;
+        }
+        self.last_echo = Some(now);
+        self.reconnect_at = Some(now + DEAF_MS);
+        let is_first = self.echo_since.is_none();
+        self.echo_since.get_or_insert(now);
+        is_first
+    }
+
+    /// Own beacons come back since then.
+    pub(super) fn hears_since(&self) -> Option<Mono> {
+        self.echo_since
+    }
+
+    pub(super) fn health(&self) -> BusHealth {
+        match (self.has_bus, self.connected_at, self.echo_since) {
+            (false, _, _) => BusHealth::None,
+            (true, None, _) => BusHealth::Down,
+            (true, Some(_), None) => BusHealth::Deaf,
+            (true, Some(_), Some(_)) => BusHealth::Up,
+        }
+    }
+
+    /// When the bus was last heard, where it is not heard now.
+    pub(super) fn unheard_since(&self) -> Option<Mono> {
+        match self.health() {
+            BusHealth::None | BusHealth::Up => None,
+            BusHealth::Deaf | BusHealth::Down => Some(self.last_echo.unwrap_or(self.started_at)),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.reconnect_at
+    }
+
+    /// The node has been deaf for 3 s, or 3 s more: it is to connect anew. Says whether it has just become so.
+    pub(super) fn is_deaf_now(&mut self, now: Mono) -> Option<bool> {
+        if self.reconnect_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        self.reconnect_at = Some(now + RECONNECT_MS);
+        Some(self.echo_since.take().is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connected_is_not_heard() {
+        let mut link = Link::new(true, 0);
+        assert_eq!(link.health(), BusHealth::Down);
+        link.connected(10);
+        assert_eq!(link.health(), BusHealth::Deaf);
+        assert!(link.echoed(20));
+        assert!(!link.echoed(1020));
+        assert_eq!(link.health(), BusHealth::Up);
+        assert_eq!(link.is_deaf_now(4019), None);
+        assert_eq!(link.is_deaf_now(4020), Some(true));
+        assert_eq!((link.health(), link.unheard_since()), (BusHealth::Deaf, Some(1020)));
+        assert_eq!(link.is_deaf_now(7020), Some(false));
+    }
+}

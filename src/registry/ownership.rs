@@ -1,0 +1,455 @@
+//! Ownership: what a registration, a heartbeat and a deregistration do, and which node holds the lease afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::io::{Answer, Deregister, Heartbeat, LeaseTerms, Output, Refusal, Register, Registered, Renewed};
+use super::lease::{Ended, Lease, Phase};
+use super::merge::{Step, Why, kept};
+use super::message::{Message, NodeState, Renewal, To, Verdict};
+use super::record::{Body, Record, Seen, content_digest};
+use super::relay::Beat;
+use super::time::{Mono, Now};
+use super::{Outbox, Registry, Ticket};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration};
+
+/// How many instances are marked to be asked again at the most; past it the first in order is let go, and its provider is
+/// listed with its former content until it registers again.
+const ASK_AGAIN_MAX: usize = 65_536;
+
+/// The instances whose next heartbeat here is answered 404, so that the provider says again what holds.
+#[derive(Default)]
+pub(super) struct AskAgain(BTreeMap<InstanceKey, Unless>);
+
+/// What a heartbeat may bring so that it need not be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unless {
+    /// Nothing: the owner has told us that the provider's content is another.
+    Nothing,
+    /// The content's digest: it says which content holds.
+    Digest,
+}
+
+impl AskAgain {
+    fn mark(&mut self, key: InstanceKey, unless: Unless) {
+        if self.0.len() >= ASK_AGAIN_MAX {
+            self.0.pop_first();
+        }
+        self.0.insert(key, unless);
+    }
+
+    fn clear(&mut self, key: &InstanceKey) {
+        self.0.remove(key);
+    }
+
+    /// Whether this heartbeat is to be asked; it is, once.
+    fn take(&mut self, key: &InstanceKey, has_digest: bool) -> bool {
+        self.0.remove(key).is_some_and(|unless| unless == Unless::Nothing || !has_digest)
+    }
+}
+
+/// Where a registration stands beside what is known.
+enum Placing {
+    /// It says what the live record says: a heartbeat.
+    Same(Arc<Record>),
+    /// It says something new.
+    New(Step, Cause),
+}
+
+impl Registry {
+    pub(super) fn handle_register(&mut self, ticket: Ticket, register: Register, now: Now, out: &mut Outbox) {
+        let ack = register.ack;
+        match self.register(register, now, out) {
+            Ok((record, registered)) => self.answer_when_applied(ticket, ack, &record.version, Answer::Registered(registered), now, out),
+            Err(refusal) => out.push(Output::Answer(ticket, Answer::Refused(refusal))),
+        }
+    }
+
+    pub(super) fn handle_heartbeat(&mut self, ticket: Ticket, heartbeat: Heartbeat, now: Now, out: &mut Outbox) {
+        let answer = match self.heartbeat(heartbeat, now, out) {
+            Ok(renewed) => Answer::Renewed(renewed),
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        out.push(Output::Answer(ticket, answer));
+    }
+
+    pub(super) fn handle_deregister(&mut self, ticket: Ticket, deregister: Deregister, now: Now, out: &mut Outbox) {
+        let ack = deregister.ack;
+        match self.deregister(deregister, now, out) {
+            Ok(Some(record)) => self.answer_when_applied(ticket, ack, &record.version, Answer::Deregistered { ack: None }, now, out),
+            Ok(None) => out.push(Output::Answer(ticket, Answer::Deregistered { ack: None })),
+            Err(refusal) => out.push(Output::Answer(ticket, Answer::Refused(refusal))),
+        }
+    }
+
+    fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
+        if self.state == NodeState::Leaving {
+            return Err(Refusal::Leaving);
+        }
+        let known = self.store.get(&register.key).cloned();
+        let digest = content_digest(&register.registration);
+        let created = known.as_ref().is_none_or(|known| known.registration().is_none());
+        let placing = self.place(known.as_ref(), &register, now)?;
+        if created {
+            self.check_limits(&register)?;
+        }
+        self.ask_again.clear(&register.key);
+        let record = match placing {
+            Placing::Same(record) => {
+                let beat = Beat { incarnation: record.version.incarnation, digest: Some(digest), at: register.at };
+                self.renew(record, beat, now, out)
+            }
+            Placing::New(step, cause) => {
+                let unnamed = known.is_none() && register.incarnation.is_none() && !register.takeover;
+                let body = Body::Live { registration: register.registration, seen: Seen::Well };
+                let record = self.write(register.key, step, body, Why { cause, actor: register.actor, detail: None }, now, out);
+                self.hold(&record, digest, register.at, unnamed, out);
+                record
+            }
+        };
+        let registered = self.to_registered(&record, created, digest);
+        Ok((record, registered))
+    }
+
+    fn place(&self, known: Option<&Arc<Record>>, register: &Register, now: Now) -> Result<Placing, Refusal> {
+        let bytes_max = self.settings.limits.record_bytes;
+        if register.registration.size_bytes() as u64 > bytes_max {
+            return Err(Refusal::LimitReached { key: "limits.record_bytes", max: bytes_max });
+        }
+        let named = register.incarnation;
+        let Some(known) = known else {
+            return Ok(Placing::New(Step::life(named.unwrap_or(Incarnation::FIRST)), Cause::Registered));
+        };
+        let version = &known.version;
+        let replaces = if known.registration().is_some() { Cause::Superseded } else { Cause::Registered };
+        if register.takeover {
+            let above = version.incarnation.next().max(named.unwrap_or(Incarnation::FIRST));
+            let step = if above > version.incarnation { Step::life(above) } else { Step::edition(version) };
+            return Ok(Placing::New(step, replaces));
+        }
+        let incarnation = named.unwrap_or(version.incarnation);
+        if incarnation > version.incarnation {
+            return Ok(Placing::New(Step::life(incarnation), replaces));
+        }
+        let superseded = Refusal::Superseded { incarnation: version.incarnation };
+        if incarnation < version.incarnation {
+            return Err(superseded);
+        }
+        match &known.body {
+            Body::Live { registration, .. } if *registration == register.registration => Ok(Placing::Same(Arc::clone(known))),
+            Body::Live { .. } => Ok(Placing::New(Step::edition(version), Cause::Updated)),
+            Body::Withdrawn { named: true, .. } if named.is_some() => Err(superseded),
+            Body::Withdrawn { kept: Some(kept), .. } if *kept == register.registration && self.can_revive(known, now) => {
+                Ok(Placing::New(Step::generation(version), Cause::Recovered))
+            }
+            Body::Withdrawn { .. } => Ok(Placing::New(Step::edition(version), Cause::Registered)),
+        }
+    }
+
+    fn check_limits(&self, register: &Register) -> Result<(), Refusal> {
+        let limits = &self.settings.limits;
+        let reached = |key, max| Err(Refusal::LimitReached { key, max });
+        if self.store.live_count() >= limits.instances {
+            return reached("limits.instances", limits.instances);
+        }
+        let catalog = self.store.catalog();
+        let of_service = catalog.view(&register.key.service).map_or(0, |view| view.instances().len() as u64);
+        if of_service >= limits.instances_per_service {
+            return reached("limits.instances_per_service", limits.instances_per_service);
+        }
+        if of_service == 0 && catalog.service_count() as u64 >= limits.services {
+            return reached("limits.services", limits.services);
+        }
+        Ok(())
+    }
+
+    fn to_registered(&self, record: &Arc<Record>, created: bool, digest: u128) -> Registered {
+        let listed = record.to_listed().expect("unreachable: a registration leaves a live record");
+        let ttl = listed.registration.ttl();
+        Registered {
+            created,
+            incarnation: record.version.incarnation,
+            digest,
+            owner: record.version.owner.node.clone(),
+            revision: self.store.catalog().view(&record.key.service).map_or(0, |view| view.revision()),
+            ttl_ms: ttl.ms(),
+            renew_every_ms: ttl.renew_every_ms(),
+            listed,
+            ack: None,
+        }
+    }
+
+    fn heartbeat(&mut self, heartbeat: Heartbeat, now: Now, out: &mut Outbox) -> Result<Renewed, Refusal> {
+        let unknown = if self.state == NodeState::Warming { Refusal::Warming } else { Refusal::UnknownLease };
+        if self.state == NodeState::Leaving {
+            return Err(Refusal::Leaving);
+        }
+        let Some(record) = self.store.get(&heartbeat.key).cloned() else { return Err(unknown) };
+        let known = record.version.incarnation;
+        let incarnation = heartbeat.incarnation.unwrap_or(known);
+        if incarnation < known {
+            return Err(Refusal::Superseded { incarnation: known });
+        }
+        if incarnation > known {
+            return Err(unknown);
+        }
+        if self.ask_again.take(&heartbeat.key, heartbeat.digest.is_some()) {
+            return Err(Refusal::UnknownLease);
+        }
+        let beat = Beat { incarnation, digest: heartbeat.digest, at: heartbeat.at };
+        let record = match &record.body {
+            Body::Withdrawn { .. } => self.revive(&record, &beat, now, out).ok_or(Refusal::UnknownLease)?,
+            Body::Live { registration, .. } => match heartbeat.reported {
+                Some(reported) if reported != registration.reported() => {
+                    let mut draft = registration.to_draft();
+                    draft.reported = reported;
+                    let registration = Registration::new(draft).expect("unreachable: another status breaks no rule");
+                    self.say_anew(&record, Arc::new(registration), &beat, now, out)
+                }
+                Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
+            },
+        };
+        let listed = record.to_listed().expect("unreachable: a renewal leaves a live record");
+        Ok(Renewed {
+            renew_every_ms: listed.registration.ttl().renew_every_ms(),
+            owner: record.version.owner.node.clone(),
+            incarnation,
+            status: listed.status,
+        })
+    }
+
+    /// A live record's provider says something else of it within the same life.
+    fn say_anew(&mut self, record: &Record, registration: Arc<Registration>, beat: &Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
+        let digest = content_digest(&registration);
+        let body = Body::Live { registration, seen: Seen::Well };
+        let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Updated.into(), now, out);
+        self.hold(&written, digest, beat.at, false, out);
+        written
+    }
+
+    /// A heartbeat for a live record: refused where this node can tell that the provider holds another content.
+    ///
+    /// At a node that is not the owner the record here may be the older one, so the owner judges.
+    fn renew_if_same(&mut self, record: &Arc<Record>, beat: Beat, now: Now, out: &mut Outbox) -> Result<Arc<Record>, Refusal> {
+        let is_judge = record.version.owner == self.life || !self.can_relay(&record.version.owner, now.mono);
+        let differs = |registration: &Registration| beat.digest.is_some_and(|digest| digest != content_digest(registration));
+        if is_judge && record.registration().is_some_and(|registration| differs(registration)) {
+            return Err(Refusal::UnknownLease);
+        }
+        Ok(self.renew(Arc::clone(record), beat, now, out))
+    }
+
+    /// Renews a live record's lease, wherever it is held; where its owner is out of reach, this node claims it.
+    fn renew(&mut self, record: Arc<Record>, beat: Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
+        let owner = record.version.owner.clone();
+        if owner == self.life {
+            return self.renew_own(record, beat.at, now, out);
+        }
+        if self.can_relay(&owner, now.mono) {
+            let rng = &mut self.rng;
+            self.relays.gather(&owner.node, record.key.clone(), beat, now.mono, || rng.next(), out);
+            return record;
+        }
+        self.claim(&record, beat.at, now, out)
+    }
+
+    /// The owner is heard, and answers.
+    fn can_relay(&self, owner: &Life, now: Mono) -> bool {
+        self.peers.is_life_alive(owner, now) && !self.relays.is_stuck(&owner.node, now)
+    }
+
+    /// Renews a lease held here; one that was late brings its record back.
+    fn renew_own(&mut self, record: Arc<Record>, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
+        let Some(lease) = self.leases.get_mut(&record.key) else {
+            let digest = record.registration().map_or(0, |registration| content_digest(registration));
+            self.hold(&record, digest, at, false, out);
+            return record;
+        };
+        lease.renewed_at = lease.renewed_at.max(at);
+        out.push(Output::RenewLease { key: record.key.clone(), at });
+        if lease.phase == Phase::Held { record } else { self.recover(&record, at, now, out) }
+    }
+
+    /// A late lease's provider is heard again.
+    pub(super) fn recover(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
+        let registration = Arc::clone(record.registration().expect("unreachable: a held lease has a live record"));
+        let digest = content_digest(&registration);
+        let body = Body::Live { registration, seen: Seen::Well };
+        let written = self.write(record.key.clone(), Step::same(&record.version), body, Cause::Recovered.into(), now, out);
+        self.hold(&written, digest, at, false, out);
+        written
+    }
+
+    /// Becomes the owner of a live record whose provider is heard here and whose owner is not.
+    fn claim(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
+        let Body::Live { registration, seen } = &record.body else { unreachable!("only a live record is claimed") };
+        let cause = if *seen == Seen::Well { Cause::Adopted } else { Cause::Recovered };
+        let digest = content_digest(registration);
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well };
+        let written = self.write(record.key.clone(), Step::generation(&record.version), body, cause.into(), now, out);
+        self.hold(&written, digest, at, false, out);
+        written
+    }
+
+    /// Brings back an instance that went by silence, when its provider is heard after all.
+    fn revive(&mut self, record: &Arc<Record>, beat: &Beat, now: Now, out: &mut Outbox) -> Option<Arc<Record>> {
+        let registration = kept(record).filter(|_| self.can_revive(record, now))?;
+        let digest = content_digest(registration);
+        if beat.digest.is_some_and(|theirs| theirs != digest) {
+            return None;
+        }
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well };
+        let written = self.write(record.key.clone(), Step::generation(&record.version), body, Cause::Recovered.into(), now, out);
+        self.hold(&written, digest, beat.at, false, out);
+        Some(written)
+    }
+
+    fn can_revive(&self, record: &Record, now: Now) -> bool {
+        self.store.gone_at(&record.key).is_some_and(|at| now.mono <= at + self.settings.revive_for_ms)
+    }
+
+    /// Holds the lease of a record that this node has just written.
+    pub(super) fn hold(&mut self, record: &Arc<Record>, digest: u128, at: Mono, unnamed: bool, out: &mut Outbox) {
+        let registration = record.registration().expect("unreachable: only live records have leases");
+        let ttl = registration.ttl();
+        let evict_after_ms = registration.evict_after_ms().map_or(self.settings.evict_after_ms, u64::from);
+        let incarnation = record.version.incarnation;
+        let terms =
+            LeaseTerms { incarnation, digest, reported: registration.reported(), renew_every_ms: ttl.renew_every_ms(), steady: true };
+        let lease = Lease::new(incarnation, digest, ttl.ms(), evict_after_ms, at, unnamed);
+        self.leases.hold(record.key.clone(), lease, at + ttl.ms());
+        out.push(Output::HoldLease { key: record.key.clone(), terms, at });
+    }
+
+    fn deregister(&mut self, deregister: Deregister, now: Now, out: &mut Outbox) -> Result<Option<Arc<Record>>, Refusal> {
+        if self.state == NodeState::Leaving {
+            return Err(Refusal::Leaving);
+        }
+        let Some(known) = self.store.get(&deregister.key).cloned() else {
+            return if self.state == NodeState::Warming { Err(Refusal::Warming) } else { Ok(None) };
+        };
+        let version = &known.version;
+        let incarnation = deregister.incarnation.unwrap_or(version.incarnation);
+        if incarnation < version.incarnation {
+            return Err(Refusal::Superseded { incarnation: version.incarnation });
+        }
+        let is_over = version.deregistered && incarnation == version.incarnation;
+        let named_already = matches!(known.body, Body::Withdrawn { named: true, .. });
+        if is_over && (named_already || deregister.incarnation.is_none()) {
+            return Ok(None);
+        }
+        // A life above the known one was registered elsewhere and is not heard of yet: its end goes before it.
+        let step = if incarnation > version.incarnation {
+            Step { edition: 1, deregistered: true, ..Step::life(incarnation) }
+        } else {
+            Step::deregistration(version)
+        };
+        self.ask_again.clear(&deregister.key);
+        if self.leases.end(&deregister.key).is_some() {
+            out.push(Output::DropLease { key: deregister.key.clone() });
+        }
+        let body = Body::Withdrawn { kept: None, named: deregister.incarnation.is_some() };
+        let why = Why { cause: Cause::Deregistered, actor: deregister.actor, detail: None };
+        Ok(Some(self.write(deregister.key, step, body, why, now, out)))
+    }
+
+    /// A relay's heartbeats, judged by the owner.
+    pub(super) fn handle_relay(&mut self, from: &Life, ticket: u64, renewals: Vec<Renewal>, now: Now, out: &mut Outbox) {
+        let verdicts = renewals.into_iter().map(|renewal| self.judge(renewal, now, out)).collect();
+        out.push(Output::Send(To::Node(from.node.clone()), Message::Relayed { ticket, verdicts }));
+    }
+
+    fn judge(&mut self, renewal: Renewal, now: Now, out: &mut Outbox) -> Verdict {
+        if self.state == NodeState::Leaving {
+            return Verdict::Unknown;
+        }
+        let Some(record) = self.store.get(&renewal.key).cloned() else { return Verdict::Unknown };
+        if renewal.incarnation > record.version.incarnation {
+            return Verdict::Unknown;
+        }
+        let at = now.mono.saturating_sub(u64::from(renewal.age_ms));
+        let beat = Beat { incarnation: renewal.incarnation, digest: renewal.digest, at };
+        if renewal.incarnation < record.version.incarnation {
+            return Verdict::Gone(record);
+        }
+        match &record.body {
+            Body::Live { .. } if record.version.owner != self.life => Verdict::Gone(record),
+            Body::Live { registration, .. } if beat.digest.is_some_and(|digest| digest != content_digest(registration)) => Verdict::Differs,
+            Body::Live { .. } => {
+                self.renew_own(record, at, now, out);
+                Verdict::Renewed
+            }
+            Body::Withdrawn { .. } => match self.revive(&record, &beat, now, out) {
+                Some(_) => Verdict::Renewed,
+                None => Verdict::Gone(record),
+            },
+        }
+    }
+
+    /// An owner's answers to what was relayed to it.
+    pub(super) fn handle_relayed(&mut self, from: &Life, ticket: u64, verdicts: Vec<Verdict>, now: Now, out: &mut Outbox) {
+        for ((key, beat), verdict) in self.relays.answered(&from.node, ticket).into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Renewed => {}
+                Verdict::Differs => self.ask_again.mark(key, Unless::Nothing),
+                Verdict::Gone(record) => {
+                    self.merge(&record, from, now, out);
+                }
+                Verdict::Unknown => self.claim_unknown(&key, &beat, from, now, out),
+            }
+        }
+    }
+
+    /// The owner does not know the instance (any more): this node takes it over, if it is still the same.
+    fn claim_unknown(&mut self, key: &InstanceKey, beat: &Beat, from: &Life, now: Now, out: &mut Outbox) {
+        let Some(record) = self.store.get(key).cloned() else { return };
+        let Some(registration) = record.registration() else { return };
+        let is_same = record.version.incarnation == beat.incarnation && record.version.owner.node == from.node;
+        if is_same && beat.digest.is_none_or(|digest| digest == content_digest(registration)) {
+            self.claim(&record, beat.at, now, out);
+        }
+    }
+
+    /// A lease that ended because a greater record came: what its last heartbeat still is worth.
+    pub(super) fn handle_ended(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
+        let Some(Ended { lease, record: held }) = self.ended.remove(key) else { return };
+        let at = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        if now.mono > at + lease.ttl_ms {
+            return;
+        }
+        let Some(record) = self.store.get(key).cloned() else { return };
+        let beat = Beat { incarnation: lease.incarnation, digest: Some(lease.digest), at };
+        if record.version.incarnation > lease.incarnation {
+            if lease.unnamed {
+                self.say_above(&record, &held, &lease, at, now, out);
+            }
+            return;
+        }
+        match &record.body {
+            Body::Live { registration, .. } => {
+                let differs = content_digest(registration) != lease.digest;
+                if differs {
+                    self.ask_again.mark(key.clone(), Unless::Digest);
+                }
+                let digest = if differs { None } else { beat.digest };
+                self.renew(record, Beat { digest, ..beat }, now, out);
+            }
+            // Whoever withdrew it could not know that its provider was heard here.
+            Body::Withdrawn { .. } => {
+                self.revive(&record, &beat, now, out);
+            }
+        }
+    }
+
+    /// A registration without an incarnation, taken by a node that knew nothing, met a record of a higher one: its provider could not
+    /// know. Over a withdrawn one it is written again, once; over a live one the provider is asked again.
+    fn say_above(&mut self, record: &Record, held: &Record, lease: &Lease, at: Mono, now: Now, out: &mut Outbox) {
+        let (Body::Withdrawn { .. }, Some(registration)) = (&record.body, held.registration()) else {
+            self.ask_again.mark(record.key.clone(), Unless::Digest);
+            return;
+        };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well };
+        let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Registered.into(), now, out);
+        self.hold(&written, lease.digest, at, false, out);
+    }
+}

@@ -1,0 +1,169 @@
+//! Peers: the other nodes as their beacons show them, and which life of each is the present one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::applied::FORGET_AFTER_MS;
+use super::message::{Beacon, NodeState};
+use super::time::Mono;
+use crate::model::{Epoch, Life, NodeName};
+
+/// A node is alive while its last beacon is at most this old.
+pub(super) const ALIVE_MS: u64 = 5000;
+/// A node silent for this long looks dead. Nothing is decided by that yet.
+pub(super) const DEAD_MS: u64 = 15_000;
+/// Another life of a node becomes the present one when the present one has been silent for this long.
+const EPOCH_SILENT_MS: u64 = 3000;
+/// How many former lives of a node are remembered, so that a late frame of one is known as such.
+const FORMER_MAX: usize = 64;
+/// How many nodes are followed; a beacon of one more is ignored.
+const PEERS_MAX: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Peers {
+    peers: BTreeMap<NodeName, Peer>,
+}
+
+/// Another node.
+pub(super) struct Peer {
+    /// Its present life.
+    pub(super) epoch: Epoch,
+    /// The lives it had before; none of them can be the present one again.
+    former: BTreeSet<Epoch>,
+    /// When its last beacon came.
+    pub(super) heard_at: Mono,
+    /// The last one it sent.
+    pub(super) beacon: Option<Beacon>,
+    /// Silence was noticed and said.
+    pub(super) is_silent: bool,
+}
+
+/// Whether a frame of a life counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It is of the present life.
+    Present,
+    /// It is of a life that has just become the present one.
+    Appeared,
+    /// It is of another life: to be ignored.
+    NotPresent,
+}
+
+impl Peer {
+    pub(super) fn has_left(&self) -> bool {
+        self.beacon.as_ref().is_some_and(|beacon| beacon.state == NodeState::Leaving)
+    }
+
+    pub(super) fn is_alive(&self, now: Mono) -> bool {
+        self.beacon.is_some() && !self.has_left() && now <= self.heard_at + ALIVE_MS
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.beacon.as_ref().is_some_and(|beacon| beacon.state == NodeState::Ready)
+    }
+
+    /// The word of the API for how it is.
+    pub(super) fn state(&self, now: Mono) -> &'static str {
+        match &self.beacon {
+            Some(beacon) if beacon.state == NodeState::Leaving => NodeState::Leaving.as_str(),
+            _ if now > self.heard_at + DEAD_MS => "dead",
+            _ if now > self.heard_at + ALIVE_MS => "suspect",
+            Some(beacon) => beacon.state.as_str(),
+            None => "suspect",
+        }
+    }
+}
+
+impl Peers {
+    /// Notes that a frame of this life came, and says whether it counts.
+    pub(super) fn presence(&mut self, life: &Life, now: Mono) -> Presence {
+        let is_full = self.peers.len() >= PEERS_MAX;
+        let Some(peer) = self.peers.get_mut(&life.node) else {
+            if is_full {
+                return Presence::NotPresent;
+            }
+            let peer = Peer { epoch: life.epoch, former: BTreeSet::new(), heard_at: now, beacon: None, is_silent: false };
+            self.peers.insert(life.node.clone(), peer);
+            return Presence::Appeared;
+        };
+        if peer.epoch == life.epoch {
+            return Presence::Present;
+        }
+        if peer.former.contains(&life.epoch) || (!peer.has_left() && now < peer.heard_at + EPOCH_SILENT_MS) {
+            return Presence::NotPresent;
+        }
+        if peer.former.len() == FORMER_MAX {
+            peer.former.pop_first();
+        }
+        peer.former.insert(peer.epoch);
+        peer.epoch = life.epoch;
+        peer.beacon = None;
+        peer.heard_at = now;
+        peer.is_silent = false;
+        Presence::Appeared
+    }
+
+    /// Keeps the beacon of a present life.
+    pub(super) fn heard(&mut self, node: &NodeName, beacon: Beacon, now: Mono) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.beacon = Some(beacon);
+            peer.heard_at = now;
+            peer.is_silent = false;
+        }
+    }
+
+    pub(super) fn get(&self, node: &NodeName) -> Option<&Peer> {
+        self.peers.get(node)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.peers.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&NodeName, &mut Peer)> {
+        self.peers.iter_mut()
+    }
+
+    /// Those whose beacons come.
+    pub(super) fn alive(&self, now: Mono) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.peers.iter().filter(move |(_, peer)| peer.is_alive(now))
+    }
+
+    /// This very life is the present one of a node whose beacons come.
+    pub(super) fn is_life_alive(&self, life: &Life, now: Mono) -> bool {
+        self.peers.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && peer.is_alive(now))
+    }
+
+    /// Whether this node hears a majority of the members, itself among them. Of two there is none, and alone one is all.
+    pub(super) fn hears_majority(&self, now: Mono) -> bool {
+        let members = 1 + self.peers.values().filter(|peer| !peer.has_left() && peer.heard_at + FORGET_AFTER_MS > now).count();
+        let heard = 1 + self.alive(now).count();
+        members < 3 || heard * 2 > members
+    }
+
+    /// Forgets nodes that left, at once, and nodes that were silent for a day.
+    pub(super) fn forget(&mut self, now: Mono) {
+        self.peers.retain(|_, peer| {
+            let keep_ms = if peer.has_left() { DEAD_MS } else { FORGET_AFTER_MS };
+            peer.heard_at + keep_ms > now
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(epoch: u64) -> Life {
+        Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(epoch) }
+    }
+
+    #[test]
+    fn a_new_life_waits_until_the_former_one_is_silent_and_the_former_never_returns() {
+        let mut peers = Peers::default();
+        assert_eq!(peers.presence(&life(1), 0), Presence::Appeared);
+        assert_eq!(peers.presence(&life(2), 2999), Presence::NotPresent);
+        assert_eq!(peers.presence(&life(2), 3000), Presence::Appeared);
+        assert_eq!(peers.presence(&life(1), 99_999), Presence::NotPresent);
+        assert_eq!(peers.presence(&life(2), 99_999), Presence::Present);
+    }
+}

@@ -1,0 +1,151 @@
+//! Relays: heartbeats that came to another node than the owner, gathered and passed on to it.
+//!
+//! Ownership does not move for them: a load balancer in front of the nodes must cost a few bytes, not a change a heartbeat.
+
+use std::collections::BTreeMap;
+
+use super::Output;
+use super::message::{Message, RELAY_MAX, Renewal, To};
+use super::time::Mono;
+use crate::model::{Incarnation, InstanceKey, NodeName};
+
+/// How long heartbeats are gathered before they are passed on.
+const GATHER_MS: u64 = 200;
+/// A relay counts as unanswered after this long.
+const UNANSWERED_MS: u64 = 1000;
+/// An answer that comes later than this is dropped.
+const TICKET_MS: u64 = 10_000;
+/// With two relays unanswered for this long, the owner counts as out of reach.
+const STUCK_MS: u64 = 3000;
+const STUCK_COUNT: u32 = 2;
+/// How many relays to one owner may be on their way; past it the oldest counts as unanswered.
+const IN_FLIGHT_MAX: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Relays {
+    lanes: BTreeMap<NodeName, Lane>,
+}
+
+/// What is on its way to one owner.
+#[derive(Default)]
+struct Lane {
+    gathered: BTreeMap<InstanceKey, Beat>,
+    /// When what is gathered leaves; `None` while nothing is.
+    leaves_at: Option<Mono>,
+    in_flight: BTreeMap<u64, Flight>,
+    unanswered: u32,
+    /// When the first of the unanswered left.
+    unanswered_since: Option<Mono>,
+}
+
+/// A heartbeat that is to be relayed.
+#[derive(Debug, Clone)]
+pub(super) struct Beat {
+    pub(super) incarnation: Incarnation,
+    pub(super) digest: Option<u128>,
+    pub(super) at: Mono,
+}
+
+struct Flight {
+    sent_at: Mono,
+    counted: bool,
+    beats: Vec<(InstanceKey, Beat)>,
+}
+
+impl Relays {
+    /// Gathers a heartbeat for its owner; a full load leaves at once.
+    pub(super) fn gather(
+        &mut self,
+        owner: &NodeName,
+        key: InstanceKey,
+        beat: Beat,
+        now: Mono,
+        ticket: impl FnOnce() -> u64,
+        out: &mut Vec<Output>,
+    ) {
+        let lane = self.lanes.entry(owner.clone()).or_default();
+        lane.gathered.insert(key, beat);
+        lane.leaves_at.get_or_insert(now + GATHER_MS);
+        if lane.gathered.len() >= RELAY_MAX {
+            lane.leave(owner, now, ticket(), out);
+        }
+    }
+
+    /// Two relays to this owner have gone unanswered for 3 s.
+    pub(super) fn is_stuck(&self, owner: &NodeName, now: Mono) -> bool {
+        self.lanes
+            .get(owner)
+            .is_some_and(|lane| lane.unanswered >= STUCK_COUNT && lane.unanswered_since.is_some_and(|since| since + STUCK_MS <= now))
+    }
+
+    /// The heartbeats that this answer of `owner` is about; empty where nothing was asked, or too long ago.
+    pub(super) fn answered(&mut self, owner: &NodeName, ticket: u64) -> Vec<(InstanceKey, Beat)> {
+        let Some(lane) = self.lanes.get_mut(owner) else { return Vec::new() };
+        let Some(flight) = lane.in_flight.remove(&ticket) else { return Vec::new() };
+        lane.unanswered = 0;
+        lane.unanswered_since = None;
+        flight.beats
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let leave = self.lanes.values().filter_map(|lane| lane.leaves_at);
+        let count = self.lanes.values().flat_map(|lane| lane.in_flight.values()).map(Flight::next_deadline);
+        leave.chain(count).min()
+    }
+
+    pub(super) fn advance(&mut self, now: Mono, mut ticket: impl FnMut() -> u64, out: &mut Vec<Output>) {
+        for (owner, lane) in &mut self.lanes {
+            lane.count_unanswered(now);
+            if lane.leaves_at.is_some_and(|at| at <= now) {
+                lane.leave(owner, now, ticket(), out);
+            }
+        }
+        self.lanes.retain(|_, lane| {
+            lane.leaves_at.is_some() || !lane.in_flight.is_empty() || lane.unanswered_since.is_some_and(|since| since + TICKET_MS > now)
+        });
+    }
+}
+
+impl Lane {
+    fn leave(&mut self, owner: &NodeName, now: Mono, ticket: u64, out: &mut Vec<Output>) {
+        self.leaves_at = None;
+        let beats: Vec<_> = std::mem::take(&mut self.gathered).into_iter().collect();
+        let to_renewal = |(key, beat): &(InstanceKey, Beat)| Renewal {
+            key: key.clone(),
+            incarnation: beat.incarnation,
+            digest: beat.digest,
+            age_ms: u32::try_from(now.saturating_sub(beat.at)).unwrap_or(u32::MAX),
+        };
+        let renewals = beats.iter().map(to_renewal).collect();
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            self.in_flight.pop_first();
+            self.count_one(now);
+        }
+        self.in_flight.insert(ticket, Flight { sent_at: now, counted: false, beats });
+        out.push(Output::Send(To::Node(owner.clone()), Message::Relay { ticket, renewals }));
+    }
+
+    fn count_unanswered(&mut self, now: Mono) {
+        let late: Vec<_> = self.in_flight.values_mut().filter(|flight| !flight.counted && flight.sent_at + UNANSWERED_MS <= now).collect();
+        let mut sent: Vec<Mono> = Vec::with_capacity(late.len());
+        for flight in late {
+            flight.counted = true;
+            sent.push(flight.sent_at);
+        }
+        for sent_at in sent {
+            self.count_one(sent_at);
+        }
+        self.in_flight.retain(|_, flight| flight.sent_at + TICKET_MS > now);
+    }
+
+    fn count_one(&mut self, sent_at: Mono) {
+        self.unanswered += 1;
+        self.unanswered_since.get_or_insert(sent_at);
+    }
+}
+
+impl Flight {
+    fn next_deadline(&self) -> Mono {
+        self.sent_at + if self.counted { TICKET_MS } else { UNANSWERED_MS }
+    }
+}

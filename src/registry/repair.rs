@@ -1,0 +1,398 @@
+//! Repair: finding out what this node lacks, and pulling it. The bus is a hint; this is what makes agreement certain.
+//!
+//! A gap in an origin's log is pulled from the origin while its log reaches back that far. Everything else is found by comparing
+//! buckets with any peer: first their digests, then the versions in those that differ, then the greater records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::io::{Notice, Output};
+use super::message::{AppliedAt, Beacon, Change, Have, Message, NodeState, To, Want};
+use super::record::Record;
+use super::serve::KEYS_MAX;
+use super::time::{Mono, Now};
+use super::{Outbox, Registry};
+use crate::model::{InstanceKey, Life, NodeName, Version};
+
+/// A pull that is not answered for this long is over; another peer is asked.
+const ANSWER_MS: u64 = 1000;
+/// A random peer whose digest differs is compared with this often.
+const COMPARE_EVERY_MS: u64 = 10_000;
+/// While something is missing, whom to ask is looked at this often.
+const LOOK_EVERY_MS: u64 = 100;
+/// How many buckets' versions one question asks for.
+const BUCKETS_ASKED: usize = 256;
+/// After a pull that brought nothing, the next with that peer waits this long, doubled each time up to the most.
+const REST_MS: u64 = 500;
+const REST_MS_MAX: u64 = 60_000;
+/// That many comparisons in a row that brought nothing are said aloud.
+const FRUITLESS_NOTICED: u32 = 3;
+
+#[derive(Default)]
+pub(super) struct Repair {
+    /// One at a time with each peer.
+    pulls: BTreeMap<NodeName, Pull>,
+    rests: BTreeMap<NodeName, Rest>,
+    next_compare: Mono,
+    next_look: Mono,
+}
+
+/// A pull on its way.
+struct Pull {
+    ticket: u64,
+    /// The life that was asked: an answer of another one does not count.
+    of: Life,
+    asked_at: Mono,
+    kind: Kind,
+    stage: Stage,
+    /// Records it has brought so far.
+    gained: usize,
+}
+
+/// What a pull is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Changes,
+    Buckets,
+    Copy,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Changes => "changes",
+            Self::Buckets => "buckets",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+/// What was asked last.
+enum Stage {
+    Changes,
+    Buckets,
+    Versions(Walk),
+    /// The keys that were asked for.
+    Records(Vec<InstanceKey>, Walk),
+    Copy(CopySoFar),
+}
+
+/// Walking through the buckets that differ.
+struct Walk {
+    /// Not asked about yet.
+    todo: Vec<u16>,
+    /// Being asked about.
+    asked: Vec<u16>,
+    /// The last key of those that was told; `None` once all were.
+    after: Option<InstanceKey>,
+    /// What the peer had applied when its side was compared.
+    theirs: Vec<AppliedAt>,
+    complete: bool,
+}
+
+/// A whole copy, as far as it has come.
+#[derive(Default)]
+struct CopySoFar {
+    id: Option<u64>,
+    /// Wrapping sum of the fingerprints that came.
+    sum: u128,
+}
+
+/// Leaving a peer alone for a while.
+#[derive(Default)]
+struct Rest {
+    until: Mono,
+    fruitless: u32,
+}
+
+/// How a pull went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Everything that was lacked is here.
+    Done,
+    /// Not answered, or refused.
+    Failed,
+}
+
+impl Repair {
+    pub(super) fn is_pulling(&self, from: &NodeName) -> bool {
+        self.pulls.contains_key(from)
+    }
+
+    /// This peer may be asked now.
+    pub(super) fn is_free(&self, peer: &NodeName, now: Mono) -> bool {
+        !self.is_pulling(peer) && self.rests.get(peer).is_none_or(|rest| rest.until <= now)
+    }
+}
+
+impl Registry {
+    pub(super) fn next_repair(&self) -> Option<Mono> {
+        let answer = self.repair.pulls.values().map(|pull| pull.asked_at + ANSWER_MS).min();
+        let look = self.applied.next_gap().filter(|_| self.may_repair()).map(|at| at.max(self.repair.next_look));
+        let compare = self.link.has_bus().then_some(self.repair.next_compare);
+        [answer, look, compare].into_iter().flatten().min()
+    }
+
+    pub(super) fn advance_repair(&mut self, now: Now, out: &mut Outbox) {
+        let late: Vec<NodeName> =
+            self.repair.pulls.iter().filter(|(_, pull)| pull.asked_at + ANSWER_MS <= now.mono).map(|(peer, _)| peer.clone()).collect();
+        for peer in late {
+            self.end_pull(&peer, Ended::Failed, now, out);
+        }
+        if now.mono >= self.repair.next_look && self.may_repair() {
+            self.repair.next_look = now.mono + LOOK_EVERY_MS;
+            self.pull_gaps(now, out);
+        }
+        if now.mono >= self.repair.next_compare {
+            self.repair.next_compare = now.mono + self.rng.around(COMPARE_EVERY_MS);
+            self.compare_with_any(now, out);
+        }
+    }
+
+    /// A peer's beacon: it has applied what we have, and yet holds something else, or we do not know whether we know all.
+    pub(super) fn compare_beacon(&mut self, peer: &NodeName, beacon: &Beacon, now: Now, out: &mut Outbox) {
+        let differs = beacon.digest != self.store.live().total();
+        if !differs && let Some(rest) = self.repair.rests.get_mut(peer) {
+            rest.fruitless = 0;
+        }
+        let may_teach = !self.complete && beacon.state == NodeState::Ready;
+        if self.may_repair() && (may_teach || differs && self.has_applied_the_same(beacon)) {
+            self.compare(peer, now, out);
+        }
+    }
+
+    fn has_applied_the_same(&self, beacon: &Beacon) -> bool {
+        let ours: BTreeMap<&Life, u64> =
+            self.applied.iter().map(|(life, progress)| (life, progress.seq)).filter(|(_, seq)| *seq > 0).collect();
+        let theirs: BTreeMap<&Life, u64> = beacon.applied.iter().map(|at| (&at.life, at.seq)).filter(|(_, seq)| *seq > 0).collect();
+        ours == theirs
+    }
+
+    fn compare_with_any(&mut self, now: Now, out: &mut Outbox) {
+        if !self.may_repair() {
+            return;
+        }
+        let digest = self.store.live().total();
+        let differs = |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| beacon.digest != digest);
+        let candidates: Vec<NodeName> =
+            self.peers.alive(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
+        if let Some(peer) = self.rng.pick(candidates) {
+            self.compare(&peer, now, out);
+        }
+    }
+
+    /// Pulls what others have of each life's log and this node lacks.
+    fn pull_gaps(&mut self, now: Now, out: &mut Outbox) {
+        let gaps: Vec<(Life, u64)> = self.applied.gaps(now.mono).map(|(life, seq)| (life.clone(), seq)).collect();
+        for (life, seq) in gaps {
+            if self.peers.is_life_alive(&life, now.mono) {
+                if self.repair.is_free(&life.node, now.mono) {
+                    self.ask(life, Want::Changes { after: seq }, Stage::Changes, now, out);
+                    continue;
+                }
+                // It is being asked, or did not answer; another may have what it wrote.
+                if self.repair.is_pulling(&life.node) {
+                    continue;
+                }
+            }
+            let has_more = |peer: &super::peers::Peer| {
+                peer.beacon.as_ref().is_some_and(|beacon| beacon.applied.iter().any(|at| at.life == life && at.seq > seq))
+            };
+            let holders: Vec<NodeName> = self
+                .peers
+                .alive(now.mono)
+                .filter(|(node, peer)| has_more(peer) && self.repair.is_free(node, now.mono))
+                .map(|(node, _)| node.clone())
+                .collect();
+            if let Some(holder) = self.rng.pick(holders) {
+                self.compare(&holder, now, out);
+            }
+        }
+    }
+
+    /// Compares buckets with a peer, unless it is being asked already or rests.
+    pub(super) fn compare(&mut self, peer: &NodeName, now: Now, out: &mut Outbox) {
+        let Some(epoch) = self.peers.get(peer).map(|known| known.epoch) else { return };
+        if self.repair.is_free(peer, now.mono) {
+            let life = Life { node: peer.clone(), epoch };
+            self.ask(life, Want::Buckets, Stage::Buckets, now, out);
+        }
+    }
+
+    /// Begins a whole copy from a peer.
+    pub(super) fn begin_copy_from(&mut self, peer: &NodeName, now: Now, out: &mut Outbox) {
+        let Some(epoch) = self.peers.get(peer).map(|known| known.epoch) else { return };
+        let life = Life { node: peer.clone(), epoch };
+        self.ask(life, Want::Copy { copy: None, after: None }, Stage::Copy(CopySoFar::default()), now, out);
+    }
+
+    fn ask(&mut self, of: Life, want: Want, stage: Stage, now: Now, out: &mut Outbox) {
+        let kind = match &stage {
+            Stage::Changes => Kind::Changes,
+            Stage::Copy(_) => Kind::Copy,
+            Stage::Buckets | Stage::Versions(_) | Stage::Records(..) => Kind::Buckets,
+        };
+        out.push(Output::Noticed(Notice::Pulled { from: of.node.clone(), kind: kind.as_str() }));
+        self.ask_on(Pull { ticket: 0, of, asked_at: now.mono, kind, stage, gained: 0 }, want, now, out);
+    }
+
+    /// The next question of a pull.
+    fn ask_on(&mut self, mut pull: Pull, want: Want, now: Now, out: &mut Outbox) {
+        pull.ticket = self.rng.next();
+        pull.asked_at = now.mono;
+        let node = pull.of.node.clone();
+        out.push(Output::Send(To::Node(node.clone()), Message::Pull { ticket: pull.ticket, want }));
+        self.repair.pulls.insert(node, pull);
+    }
+
+    /// An answer to a pull: one that was not asked for, or too late, changes nothing.
+    pub(super) fn handle_pulled(&mut self, from: &Life, ticket: u64, have: Have, now: Now, out: &mut Outbox) {
+        let is_ours = |pull: &Pull| pull.ticket == ticket && pull.of == *from;
+        if !self.repair.pulls.get(&from.node).is_some_and(is_ours) {
+            return;
+        }
+        let Some(mut pull) = self.repair.pulls.remove(&from.node) else { return };
+        let stage = std::mem::replace(&mut pull.stage, Stage::Buckets);
+        match (stage, have) {
+            (Stage::Changes, Have::Changes(change)) => self.changes_came(pull, change, now, out),
+            (Stage::Changes, Have::TooOld) => {
+                pull.kind = Kind::Buckets;
+                pull.stage = Stage::Buckets;
+                self.ask_on(pull, Want::Buckets, now, out);
+            }
+            (Stage::Buckets, Have::Buckets { live, withdrawn, applied, complete }) => {
+                let mut todo = self.store.live().differing(&live);
+                todo.extend(self.store.withdrawn().differing(&withdrawn));
+                todo.sort_unstable();
+                todo.dedup();
+                self.walk_on(pull, Walk { todo, asked: Vec::new(), after: None, theirs: applied, complete }, now, out);
+            }
+            (Stage::Versions(walk), Have::Versions { versions, more }) => self.versions_came(pull, walk, versions, more, now, out),
+            (Stage::Records(asked, walk), Have::Records(records)) => self.records_came(pull, asked, walk, &records, now, out),
+            (Stage::Copy(so_far), Have::Copy { copy, records, more, checksum, applied }) => {
+                pull.gained += self.merge_all(&records, from, now, out);
+                let sum = records.iter().fold(so_far.sum, |sum, record| sum.wrapping_add(record.fingerprint()));
+                let after = records.last().map(|record| record.key.clone());
+                if more && after.is_some() {
+                    pull.stage = Stage::Copy(CopySoFar { id: Some(copy), sum });
+                    self.ask_on(pull, Want::Copy { copy: Some(copy), after }, now, out);
+                } else {
+                    let is_whole = !more && sum == checksum && so_far.id.is_none_or(|id| id == copy);
+                    self.finish_pull(pull, if is_whole { &applied } else { &[] }, is_whole, now, out);
+                }
+            }
+            (
+                _,
+                Have::NotNow
+                | Have::TooOld
+                | Have::Changes(_)
+                | Have::Buckets { .. }
+                | Have::Versions { .. }
+                | Have::Records(_)
+                | Have::Copy { .. },
+            ) => {
+                let peer = pull.of.node.clone();
+                self.repair.pulls.insert(peer.clone(), pull);
+                self.end_pull(&peer, Ended::Failed, now, out);
+            }
+        }
+    }
+
+    fn changes_came(&mut self, mut pull: Pull, change: Change, now: Now, out: &mut Outbox) {
+        let of = pull.of.clone();
+        pull.gained += self.apply_change(&of, change, now, out);
+        let seq = self.applied.seq(&of);
+        let is_behind = self.applied.iter().any(|(life, progress)| *life == of && progress.head > seq);
+        if is_behind && pull.gained > 0 {
+            pull.stage = Stage::Changes;
+            self.ask_on(Pull { gained: 0, ..pull }, Want::Changes { after: seq }, now, out);
+        } else {
+            self.finish_pull(pull, &[], true, now, out);
+        }
+    }
+
+    /// Asks about the next buckets that differ; with none left the pull is done.
+    fn walk_on(&mut self, mut pull: Pull, mut walk: Walk, now: Now, out: &mut Outbox) {
+        if walk.after.is_none() {
+            walk.asked = walk.todo.drain(..walk.todo.len().min(BUCKETS_ASKED)).collect();
+        }
+        if walk.asked.is_empty() {
+            let complete = walk.complete;
+            self.finish_pull(pull, &walk.theirs, complete, now, out);
+            return;
+        }
+        let want = Want::Versions { buckets: walk.asked.clone(), after: walk.after.clone() };
+        pull.stage = Stage::Versions(walk);
+        self.ask_on(pull, want, now, out);
+    }
+
+    fn versions_came(&mut self, pull: Pull, mut walk: Walk, versions: Vec<(InstanceKey, Version)>, more: bool, now: Now, out: &mut Outbox) {
+        let last = versions.last().map(|(key, _)| key.clone());
+        walk.after = if more { last } else { None };
+        let is_greater = |key: &InstanceKey, version: &Version| self.store.get(key).is_none_or(|known| known.version < *version);
+        let lacked: Vec<InstanceKey> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).map(|(key, _)| key).collect();
+        self.fetch(pull, lacked, walk, now, out);
+    }
+
+    /// Asks for records; with none left the walk goes on.
+    fn fetch(&mut self, mut pull: Pull, keys: Vec<InstanceKey>, walk: Walk, now: Now, out: &mut Outbox) {
+        if keys.is_empty() {
+            self.walk_on(pull, walk, now, out);
+            return;
+        }
+        let want = Want::Records { keys: keys.iter().take(KEYS_MAX).cloned().collect() };
+        pull.stage = Stage::Records(keys, walk);
+        self.ask_on(pull, want, now, out);
+    }
+
+    fn records_came(&mut self, mut pull: Pull, asked: Vec<InstanceKey>, walk: Walk, records: &[Arc<Record>], now: Now, out: &mut Outbox) {
+        let of = pull.of.clone();
+        pull.gained += self.merge_all(records, &of, now, out);
+        // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
+        let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
+        let rest = match came {
+            Some(position) => asked[position + 1..].to_vec(),
+            None => asked[asked.len().min(KEYS_MAX)..].to_vec(),
+        };
+        self.fetch(pull, rest, walk, now, out);
+    }
+
+    fn merge_all(&mut self, records: &[Arc<Record>], from: &Life, now: Now, out: &mut Outbox) -> usize {
+        records.iter().filter(|record| self.merge(record, from, now, out)).count()
+    }
+
+    /// A pull came to its end: what the peer had applied when it was compared counts as ours.
+    fn finish_pull(&mut self, pull: Pull, theirs: &[AppliedAt], complete: bool, now: Now, out: &mut Outbox) {
+        for at in theirs.iter().filter(|at| at.life != self.life) {
+            self.applied.raise(&at.life, at.seq, now.mono);
+        }
+        let peer = pull.of.node.clone();
+        let is_whole = !theirs.is_empty() || complete;
+        if !theirs.is_empty() && complete {
+            self.pulled_all(&peer, now.mono);
+        }
+        self.repair.pulls.insert(peer.clone(), pull);
+        self.end_pull(&peer, if is_whole { Ended::Done } else { Ended::Failed }, now, out);
+    }
+
+    fn end_pull(&mut self, peer: &NodeName, ended: Ended, now: Now, out: &mut Outbox) {
+        let Some(pull) = self.repair.pulls.remove(peer) else { return };
+        let rest = self.repair.rests.entry(peer.clone()).or_default();
+        if ended == Ended::Done && (pull.gained > 0 || pull.kind == Kind::Copy) {
+            *rest = Rest::default();
+            return;
+        }
+        rest.fruitless = rest.fruitless.saturating_add(1);
+        let doubled = REST_MS.saturating_mul(1 << rest.fruitless.min(10)).min(REST_MS_MAX) / 2;
+        rest.until = now.mono + self.rng.around(doubled);
+        if ended == Ended::Done && pull.kind == Kind::Buckets && rest.fruitless == FRUITLESS_NOTICED {
+            out.push(Output::Noticed(Notice::StillDiffers(peer.clone())));
+        }
+    }
+
+    /// Forgets what is remembered of peers that are gone.
+    pub(super) fn forget_rests(&mut self) {
+        let peers = &self.peers;
+        self.repair.rests.retain(|peer, _| peers.get(peer).is_some());
+    }
+}

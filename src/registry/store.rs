@@ -1,0 +1,166 @@
+//! The store: one record an instance, with the digests and the catalog that follow from them. Nothing here decides what is newer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::digest::Buckets;
+use super::record::{Body, Record, key_hash};
+use super::time::Mono;
+use super::view::Catalog;
+use crate::model::{InstanceKey, Version};
+
+/// A key with its bucket before it, so that one ordered map gives both a record and a bucket's records.
+pub(super) type Slot = (u16, InstanceKey);
+
+/// All records of the registry; cloning it is cheap and gives a consistent picture.
+pub(super) type Records = OrdMap<Slot, Arc<Record>>;
+
+pub(super) struct Store {
+    records: Records,
+    live: Buckets,
+    withdrawn: Buckets,
+    live_count: u64,
+    catalog: Catalog,
+    /// When each withdrawn record was last written or heard here.
+    gone: BTreeMap<InstanceKey, Mono>,
+    /// The same in that order; an entry whose time is not the one in `gone` is void.
+    gone_order: VecDeque<(Mono, InstanceKey)>,
+}
+
+/// What putting a record did.
+pub(super) struct Put {
+    /// What stood there before.
+    pub(super) before: Option<Arc<Record>>,
+    /// A consumer could tell.
+    pub(super) told: bool,
+}
+
+pub(super) fn slot_of(key: &InstanceKey) -> Slot {
+    (Buckets::bucket_of(key_hash(key)), key.clone())
+}
+
+impl Store {
+    pub(super) fn new() -> Self {
+        Self {
+            records: OrdMap::new(),
+            live: Buckets::new(),
+            withdrawn: Buckets::new(),
+            live_count: 0,
+            catalog: Catalog::default(),
+            gone: BTreeMap::new(),
+            gone_order: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn get(&self, key: &InstanceKey) -> Option<&Arc<Record>> {
+        self.records.get(&slot_of(key))
+    }
+
+    /// Puts a record in the place of whatever stood there.
+    pub(super) fn put(&mut self, record: &Arc<Record>, now: Mono) -> Put {
+        let slot = slot_of(&record.key);
+        let bucket = slot.0;
+        self.sums_of(record).add(bucket, record.fingerprint());
+        let before = self.records.insert(slot, Arc::clone(record));
+        if let Some(before) = &before {
+            self.sums_of(before).take(bucket, before.fingerprint());
+            self.live_count -= u64::from(is_live(before));
+        }
+        self.live_count += u64::from(is_live(record));
+        if is_live(record) {
+            self.gone.remove(&record.key);
+        } else {
+            self.gone.insert(record.key.clone(), now);
+            self.gone_order.push_back((now, record.key.clone()));
+        }
+        let told = self.catalog.set(&record.key.service, &record.key.id, record.to_listed(), record.cause);
+        Put { before, told }
+    }
+
+    /// Forgets the oldest withdrawn record that was last written at `until` or before, or whichever is oldest while there are more
+    /// than `most`. `None`: nothing to forget.
+    pub(super) fn forget_one(&mut self, until: Mono, most: u64) -> Option<InstanceKey> {
+        loop {
+            let (at, key) = self.gone_order.front()?;
+            let is_current = self.gone.get(key) == Some(at);
+            if is_current && *at > until && self.gone.len() as u64 <= most {
+                return None;
+            }
+            let (_, key) = self.gone_order.pop_front()?;
+            if !is_current {
+                continue;
+            }
+            self.gone.remove(&key);
+            let slot = slot_of(&key);
+            if let Some(record) = self.records.remove(&slot) {
+                self.withdrawn.take(slot.0, record.fingerprint());
+            }
+            self.catalog.forget(&key.service, &key.id);
+            return Some(key);
+        }
+    }
+
+    /// When the oldest withdrawn record was written or heard, roughly: not before that.
+    pub(super) fn oldest_gone(&self) -> Option<Mono> {
+        self.gone_order.front().map(|(at, _)| *at)
+    }
+
+    /// When this withdrawn record was written or heard here.
+    pub(super) fn gone_at(&self, key: &InstanceKey) -> Option<Mono> {
+        self.gone.get(key).copied()
+    }
+
+    pub(super) fn withdrawn_count(&self) -> u64 {
+        self.gone.len() as u64
+    }
+
+    pub(super) fn live_count(&self) -> u64 {
+        self.live_count
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(super) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Of live records.
+    pub(super) fn live(&self) -> &Buckets {
+        &self.live
+    }
+
+    /// Of withdrawn records; no part of the node's digest.
+    pub(super) fn withdrawn(&self) -> &Buckets {
+        &self.withdrawn
+    }
+
+    /// Key and version of the records of one bucket, after `after`.
+    pub(super) fn versions(&self, bucket: u16, after: Option<&InstanceKey>) -> impl Iterator<Item = (&InstanceKey, &Version)> {
+        let after = after.map(|key| (bucket, key.clone()));
+        let from = match &after {
+            Some(slot) => std::ops::Bound::Excluded(slot.clone()),
+            None => std::ops::Bound::Included((bucket, first_key())),
+        };
+        self.records
+            .range((from, std::ops::Bound::Unbounded))
+            .take_while(move |((of, _), _)| *of == bucket)
+            .map(|((_, key), record)| (key, &record.version))
+    }
+
+    fn sums_of(&mut self, record: &Record) -> &mut Buckets {
+        if is_live(record) { &mut self.live } else { &mut self.withdrawn }
+    }
+}
+
+fn is_live(record: &Record) -> bool {
+    matches!(record.body, Body::Live { .. })
+}
+
+/// Before every key there can be.
+fn first_key() -> InstanceKey {
+    InstanceKey::least()
+}
