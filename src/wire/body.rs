@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{FRAME_BYTES_MAX, Rejected, TooLarge};
 
-const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<FRAME_BYTES_MAX>> = standard().with_limit::<FRAME_BYTES_MAX>();
+/// bincode counts what values take in memory, not on the wire: a number of one byte may be read as sixteen.
+const DECODED_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
+
+const CONFIGURATION: Configuration<LittleEndian, Varint, Limit<DECODED_BYTES_MAX>> = standard().with_limit::<DECODED_BYTES_MAX>();
 
 /// Appends a body to a frame. Fails only when one of its lists is longer than its bound.
 pub(super) fn write<T: Serialize>(body: &T, frame: &mut Vec<u8>) -> Result<(), TooLarge> {

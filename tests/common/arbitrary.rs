@@ -1,0 +1,238 @@
+//! Strategies for every valid value that nodes say to each other; shared by the tests of frames and of laws.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster::model::{
+    Address, Cause, Check, CheckKind, Epoch, INCARNATION_MAX, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port,
+    Region, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Ttl, Version, Zone,
+};
+use muster::registry::{AppliedAt, Beacon, Body, Change, Have, LeaseTold, Message, NodeState, Record, Renewal, Seen, Verdict, Want};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+
+const LABEL: &str = "[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?";
+const SERVICE: &str = "[A-Za-z0-9]([A-Za-z0-9._:@-]{0,126}[A-Za-z0-9])?";
+const INSTANCE: &str = "[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}";
+const WORD: &str = "[^\\p{C}\\p{Z},]{1,16}";
+
+/// Any node's name.
+pub(crate) fn node() -> impl Strategy<Value = NodeName> {
+    LABEL.prop_map(|text| NodeName::parse(&text).unwrap())
+}
+
+/// Any life of any node.
+pub(crate) fn life() -> impl Strategy<Value = Life> {
+    (node(), any::<u64>()).prop_map(|(node, epoch)| Life { node, epoch: Epoch(epoch) })
+}
+
+/// Any instance's full name.
+pub(crate) fn key() -> impl Strategy<Value = InstanceKey> {
+    (LABEL, SERVICE, INSTANCE).prop_map(|(namespace, service, id)| InstanceKey {
+        service: ServiceKey { namespace: Namespace::parse(&namespace).unwrap(), service: ServiceName::parse(&service).unwrap() },
+        id: InstanceId::parse(&id).unwrap(),
+    })
+}
+
+/// Any life of an instance.
+pub(crate) fn incarnation() -> impl Strategy<Value = Incarnation> {
+    (1..=INCARNATION_MAX).prop_map(|number| Incarnation::new(number).unwrap())
+}
+
+/// Any version; whether it is live is for the record to say.
+pub(crate) fn version(live: bool) -> impl Strategy<Value = Version> {
+    (incarnation(), any::<u64>(), any::<u64>(), life(), any::<u64>(), any::<bool>()).prop_map(
+        move |(incarnation, edition, generation, owner, seq, deregistered)| Version {
+            incarnation,
+            edition,
+            deregistered: deregistered && !live,
+            generation,
+            live,
+            owner,
+            seq,
+        },
+    )
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    prop_oneof![any::<std::net::IpAddr>().prop_map(|ip| ip.to_string()), "[a-z][a-z0-9]{0,8}(\\.[a-z][a-z0-9]{0,8}){0,3}",]
+        .prop_map(|text| Address::parse(&text).unwrap())
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    any::<Port>()
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let other = || proptest::option::of(port());
+    let kind = prop_oneof![
+        ("/[a-z/]{0,30}", other()).prop_map(|(path, port)| CheckKind::Http { path, port }),
+        other().prop_map(|port| CheckKind::Tcp { port }),
+        other().prop_map(|port| CheckKind::Grpc { port }),
+        Just(CheckKind::None),
+    ];
+    (kind, 100..=3_600_000_u32, 10..=60_000_u32, 1..=100_u16, 1..=100_u16)
+        .prop_map(|(kind, interval_ms, timeout_ms, failures, successes)| Check { kind, interval_ms, timeout_ms, failures, successes })
+}
+
+/// Any valid registration.
+pub(crate) fn registration() -> impl Strategy<Value = Arc<Registration>> {
+    let listens = (address(), port(), btree_map(WORD, port(), 0..4));
+    let place = (proptest::option::of(LABEL), proptest::option::of(LABEL));
+    let words = (btree_set(WORD, 0..4), btree_map(WORD, WORD, 0..6));
+    let terms = (any::<u16>(), any::<bool>(), 1..=3_600_000_u64, proptest::option::of(check()), proptest::option::of(0..=86_400_000_u32));
+    (listens, place, words, terms).prop_map(registration_of)
+}
+
+type Listens = (Address, Port, BTreeMap<String, Port>);
+type Place = (Option<String>, Option<String>);
+type Words = (BTreeSet<String>, BTreeMap<String, String>);
+type Terms = (u16, bool, u64, Option<Check>, Option<u32>);
+
+fn registration_of((listens, place, words, terms): (Listens, Place, Words, Terms)) -> Arc<Registration> {
+    let (address, port, ports) = listens;
+    let (tags, metadata) = words;
+    let (weight, up, ttl_ms, check, evict_after_ms) = terms;
+    let draft = RegistrationDraft {
+        ports,
+        weight,
+        region: place.0.map(|text| Region::parse(&text).unwrap()),
+        zone: place.1.map(|text| Zone::parse(&text).unwrap()),
+        tags,
+        metadata,
+        reported: if up { Reported::Up } else { Reported::Starting },
+        check,
+        evict_after_ms,
+        ..RegistrationDraft::new(address, port, Ttl::from_ms(ttl_ms).unwrap())
+    };
+    Arc::new(Registration::new(draft).unwrap())
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let seen = prop_oneof![Just(Seen::Well), Just(Seen::Suspect), Just(Seen::Down)];
+    prop_oneof![
+        (registration(), seen).prop_map(|(registration, seen)| Body::Live { registration, seen }),
+        (proptest::option::of(registration()), any::<bool>()).prop_map(|(kept, named)| Body::Withdrawn { kept, named }),
+    ]
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    proptest::sample::select(vec![
+        Cause::Registered,
+        Cause::Updated,
+        Cause::Expired,
+        Cause::Recovered,
+        Cause::Deregistered,
+        Cause::Superseded,
+        Cause::Adopted,
+    ])
+}
+
+/// Any valid record.
+pub(crate) fn record() -> impl Strategy<Value = Arc<Record>> {
+    let note = || proptest::option::of(WORD.prop_map(|text| Arc::from(text.as_str())));
+    (key(), body(), cause(), any::<u64>(), note(), note())
+        .prop_flat_map(|(key, body, cause, changed_at, actor, detail)| {
+            let live = matches!(body, Body::Live { .. });
+            version(live).prop_map(move |version| Record {
+                key: key.clone(),
+                version,
+                body: body.clone(),
+                cause,
+                changed_at,
+                actor: actor.clone(),
+                detail: detail.clone(),
+            })
+        })
+        .prop_map(Arc::new)
+}
+
+/// Any batch of records.
+pub(crate) fn change() -> impl Strategy<Value = Change> {
+    (1..=u64::MAX, 1..=u64::MAX, any::<bool>(), vec(record(), 0..4)).prop_map(|(a, b, wants_ack, records)| Change {
+        first: a.min(b),
+        last: a.max(b),
+        wants_ack,
+        records,
+    })
+}
+
+fn applied() -> impl Strategy<Value = Vec<AppliedAt>> {
+    vec((life(), any::<u64>(), any::<Option<u32>>()).prop_map(|(life, seq, age_ms)| AppliedAt { life, seq, age_ms }), 0..4)
+}
+
+/// Any beacon.
+pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
+    let state = prop_oneof![Just(NodeState::Warming), Just(NodeState::Ready), Just(NodeState::Leaving)];
+    (any::<(u64, u64, u128, u128)>(), state, "[a-z0-9.:\\[\\]-]{0,40}", applied()).prop_map(
+        |((head, records, digest, view_digest), state, http, applied)| Beacon { head, state, records, digest, view_digest, http, applied },
+    )
+}
+
+fn want() -> impl Strategy<Value = Want> {
+    let after = || proptest::option::of(key());
+    prop_oneof![
+        any::<u64>().prop_map(|after| Want::Changes { after }),
+        Just(Want::Buckets),
+        (btree_set(0..4096_u16, 0..9), after())
+            .prop_map(|(buckets, after)| Want::Versions { buckets: buckets.into_iter().collect(), after }),
+        vec(key(), 0..4).prop_map(|keys| Want::Records { keys }),
+        (any::<Option<u64>>(), after()).prop_map(|(copy, after)| Want::Copy { copy, after }),
+    ]
+}
+
+fn have() -> impl Strategy<Value = Have> {
+    let buckets = || vec((0..4096_u16, any::<u128>()), 0..9);
+    prop_oneof![
+        change().prop_map(Have::Changes),
+        Just(Have::TooOld),
+        (buckets(), buckets(), applied(), any::<bool>()).prop_map(|(live, withdrawn, applied, complete)| Have::Buckets {
+            live,
+            withdrawn,
+            applied,
+            complete
+        }),
+        (vec((key(), version(true)), 0..4), any::<bool>()).prop_map(|(versions, more)| Have::Versions { versions, more }),
+        vec(record(), 0..4).prop_map(Have::Records),
+        (any::<(u64, bool, u128)>(), vec(record(), 0..4), applied()).prop_map(|((copy, more, checksum), records, applied)| Have::Copy {
+            copy,
+            records,
+            more,
+            checksum,
+            applied
+        }),
+        Just(Have::NotNow),
+    ]
+}
+
+fn renewal() -> impl Strategy<Value = Renewal> {
+    (key(), incarnation(), any::<Option<u128>>(), any::<u32>()).prop_map(|(key, incarnation, digest, age_ms)| Renewal {
+        key,
+        incarnation,
+        digest,
+        age_ms,
+    })
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![Just(Verdict::Renewed), Just(Verdict::Unknown), Just(Verdict::Differs), record().prop_map(Verdict::Gone)]
+}
+
+fn lease() -> impl Strategy<Value = LeaseTold> {
+    any::<(u64, u64)>().prop_map(|(remaining_ms, last_heartbeat_ms)| LeaseTold { remaining_ms, last_heartbeat_ms })
+}
+
+/// Anything a node may say.
+pub(crate) fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        change().prop_map(Message::Change),
+        beacon().prop_map(Message::Beacon),
+        (any::<u64>(), want()).prop_map(|(ticket, want)| Message::Pull { ticket, want }),
+        (any::<u64>(), have()).prop_map(|(ticket, have)| Message::Pulled { ticket, have }),
+        (any::<u64>(), vec(renewal(), 0..4)).prop_map(|(ticket, renewals)| Message::Relay { ticket, renewals }),
+        (any::<u64>(), vec(verdict(), 0..4)).prop_map(|(ticket, verdicts)| Message::Relayed { ticket, verdicts }),
+        any::<(u64, u64)>().prop_map(|(epoch, seq)| Message::Applied { epoch: Epoch(epoch), seq }),
+        (any::<u64>(), key()).prop_map(|(ticket, key)| Message::AskLease { ticket, key }),
+        (any::<u64>(), proptest::option::of(lease())).prop_map(|(ticket, lease)| Message::ToldLease { ticket, lease }),
+    ]
+}

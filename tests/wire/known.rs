@@ -1,0 +1,156 @@
+//! Known values: one message of each kind, every optional part of it present in one place and absent in another.
+
+use std::sync::Arc;
+
+use muster::model::{
+    Address, Cause, Check, CheckKind, Epoch, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port, Region, Registration,
+    RegistrationDraft, Reported, ServiceKey, ServiceName, Ttl, Version, Zone,
+};
+use muster::registry::{AppliedAt, Beacon, Body, Change, Have, LeaseTold, Message, NodeState, Record, Renewal, Seen, Verdict, Want};
+
+/// Who says all this.
+pub(crate) fn life() -> Life {
+    Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(0x0123_4567_89ab_cdef) }
+}
+
+/// Each message with the name of its golden file.
+pub(crate) fn messages() -> Vec<(&'static str, Message)> {
+    vec![
+        ("change", Message::Change(Change { first: 41, last: 43, wants_ack: true, records: vec![full(), silent(), deregistered()] })),
+        ("beacon", Message::Beacon(beacon())),
+        ("pull_changes", pull(Want::Changes { after: 40 })),
+        ("pull_buckets", pull(Want::Buckets)),
+        ("pull_versions", pull(Want::Versions { buckets: vec![0, 7, 4095], after: Some(key("web", "w-1")) })),
+        ("pull_records", pull(Want::Records { keys: vec![key("web", "w-1"), key("db", "d-1")] })),
+        ("pull_copy", pull(Want::Copy { copy: Some(9), after: None })),
+        ("pulled_changes", pulled(Have::Changes(Change { first: 41, last: 41, wants_ack: false, records: vec![full()] }))),
+        ("pulled_too_old", pulled(Have::TooOld)),
+        ("pulled_buckets", pulled(buckets())),
+        ("pulled_versions", pulled(Have::Versions { versions: vec![(key("web", "w-1"), full().version.clone())], more: true })),
+        ("pulled_records", pulled(Have::Records(vec![silent()]))),
+        ("pulled_copy", pulled(Have::Copy { copy: 9, records: vec![full()], more: false, checksum: u128::MAX - 1, applied: applied() })),
+        ("pulled_not_now", pulled(Have::NotNow)),
+        ("relay", Message::Relay { ticket: 12, renewals: renewals() }),
+        ("relayed", Message::Relayed { ticket: 12, verdicts: verdicts() }),
+        ("applied", Message::Applied { epoch: Epoch(7), seq: 43 }),
+        ("ask_lease", Message::AskLease { ticket: 13, key: key("web", "w-1") }),
+        ("told_lease", Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: 6000 }) }),
+        ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
+    ]
+}
+
+fn pull(want: Want) -> Message {
+    Message::Pull { ticket: 11, want }
+}
+
+fn pulled(have: Have) -> Message {
+    Message::Pulled { ticket: 11, have }
+}
+
+/// An instance of a service of the default namespace.
+pub(crate) fn key(service: &str, id: &str) -> InstanceKey {
+    let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse(service).unwrap() };
+    InstanceKey { service, id: InstanceId::parse(id).unwrap() }
+}
+
+fn version(seq: u64, deregistered: bool, live: bool) -> Version {
+    let incarnation = Incarnation::new(1_763_640_000_000).unwrap();
+    Version { incarnation, edition: 3, deregistered, generation: 1, live, owner: life(), seq }
+}
+
+fn port(number: u16) -> Port {
+    Port::new(number).unwrap()
+}
+
+fn registration() -> Arc<Registration> {
+    let draft = RegistrationDraft {
+        ports: [("admin".to_owned(), port(9000)), ("grpc".to_owned(), port(9090))].into(),
+        weight: 250,
+        region: Some(Region::parse("eu").unwrap()),
+        zone: Some(Zone::parse("eu-a").unwrap()),
+        tags: ["canary".to_owned(), "blau-grün".to_owned()].into(),
+        metadata: [("version".to_owned(), "1.4.2".to_owned()), ("empty".to_owned(), String::new())].into(),
+        reported: Reported::Starting,
+        check: Some(Check {
+            kind: CheckKind::Http { path: "/healthz".to_owned(), port: Some(port(8081)) },
+            interval_ms: 5000,
+            timeout_ms: 800,
+            failures: 3,
+            successes: 1,
+        }),
+        evict_after_ms: Some(120_000),
+        ..RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), port(8080), Ttl::from_ms(15_000).unwrap())
+    };
+    Arc::new(Registration::new(draft).unwrap())
+}
+
+fn plain() -> Arc<Registration> {
+    let address = Address::parse("db-1.example.com").unwrap();
+    Arc::new(Registration::new(RegistrationDraft::new(address, port(5432), Ttl::from_ms(3_600_000).unwrap())).unwrap())
+}
+
+fn full() -> Arc<Record> {
+    Arc::new(Record {
+        key: key("web", "w-1"),
+        version: version(41, false, true),
+        body: Body::Live { registration: registration(), seen: Seen::Suspect },
+        cause: Cause::Expired,
+        changed_at: 1_763_640_000_123,
+        actor: Some("ops@example.com".into()),
+        detail: Some("no heartbeat for 15s".into()),
+    })
+}
+
+fn silent() -> Arc<Record> {
+    Arc::new(Record {
+        key: key("db", "d-1"),
+        version: version(42, false, false),
+        body: Body::Withdrawn { kept: Some(plain()), named: false },
+        cause: Cause::Expired,
+        changed_at: 0,
+        actor: None,
+        detail: None,
+    })
+}
+
+fn deregistered() -> Arc<Record> {
+    Arc::new(Record {
+        key: key("db", "host/10.0.0.1:80"),
+        version: version(43, true, false),
+        body: Body::Withdrawn { kept: None, named: true },
+        cause: Cause::Deregistered,
+        changed_at: u64::MAX,
+        actor: None,
+        detail: None,
+    })
+}
+
+fn applied() -> Vec<AppliedAt> {
+    let peer = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(u64::MAX) };
+    vec![AppliedAt { life: life(), seq: 43, age_ms: Some(0) }, AppliedAt { life: peer, seq: 1000, age_ms: None }]
+}
+
+fn beacon() -> Beacon {
+    Beacon {
+        head: 43,
+        state: NodeState::Ready,
+        records: 2,
+        digest: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff,
+        view_digest: 5,
+        http: "127.0.0.1:6878".to_owned(),
+        applied: applied(),
+    }
+}
+
+fn buckets() -> Have {
+    Have::Buckets { live: vec![(0, 1), (4095, u128::MAX)], withdrawn: vec![(7, 250)], applied: applied(), complete: true }
+}
+
+fn renewals() -> Vec<Renewal> {
+    let renewal = |id, digest, age_ms| Renewal { key: key("web", id), incarnation: Incarnation::FIRST, digest, age_ms };
+    vec![renewal("w-1", Some(77), 200), renewal("w-2", None, 0)]
+}
+
+fn verdicts() -> Vec<Verdict> {
+    vec![Verdict::Renewed, Verdict::Unknown, Verdict::Differs, Verdict::Gone(deregistered())]
+}
