@@ -15,6 +15,6 @@ pub use instance::{
     RECORD_BYTES_HARD_MAX, Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
 };
 pub use name::{Cluster, InstanceId, InstanceKey, NameError, Namespace, NodeName, Region, ServiceKey, ServiceName, Zone};
-pub use selection::{Selection, SelectionError};
+pub use selection::{SELECTION_TERMS_MAX, Selection, SelectionDraft, SelectionError};
 pub use status::{Reported, Status};
 pub use version::{Epoch, INCARNATION_MAX, Incarnation, Life, Seq, Version};

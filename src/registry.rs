@@ -44,7 +44,7 @@ pub use message::{AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, Message,
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use settings::{Limits, Settings};
 pub use time::{Mono, Now};
-pub use view::{Catalog, View};
+pub use view::{Catalog, View, service_digest};
 
 use crate::model::{Epoch, InstanceKey, Life, Seq};
 

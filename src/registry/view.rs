@@ -56,7 +56,7 @@ impl View {
     }
 
     /// Shows, changes or hides one instance; says whether a consumer could tell.
-    fn set(&mut self, id: &InstanceId, listed: Option<Listed>, cause: Cause) -> bool {
+    pub(crate) fn set(&mut self, id: &InstanceId, listed: Option<Listed>, cause: Cause) -> bool {
         let before = self.instances.get(id);
         match listed {
             Some(listed) => {
@@ -130,9 +130,9 @@ impl Catalog {
             None => self.services.entry(service.clone()).or_default(),
         };
         let view = Arc::make_mut(cell);
-        let (count_before, digest_before) = (view.instances.len(), service_digest(service, view));
+        let (count_before, digest_before) = (view.instances.len(), service_digest(service, view.revision));
         let told = view.set(id, listed, cause);
-        let (count_after, digest_after) = (view.instances.len(), service_digest(service, view));
+        let (count_after, digest_after) = (view.instances.len(), service_digest(service, view.revision));
         self.instances = self.instances + count_after - count_before;
         self.visible_services = self.visible_services + usize::from(count_after > 0) - usize::from(count_before > 0);
         self.view_digest = self.view_digest.wrapping_sub(digest_before).wrapping_add(digest_after);
@@ -150,14 +150,16 @@ impl Catalog {
     }
 }
 
-fn service_digest(service: &ServiceKey, view: &View) -> u128 {
-    if view.instances.is_empty() {
+/// Adds up, wrapping, to the digest of a set of services; one of which nothing is visible counts for nothing.
+#[must_use]
+pub fn service_digest(service: &ServiceKey, revision: u128) -> u128 {
+    if revision == 0 {
         return 0;
     }
     let mut hash = Canonical::default();
     hash.text(service.namespace.as_str());
     hash.text(service.service.as_str());
-    hash.wide(view.revision);
+    hash.wide(revision);
     hash.finish()
 }
 
