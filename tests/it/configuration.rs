@@ -69,3 +69,9 @@ fn a_file_that_is_wrong_is_named() {
         assert!(err.contains(told), "`{told}` is not in: {err}");
     }
 }
+
+#[test]
+fn the_file_we_ship_is_right() {
+    let output = run(&["check", "-c", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/muster.toml"), "--name", "n1"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -8,5 +8,6 @@ mod bus_cost;
 mod configuration;
 mod expiry;
 mod outage;
+mod permissions;
 mod shutdown;
 mod support;

@@ -29,9 +29,21 @@ impl Nats {
     pub(crate) async fn start(count: usize) -> Self {
         let mut nats = Self { dir: TempDir::new().expect("a temporary folder"), servers: Vec::new() };
         for _ in 0..count {
-            let server = nats.launch(-1, -1).await;
+            let server = nats.join(-1, -1).await;
             nats.servers.push(server);
         }
+        nats
+    }
+
+    /// Starts one server with this configuration, which must leave the ports to the system.
+    pub(crate) async fn start_configured(text: &str, env: &[(String, String)]) -> Self {
+        let mut nats = Self { dir: TempDir::new().expect("a temporary folder"), servers: Vec::new() };
+        let file = nats.dir.path().join("nats.conf");
+        std::fs::write(&file, text).expect("a file");
+        let mut command = Command::new(binary());
+        command.arg("-c").arg(file).envs(env.iter().cloned());
+        let server = nats.launch(command).await;
+        nats.servers.push(server);
         nats
     }
 
@@ -57,12 +69,12 @@ impl Nats {
         for index in 0..self.servers.len() {
             let Server { client_port, route_port, .. } = self.servers[index];
             self.servers[index].kill();
-            self.servers[index] = self.launch(client_port.into(), route_port.into()).await;
+            self.servers[index] = self.join(client_port.into(), route_port.into()).await;
         }
     }
 
-    async fn launch(&self, client_port: i32, route_port: i32) -> Server {
-        let ports = TempDir::new_in(self.dir.path()).expect("a temporary folder");
+    /// One more server of the cluster, on these ports or, where they are -1, on ones of the system's choice.
+    async fn join(&self, client_port: i32, route_port: i32) -> Server {
         let mut command = Command::new(binary());
         command.args(["--addr", "127.0.0.1", "--port", &client_port.to_string()]);
         command.args(["--cluster_name", "it", "--cluster", &format!("nats://127.0.0.1:{route_port}")]);
@@ -70,9 +82,13 @@ impl Nats {
             let routes = self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.route_port)).collect::<Vec<_>>();
             command.args(["--routes", &routes.join(",")]);
         }
+        self.launch(command).await
+    }
+
+    async fn launch(&self, mut command: Command) -> Server {
+        let ports = TempDir::new_in(self.dir.path()).expect("a temporary folder");
         command.arg("--ports_file_dir").arg(ports.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("a nats-server that starts");
-        let mut server = Server { child: Some(child), client_port: 0, route_port: 0 };
+        let mut server = Server { child: Some(command.spawn().expect("a nats-server that starts")), client_port: 0, route_port: 0 };
         let told = eventually("nats-server tells its ports", START_TIMEOUT, async || read_ports(ports.path())).await;
         server.client_port = port_of(&told["nats"][0]);
         server.route_port = port_of(&told["cluster"][0]);
