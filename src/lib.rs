@@ -4,12 +4,16 @@
 //! consumers hear it over server-sent events. `ARCHITECTURE.md` has the map.
 
 pub mod api;
+pub mod clock;
 pub mod model;
 pub mod nearest;
+pub mod random;
 pub mod units;
 
-#[cfg(feature = "server")]
-pub mod clock;
+#[cfg(all(feature = "cli", feature = "server"))]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]

@@ -15,15 +15,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("registry", &["model"]),
     ("node", &["model", "registry", "clock", "shutdown", "metrics"]),
     ("bus", &["model", "registry", "node", "wire", "config", "clock", "shutdown", "metrics"]),
-    ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics"]),
-    ("api", &["model"]),
+    ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics", "nearest", "units"]),
+    ("api", &["model", "units"]),
     ("wire", &["model", "registry"]),
-    ("client", &["model", "api", "clock"]),
-    ("config", &["model", "registry"]),
+    ("client", &["model", "api", "clock", "random"]),
+    ("config", &["model", "registry", "nearest", "units"]),
     ("clock", &[]),
     ("shutdown", &[]),
     ("metrics", &[]),
-    ("cli", &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "registry", "shutdown"]),
+    ("nearest", &[]),
+    ("random", &[]),
+    ("units", &[]),
+    ("cli", &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "units"]),
 ];
 
 /// Words that only some modules may use: (words, who may, why).

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::model::NodeName;
+use crate::model::{Address, NodeName};
 use crate::units::{DURATION_RULE, SIZE_RULE, parse_bytes, parse_ms, show_bytes, show_ms};
 
 /// What somebody gave for a key, not yet understood.
@@ -93,26 +93,17 @@ impl Given {
 
     /// `host:port` under which others reach us.
     pub(super) fn host_and_port(&self) -> Result<String, String> {
-        let text = self.text()?;
-        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        if crate::model::Address::parse(bare).is_ok() && port.parse::<u16>().is_ok_and(|port| port > 0) {
-            Ok(text.to_owned())
-        } else {
-            Err("must be a host name or an IP address, and a port, like node-1.example:6878".to_owned())
+        match self.text()? {
+            text if is_host_and_port(text) => Ok(text.to_owned()),
+            _ => Err("must be a host name or an IP address, and a port, like node-1.example:6878".to_owned()),
         }
     }
 
-    /// NATS servers, checked by the same parser that will connect to them.
+    /// NATS servers: `nats://` or `tls://` or nothing, perhaps `user:password@`, a host, perhaps a port.
     pub(super) fn nats_servers(&self) -> Result<Vec<String>, String> {
-        let rule = "must be NATS servers, like nats://127.0.0.1:4222 or tls://nats.example:4222";
-        self.items()
-            .into_iter()
-            .map(|server| match async_nats::ServerAddr::from_str(&server) {
-                Ok(address) if !address.host().is_empty() && matches!(address.scheme(), "nats" | "tls") => Ok(server),
-                Ok(_) | Err(_) => Err(rule.to_owned()),
-            })
-            .collect()
+        let wrong = |number: usize| format!("server {number} of the list must be like nats://127.0.0.1:4222 or tls://nats.example:4222");
+        let servers = self.items().into_iter().enumerate();
+        servers.map(|(at, server)| if is_nats_server(&server) { Ok(server) } else { Err(wrong(at + 1)) }).collect()
     }
 
     /// Origins of browsers: scheme, host, perhaps a port; nothing after.
@@ -142,6 +133,21 @@ impl Given {
             _ => Err(format!("must be \"{first}\" or \"{second}\"")),
         }
     }
+}
+
+fn is_host(text: &str) -> bool {
+    Address::parse(text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)).is_ok()
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn is_nats_server(text: &str) -> bool {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    matches!(scheme, "nats" | "tls") && (is_host(host) || is_host_and_port(host))
 }
 
 fn within(number: u64, range: RangeInclusive<u64>, show: fn(u64) -> String) -> Result<u64, String> {
@@ -198,8 +204,8 @@ mod tests {
 
     #[test]
     fn nats_servers_are_a_list() {
-        assert_eq!(text("nats://a:4222, b:4223").nats_servers().unwrap().len(), 2);
-        for bad in ["http://a", "nats://", "nats://a,ws://b"] {
+        assert_eq!(text("nats://a:4222, b:4223,tls://u:p@[::1]:4222/").nats_servers().unwrap().len(), 3);
+        for bad in ["http://a", "nats://", "nats://a,ws://b", "nats://a:port", "a/b", "nats://u:p@"] {
             assert!(text(bad).nats_servers().is_err(), "{bad}");
         }
     }

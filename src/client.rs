@@ -1,0 +1,96 @@
+//! The client: registers instances and follows services from another program, at whichever node answers.
+//!
+//! It needs the nouns and the API's shapes alone: with the feature `client` by itself no server code is built.
+
+mod connect;
+mod error;
+mod query;
+mod register;
+mod replica;
+mod watch;
+
+use std::sync::Arc;
+
+pub use connect::{Builder, SERVER_DEFAULT};
+pub use error::{Attempt, BuildError, Error};
+pub use query::Query;
+pub use register::{HeldEvent, Lease};
+pub use replica::{Change, Held, Replica};
+pub use watch::{Followed, Watch, WatchEvent};
+
+use crate::api::consume::{FoundInstances, Instances, Services};
+use crate::model::{InstanceKey, Namespace, ServiceName};
+
+/// Talks to a cluster. Cheap to clone; every clone shares its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connection: Arc<connect::Connection>,
+}
+
+/// An answer's body: what it means, and the bytes as they came.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// What it means.
+    pub value: T,
+    /// As the node wrote it.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    /// Says which cluster, before the first call.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A namespace's services with their counts; a page of them where `query` says so.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn services(&self, query: Query) -> Result<Answer<Services<'static>>, Error> {
+        self.get(&["v1", "services"], query).await
+    }
+
+    /// One service's instances; of an unknown service none.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn instances(&self, service: &ServiceName, query: Query) -> Result<Answer<Instances<'static>>, Error> {
+        self.get(&["v1", "services", service.as_str(), "instances"], query).await
+    }
+
+    /// The instances of all services that `query` selects.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn search(&self, query: Query) -> Result<Answer<FoundInstances<'static>>, Error> {
+        self.get(&["v1", "instances"], query).await
+    }
+
+    /// Takes an instance away. Fine when it was gone already.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn deregister(&self, key: &InstanceKey, incarnation: Option<u64>) -> Result<(), Error> {
+        let mut query = Query::of_namespace(&key.service.namespace);
+        if let Some(incarnation) = incarnation {
+            query = query.with("incarnation", incarnation.to_string());
+        }
+        self.connection.send(&connect::Call::delete(&instance_path(key), query)).await.map(drop)
+    }
+
+    /// Follows services of one namespace, with what `query` selects of them, until it is dropped.
+    #[must_use]
+    pub fn watch(&self, namespace: Namespace, followed: Followed, query: Query) -> Watch {
+        Watch::new(Arc::clone(&self.connection), namespace, followed, query)
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &[&str], query: Query) -> Result<Answer<T>, Error> {
+        let reply = self.connection.send(&connect::Call::get(path, query)).await?;
+        reply.to_answer()
+    }
+}
+
+fn instance_path(key: &InstanceKey) -> [&str; 5] {
+    ["v1", "services", key.service.service.as_str(), "instances", key.id.as_str()]
+}

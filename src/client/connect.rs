@@ -1,0 +1,305 @@
+//! Connecting: several servers, one of them in use; another takes its place when it does not answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::{Answer, Attempt, BuildError, Client, Error, Query};
+use crate::api::problem::Problem;
+
+/// The server of a client that is told none.
+pub const SERVER_DEFAULT: &str = "http://127.0.0.1:6878";
+
+/// For a connection to come about: long enough for another continent, short enough to go on to the next server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For a whole answer that is no stream.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream says something every 10 s; three times that without a byte, and it is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often nodes that answer "not now" are asked again, all of them, before giving up: about 3 s in all.
+const ROUNDS_MAX: usize = 5;
+/// The largest answer that is read: more than a million instances.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+
+/// What a client is told before its first call.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    servers: Vec<String>,
+    name: Option<String>,
+}
+
+impl Builder {
+    /// Nodes of the cluster, like `http://10.0.0.1:6878`; those after the first are for when it does not answer.
+    #[must_use]
+    pub fn servers<T: Into<String>>(mut self, servers: impl IntoIterator<Item = T>) -> Self {
+        self.servers.extend(servers.into_iter().map(Into::into));
+        self
+    }
+
+    /// How this program calls itself to the registry, like `cart/1.4`; shown among a service's subscribers.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// A client; it connects with its first call.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a server's address cannot be one.
+    pub fn build(self) -> Result<Client, BuildError> {
+        let servers = self.servers.iter().map(|text| to_url(text)).collect::<Result<Vec<_>, _>>()?;
+        if servers.is_empty() {
+            return Err(BuildError::NoServer);
+        }
+        let name = self.name.unwrap_or_else(|| concat!("muster/", env!("CARGO_PKG_VERSION")).to_owned());
+        let connection = Connection { http: to_http(&servers)?, servers, current: AtomicUsize::new(0), name };
+        Ok(Client { connection: Arc::new(connection) })
+    }
+}
+
+/// A server as it may be written: with a scheme or without.
+fn to_url(text: &str) -> Result<Url, BuildError> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match Url::parse(&whole) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && url.path() == "/" && url.query().is_none() => Ok(url),
+        Ok(_) | Err(_) => Err(BuildError::Server(text.to_owned())),
+    }
+}
+
+/// The system's certificates are read only when a server needs them.
+fn to_http(servers: &[Url]) -> Result<reqwest::Client, BuildError> {
+    let tls_error = |error: &dyn std::fmt::Display| BuildError::Tls(error.to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls_error(&error))?;
+    let tls = if servers.iter().any(|url| url.scheme() == "https") {
+        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| tls_error(&error))?;
+        tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+    } else {
+        tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+    };
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(SILENCE_MAX)
+        .tcp_nodelay(true);
+    // A node never sends us elsewhere; who tries is no node.
+    http.redirect(reqwest::redirect::Policy::none()).build().map_err(|error| tls_error(&error))
+}
+
+/// The servers, and which of them is in use.
+#[derive(Debug)]
+pub(super) struct Connection {
+    http: reqwest::Client,
+    servers: Vec<Url>,
+    current: AtomicUsize,
+    name: String,
+}
+
+/// One request, as it is sent to whichever server is in use. Safe to repeat.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    query: Query,
+    body: Option<Vec<u8>>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn get(path: &'a [&'a str], query: Query) -> Self {
+        Self { method: Method::GET, path, query, body: None }
+    }
+
+    pub(super) fn delete(path: &'a [&'a str], query: Query) -> Self {
+        Self { method: Method::DELETE, path, query, body: None }
+    }
+
+    pub(super) fn put(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
+        Self { method: Method::PUT, path, query, body: Some(body) }
+    }
+
+    pub(super) fn post(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
+        Self { method: Method::POST, path, query, body: Some(body) }
+    }
+}
+
+/// An answer that is a success, whole.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) server: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    pub(super) fn to_answer<T: serde::de::DeserializeOwned>(self) -> Result<Answer<T>, Error> {
+        match serde_json::from_slice(&self.body) {
+            Ok(value) => Ok(Answer { value, body: self.body }),
+            Err(error) => Err(Error::Foreign { server: self.server, what: format!("its answer cannot be read: {error}") }),
+        }
+    }
+}
+
+/// Why one server could not serve a call.
+enum Failed {
+    /// It did not answer: the next one may.
+    Silent(Attempt),
+    /// It answers, but not now: the next one may, or itself in a while.
+    NotNow(Error),
+    /// It said no, and so would the others.
+    Final(Error),
+}
+
+/// Why no server could serve a call.
+struct Missed {
+    error: Error,
+    /// Asking all of them again in a while may help.
+    again: bool,
+}
+
+impl Connection {
+    /// Asks the server in use, then the others; and all of them again while one says "not now".
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
+        let mut waits = backoff().with_max_times(ROUNDS_MAX).build();
+        loop {
+            let missed = match self.send_once(call).await {
+                Ok(reply) => return Ok(reply),
+                Err(missed) => missed,
+            };
+            match waits.next() {
+                Some(wait) if missed.again => tokio::time::sleep(wait).await,
+                _ => return Err(missed.error),
+            }
+        }
+    }
+
+    async fn send_once(&self, call: &Call<'_>) -> Result<Reply, Missed> {
+        let (server, response) = self.open_any(call, Some(ANSWER_TIMEOUT)).await?;
+        match read(response).await {
+            Ok(body) => Ok(Reply { server, body }),
+            Err(why) => {
+                self.turn_to_next();
+                Err(Missed { error: Error::Unreachable(vec![Attempt { server, why }]), again: true })
+            }
+        }
+    }
+
+    /// Opens a stream at the server in use, or at the next that gives one; says which.
+    pub(super) async fn stream(&self, call: &Call<'_>) -> Result<(String, Response), Error> {
+        self.open_any(call, None).await.map_err(|missed| missed.error)
+    }
+
+    /// Every server once, from the one in use on, until one answers.
+    async fn open_any(&self, call: &Call<'_>, timeout: Option<Duration>) -> Result<(String, Response), Missed> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut silent = Vec::new();
+        let mut not_now = None;
+        for step in 0..self.servers.len() {
+            let at = (first + step) % self.servers.len();
+            match self.open(at, call, timeout).await {
+                Ok(response) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok((self.server(at), response));
+                }
+                Err(Failed::Silent(attempt)) => silent.push(attempt),
+                Err(Failed::NotNow(error)) => not_now = Some(error),
+                Err(Failed::Final(error)) => return Err(Missed { error, again: false }),
+            }
+        }
+        let again = not_now.is_some();
+        Err(Missed { error: not_now.unwrap_or(Error::Unreachable(silent)), again })
+    }
+
+    /// Uses the next server from now on: this one is leaving, or its stream broke.
+    pub(super) fn turn_to_next(&self) {
+        let at = self.current.load(Ordering::Relaxed);
+        self.current.store((at + 1) % self.servers.len(), Ordering::Relaxed);
+    }
+
+    /// One request to one server, up to its answer's head.
+    async fn open(&self, at: usize, call: &Call<'_>, timeout: Option<Duration>) -> Result<Response, Failed> {
+        let mut url = self.servers[at].clone();
+        url.path_segments_mut().expect("unreachable: http URLs have a path").clear().extend(call.path);
+        url.query_pairs_mut().extend_pairs(call.query.iter());
+        let mut request = self.http.request(call.method.clone(), url).header("muster-client", &self.name);
+        if let Some(timeout) = timeout {
+            request = request.timeout(timeout);
+        }
+        if let Some(body) = &call.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        let silent = |why: String| Failed::Silent(Attempt { server: self.server(at), why });
+        let response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(silent(in_words(&error))),
+            Err(_) => return Err(silent(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+        };
+        if response.status().is_success() { Ok(response) } else { Err(refusal(self.server(at), response).await) }
+    }
+
+    fn server(&self, at: usize) -> String {
+        self.servers[at].as_str().trim_end_matches('/').to_owned()
+    }
+}
+
+/// How long to wait before trying again: longer each time, never all at once.
+pub(super) fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_max_delay(Duration::from_secs(5)).with_jitter()
+}
+
+async fn refusal(server: String, response: Response) -> Failed {
+    let status = response.status();
+    let body = read(response).await.unwrap_or_default();
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => {
+            let error = Error::Refused { server, problem: Box::new(problem) };
+            if status == StatusCode::SERVICE_UNAVAILABLE { Failed::NotNow(error) } else { Failed::Final(error) }
+        }
+        Err(_) => Failed::Final(Error::Foreign { server, what: format!("it says {status} without a problem of ours") }),
+    }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The innermost reason: the outer ones only say that sending a request failed.
+fn in_words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return if error.is_connect() { "no connection within 2 s".to_owned() } else { "no answer in time".to_owned() };
+    }
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_taken_with_a_scheme_or_without() {
+        for good in ["http://127.0.0.1:6878", "https://muster.example/", "127.0.0.1:6878", "node-1:6878", "[::1]:6878"] {
+            assert!(to_url(good).is_ok(), "{good}");
+        }
+        for bad in ["", "nats://a:1", "http://", "http://a/v1", "a b", "http://a?x=1", "a:99999"] {
+            assert!(to_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Client::builder().build().unwrap_err(), BuildError::NoServer);
+    }
+}

@@ -1,0 +1,81 @@
+//! What can go wrong between a program and a cluster; every message says what, where, and what it did to the state.
+
+use std::fmt;
+
+use crate::api::problem::Problem;
+
+/// Why a client could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A server's address cannot be one.
+    #[error("`{0}` is not a server: must be like http://127.0.0.1:6878 or node-1.example:6878")]
+    Server(String),
+    /// No server was given.
+    #[error("no server was given")]
+    NoServer,
+    /// The TLS library could not be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// Why a call failed. Of a write nothing is known to have changed, but for [`Error::Unreachable`] after a timeout.
+#[derive(Debug, Clone)]
+pub enum Error {
+    /// No server answered.
+    Unreachable(Vec<Attempt>),
+    /// A node said no.
+    Refused {
+        /// Which.
+        server: String,
+        /// Why.
+        problem: Box<Problem>,
+    },
+    /// Something answered that is no node of ours, or of a version too far from this one.
+    Foreign {
+        /// Which.
+        server: String,
+        /// What is strange about its answer.
+        what: String,
+    },
+}
+
+/// One server that did not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which.
+    pub server: String,
+    /// In words.
+    pub why: String,
+}
+
+impl Error {
+    /// The problem's code, when a node said no.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { problem, .. } => Some(problem.code.as_str()),
+            Self::Unreachable(_) | Self::Foreign { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(attempts) => {
+                write!(f, "no node can be reached")?;
+                attempts.iter().try_for_each(|Attempt { server, why }| write!(f, "\n  {server}: {why}"))
+            }
+            Self::Refused { server, problem } => {
+                write!(f, "{server} refused ({} {}): {}", problem.status, problem.code, problem.detail)?;
+                problem.errors.iter().try_for_each(|fault| {
+                    let place = fault.pointer.as_deref().or(fault.parameter.as_deref()).unwrap_or("request");
+                    write!(f, "\n  {place}: {}", fault.detail)
+                })
+            }
+            Self::Foreign { server, what } => write!(f, "{server} does not answer like a muster node: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,237 @@
+//! Watching: services followed over one stream, which is opened again wherever it can be, from where it ended.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff};
+use futures_util::stream::{BoxStream, StreamExt};
+use serde::de::DeserializeOwned;
+use sse_stream::{Sse, SseByteStream};
+
+use super::connect::{Call, Connection, backoff};
+use super::{Change, Error, Query, Replica};
+use crate::api::consume::{Delta, Goodbye, Notice, Snapshot, Unchanged};
+use crate::model::{Namespace, ServiceName};
+use crate::random::jittered;
+
+/// The largest event that is read: a service of a hundred thousand instances is about a tenth of it.
+const EVENT_BYTES_MAX: usize = 256 << 20;
+
+/// Which services of a namespace are followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Followed {
+    /// These, whether anybody has registered them or not.
+    Named(Vec<ServiceName>),
+    /// All there are and will be.
+    All,
+    /// All whose names begin so.
+    Prefix(String),
+}
+
+/// Services followed; dropping it ends that.
+pub struct Watch {
+    connection: Arc<Connection>,
+    namespace: Namespace,
+    followed: Followed,
+    query: Query,
+    replicas: BTreeMap<String, Replica>,
+    stream: Option<Opened>,
+    /// What the last event meant and has not been asked for yet.
+    pending: VecDeque<WatchEvent>,
+    waits: ExponentialBackoff,
+    /// Before the next attempt to open a stream.
+    wait: Duration,
+}
+
+/// What happened to what is followed.
+#[derive(Debug, Clone)]
+pub enum WatchEvent {
+    /// A stream is open at this server.
+    Opened(String),
+    /// An instance of this service changed.
+    Changed(String, Change),
+    /// What is held of this service is what the registry holds; comes after its changes.
+    Current(String),
+    /// Every service that was asked for has been sent.
+    Synced,
+    /// The node does not hear its bus: its view may be old; or hears it again.
+    Stale(bool),
+    /// The stream is over, for this reason; another is being opened. What is held is kept.
+    Lost(String),
+}
+
+struct Opened {
+    events: BoxStream<'static, Result<Sse, sse_stream::Error>>,
+    /// Bytes since the last event.
+    unread: Arc<AtomicUsize>,
+}
+
+impl Watch {
+    pub(super) fn new(connection: Arc<Connection>, namespace: Namespace, followed: Followed, query: Query) -> Self {
+        let (replicas, pending, wait) = (BTreeMap::new(), VecDeque::new(), Duration::ZERO);
+        Self { connection, namespace, followed, query, replicas, stream: None, pending, waits: endless(), wait }
+    }
+
+    /// What is held of a service.
+    #[must_use]
+    pub fn replica(&self, service: &str) -> Option<&Replica> {
+        self.replicas.get(service)
+    }
+
+    /// The next thing that happens. Streams that end are opened again, here or at another server, for as long as it takes.
+    ///
+    /// # Errors
+    /// A node refuses to give such a stream for good; what is held stays.
+    pub async fn next(&mut self) -> Result<WatchEvent, Error> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(event);
+            }
+            match &mut self.stream {
+                None => self.open().await?,
+                Some(stream) => match stream.next().await {
+                    Ok(sse) => self.take(&sse),
+                    Err(why) => self.lose(why),
+                },
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Error> {
+        tokio::time::sleep(self.wait).await;
+        let call = Call::get(&["v1", "watch"], self.to_query());
+        match self.connection.stream(&call).await {
+            Ok((server, response)) => {
+                self.stream = Some(Opened::new(response));
+                self.pending.push_back(WatchEvent::Opened(server));
+            }
+            Err(Error::Refused { problem, server }) if problem.status != 503 => return Err(Error::Refused { server, problem }),
+            Err(error) => self.lose(error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// What is followed, and where each service ended.
+    fn to_query(&self) -> Query {
+        let mut query = self.query.clone().with("namespace", self.namespace.as_str());
+        let ended = |service: &str| self.replicas.get(service).and_then(Replica::resume_at);
+        match &self.followed {
+            Followed::Named(services) => {
+                for service in services {
+                    let at = ended(service.as_str()).map_or(String::new(), |revision| format!("@{revision}"));
+                    query = query.with("service", format!("{service}{at}"));
+                }
+                return query;
+            }
+            Followed::All => query = query.with("service", "*"),
+            Followed::Prefix(prefix) => query = query.with("prefix", prefix),
+        }
+        let known = self.replicas.keys().filter_map(|service| Some((service, ended(service)?)));
+        known.fold(query, |query, (service, revision)| query.with("at", format!("{service}@{revision}")))
+    }
+
+    fn lose(&mut self, why: String) {
+        if self.stream.take().is_some() {
+            self.connection.turn_to_next();
+        }
+        self.wait = self.waits.next().unwrap_or(Duration::from_secs(5));
+        self.pending.push_back(WatchEvent::Lost(why));
+    }
+
+    fn take(&mut self, sse: &Sse) {
+        let data = sse.data.as_deref().unwrap_or_default();
+        let taken = match sse.event.as_deref() {
+            Some("snapshot") => read(data).map(|snapshot| self.take_snapshot(snapshot)),
+            Some("delta") => read(data).map(|delta| self.take_delta(delta)),
+            Some("unchanged") => read(data).map(|unchanged| self.take_unchanged(unchanged)),
+            Some("synced") => Ok(self.pending.push_back(WatchEvent::Synced)),
+            Some("notice") => read(data).map(|notice| self.take_notice(&notice)),
+            Some("goodbye") => read(data).map(|goodbye| self.take_goodbye(goodbye)),
+            // Later versions may say more; what is not understood changes nothing.
+            Some(_) | None => Ok(()),
+        };
+        match taken {
+            Ok(()) => self.waits = endless(),
+            Err(why) => {
+                self.replicas.values_mut().for_each(Replica::distrust);
+                self.lose(why);
+            }
+        }
+    }
+
+    fn take_snapshot(&mut self, snapshot: Snapshot<'static>) {
+        let service = snapshot.service.to_string();
+        let changes = self.replicas.entry(service.clone()).or_default().apply_snapshot(snapshot);
+        self.tell(service, changes);
+    }
+
+    fn take_delta(&mut self, delta: Delta<'static>) {
+        let service = delta.service.to_string();
+        let replica = self.replicas.entry(service.clone()).or_default();
+        match replica.apply_delta(delta) {
+            Some(changes) => self.tell(service, changes),
+            None => {
+                replica.distrust();
+                self.lose(format!("a step of {service} does not follow on what is held; asking for the whole"));
+            }
+        }
+    }
+
+    fn take_unchanged(&mut self, unchanged: Unchanged<'static>) {
+        match unchanged.service {
+            Some(service) => self.pending.push_back(WatchEvent::Current(service.into_owned())),
+            None => self.pending.extend(self.replicas.keys().cloned().map(WatchEvent::Current)),
+        }
+    }
+
+    fn take_notice(&mut self, notice: &Notice) {
+        if let Some(stale) = notice.stale {
+            self.replicas.values_mut().for_each(|replica| replica.apply_stale(stale));
+            self.pending.push_back(WatchEvent::Stale(stale));
+        }
+    }
+
+    fn take_goodbye(&mut self, goodbye: Goodbye) {
+        self.lose("the node is leaving".to_owned());
+        self.wait = jittered(Duration::from_millis(goodbye.reconnect_ms));
+    }
+
+    fn tell(&mut self, service: String, changes: Vec<Change>) {
+        self.pending.extend(changes.into_iter().map(|change| WatchEvent::Changed(service.clone(), change)));
+        self.pending.push_back(WatchEvent::Current(service));
+    }
+}
+
+impl Opened {
+    fn new(response: reqwest::Response) -> Self {
+        let unread = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&unread);
+        let bytes = response.bytes_stream().inspect(move |chunk| {
+            counter.fetch_add(chunk.as_ref().map_or(0, bytes::Bytes::len), Ordering::Relaxed);
+        });
+        let bounded = Arc::clone(&unread);
+        let bytes = bytes.take_while(move |_| std::future::ready(bounded.load(Ordering::Relaxed) <= EVENT_BYTES_MAX));
+        Self { events: SseByteStream::new(Box::pin(bytes)).boxed(), unread }
+    }
+
+    /// The next event, or why there is none.
+    async fn next(&mut self) -> Result<Sse, String> {
+        let event = match self.events.next().await {
+            Some(Ok(sse)) => Ok(sse),
+            Some(Err(error)) => Err(format!("the stream broke: {error}")),
+            None => Err("the stream ended".to_owned()),
+        };
+        self.unread.store(0, Ordering::Relaxed);
+        event
+    }
+}
+
+fn endless() -> ExponentialBackoff {
+    backoff().without_max_times().build()
+}
+
+fn read<T: DeserializeOwned>(data: &str) -> Result<T, String> {
+    serde_json::from_str(data).map_err(|error| format!("an event cannot be read: {error}"))
+}
