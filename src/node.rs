@@ -1,24 +1,53 @@
 //! The node: the one task that owns the registry and does what it wants done, and the handle through which others reach it.
 
+mod board;
+mod leases;
 mod port;
+mod report;
+mod task;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use port::{BusPort, FromBus, ToNode};
 
 use crate::clock::Clock;
+use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, ServiceKey};
 use crate::registry::{
-    AckReport, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Inspected, Mono, NodeState, Refusal, Register, Registered, Renewed,
-    Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Inspected, Mono, NodeState, Now, Refusal, Register,
+    Registered, Registry, Renewed, Settings, View,
 };
 use crate::shutdown::Shutdown;
+use board::Board;
+use leases::LeaseTable;
+use task::{BusEnds, Command, Reply, Task};
+
+/// How many questions may wait for the node; one more is refused as overloaded.
+const COMMANDS_MAX: usize = 16_384;
+/// How many messages from the bus may wait for the node; the bus waits, and beacons show what its own buffer lost.
+const HEARD_MAX: usize = 4096;
+/// How many relays and questions may wait for the bus; one more is dropped, and said again.
+const DIRECT_MAX: usize = 4096;
+/// How many pulls and their answers may wait for the bus, each up to a frame; one more is dropped, and asked again.
+const BULK_MAX: usize = 64;
 
 /// Reaches a running node. Cheap to clone; reads never enter the node's queue.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What the node's task and its handles have in common.
+struct Shared {
+    name: NodeName,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    leases: LeaseTable,
+    board: Board,
+}
 
 /// Why a question was not answered; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +77,13 @@ impl Handle {
     /// Whom this reaches.
     #[must_use]
     pub fn name(&self) -> &NodeName {
-        todo!()
+        &self.shared.name
     }
 
     /// The node's clock.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        todo!()
+        self.shared.clock
     }
 
     /// Registers, updates or renews an instance.
@@ -62,8 +91,10 @@ impl Handle {
     /// # Errors
     /// [`Refused`]; nothing was changed.
     pub async fn register(&self, register: Register) -> Result<Registered, Refused> {
-        let _ = register;
-        todo!()
+        match self.ask(|reply| Command::Register(register, reply)).await? {
+            Answer::Registered(registered) => Ok(registered),
+            other => Err(refused(other)),
+        }
     }
 
     /// Renews a lease; at its owner without entering the node's queue.
@@ -71,8 +102,13 @@ impl Handle {
     /// # Errors
     /// [`Refused`]; nothing was changed.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<Renewed, Refused> {
-        let _ = heartbeat;
-        todo!()
+        if let Some(renewed) = self.shared.leases.renew(&heartbeat) {
+            return Ok(renewed);
+        }
+        match self.ask(|reply| Command::Heartbeat(heartbeat, reply)).await? {
+            Answer::Renewed(renewed) => Ok(renewed),
+            other => Err(refused(other)),
+        }
     }
 
     /// Takes an instance away; fine when it was gone already.
@@ -80,8 +116,10 @@ impl Handle {
     /// # Errors
     /// [`Refused`]; nothing was changed.
     pub async fn deregister(&self, deregister: Deregister) -> Result<Option<AckReport>, Refused> {
-        let _ = deregister;
-        todo!()
+        match self.ask(|reply| Command::Deregister(deregister, reply)).await? {
+            Answer::Deregistered { ack } => Ok(ack),
+            other => Err(refused(other)),
+        }
     }
 
     /// Everything known of one instance; `None` when no live record is known.
@@ -89,8 +127,10 @@ impl Handle {
     /// # Errors
     /// [`Refused`]; nothing was changed.
     pub async fn inspect(&self, key: InstanceKey) -> Result<Option<Inspected>, Refused> {
-        let _ = key;
-        todo!()
+        match self.ask(|reply| Command::Inspect(key, reply)).await? {
+            Answer::Inspected(inspected) => Ok(inspected),
+            other => Err(refused(other)),
+        }
     }
 
     /// How the cluster looks from here.
@@ -98,56 +138,98 @@ impl Handle {
     /// # Errors
     /// [`Refused`]; nothing was changed.
     pub async fn cluster(&self) -> Result<ClusterView, Refused> {
-        todo!()
+        self.put(Command::Cluster).await
+    }
+
+    /// Asks the node to say goodbye to its peers; it takes no writes from then on. Returns when it has.
+    pub async fn leave(&self) {
+        // A node that has stopped has left.
+        let _ = self.put(Command::Leave).await;
     }
 
     /// What this node believes, whole and consistent. Holds every write that was answered before.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        todo!()
+        self.shared.board.catalog()
     }
 
     /// How far that can be relied on.
     #[must_use]
     pub fn condition(&self) -> Condition {
-        todo!()
+        self.shared.board.condition()
     }
 
     /// The condition, as it changes.
     #[must_use]
     pub fn follow_condition(&self) -> watch::Receiver<Condition> {
-        todo!()
+        self.shared.board.follow_condition()
     }
 
     /// One service's view, as it changes; of an unknown service an empty one. Only the newest is kept.
     #[must_use]
     pub fn follow(&self, service: &ServiceKey) -> watch::Receiver<Arc<View>> {
-        let _ = service;
-        todo!()
+        self.shared.board.follow(service)
     }
 
     /// The whole catalog, as it changes. Only the newest is kept.
     #[must_use]
     pub fn follow_catalog(&self) -> watch::Receiver<Arc<Catalog>> {
-        todo!()
+        self.shared.board.follow_catalog()
     }
 
-    /// How many follow this service's view at this node (feeds, not subscribers).
+    /// Somebody follows this service's view at this node.
     #[must_use]
     pub fn is_followed(&self, service: &ServiceKey) -> bool {
-        let _ = service;
-        todo!()
+        self.shared.board.is_followed(service)
     }
 
-    /// Asks the node to say goodbye to its peers and stop; returns when it has.
-    pub async fn leave(&self) {
-        todo!()
+    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<Answer, Refused> {
+        self.put(command).await
+    }
+
+    async fn put<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Refused::Stopped,
+        })?;
+        answer.await.map_err(|_| Refused::Stopped)
+    }
+}
+
+fn refused(answer: Answer) -> Refused {
+    match answer {
+        Answer::Refused(refusal) => Refused::ByRegistry(refusal),
+        Answer::Registered(_) | Answer::Renewed(_) | Answer::Deregistered { .. } | Answer::Inspected(_) => {
+            unreachable!("the registry answers each question in its own kind")
+        }
     }
 }
 
 /// Starts a node's task. The port is to be given to a bus, or dropped where there is none.
 #[must_use]
 pub fn spawn(settings: Settings, clock: Clock, shutdown: &Shutdown) -> (Handle, BusPort) {
-    let _ = (settings, clock, shutdown);
-    todo!()
+    let (to_commands, commands) = mpsc::channel(COMMANDS_MAX);
+    let (to_heard, heard) = mpsc::channel(HEARD_MAX);
+    let (to_changes, changes) = mpsc::channel(1);
+    let (to_direct, direct) = mpsc::channel(DIRECT_MAX);
+    let (to_bulk, bulk) = mpsc::channel(BULK_MAX);
+    let (to_beacons, beacons) = watch::channel(None);
+    let reconnect = Arc::new(Notify::new());
+
+    let name = settings.node.clone();
+    let seed = settings.epoch.0;
+    let registry = Registry::new(settings, seed, Now { mono: clock.mono(), wall: clock.wall() });
+    let shared = Arc::new(Shared {
+        metrics: metrics::of(name.as_str()),
+        leases: LeaseTable::new(name.clone()),
+        board: Board::new(task::condition(&registry)),
+        clock,
+        name,
+    });
+    let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
+    let task = Task::new(registry, Arc::clone(&shared), ends);
+    shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
+    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect };
+    (Handle { shared, commands: to_commands }, port)
 }

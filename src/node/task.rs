@@ -1,0 +1,265 @@
+//! The one task that owns the registry: takes what happened, lets the registry decide, and does what it wants done.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::port::FromBus;
+use super::{Condition, Shared, report};
+use crate::model::{InstanceKey, Seq, ServiceKey};
+use crate::registry::{
+    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, Purpose,
+    Register, Registry, Ticket, To,
+};
+use crate::shutdown::Shutdown;
+
+/// How many commands one round takes at the most, before what changed is shown and answered.
+const ROUND_MAX: usize = 1024;
+/// About how much one batch of changes carries, well below a frame's 256 KiB: the registry's sizes are estimates.
+const BATCH_BYTES_MAX: usize = 176 * 1024;
+/// How many batches one credit is good for.
+const BATCHES_MAX: usize = 16;
+/// What nobody looks at any more is let go, and the gauges are set, this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// A question to the node, with where its answer goes.
+pub(super) enum Command {
+    Register(Register, Reply),
+    Heartbeat(Heartbeat, Reply),
+    Deregister(Deregister, Reply),
+    Inspect(InstanceKey, Reply),
+    Cluster(oneshot::Sender<ClusterView>),
+    Leave(oneshot::Sender<()>),
+}
+
+pub(super) type Reply = oneshot::Sender<Answer>;
+
+/// The node's ends of its queues to the bus.
+pub(super) struct BusEnds {
+    pub(super) beacons: watch::Sender<Option<Arc<Beacon>>>,
+    pub(super) changes: mpsc::Sender<Vec<Change>>,
+    pub(super) direct: mpsc::Sender<(To, Message)>,
+    pub(super) bulk: mpsc::Sender<(To, Message)>,
+    pub(super) reconnect: Arc<Notify>,
+}
+
+pub(super) struct Task {
+    registry: Registry,
+    shared: Arc<Shared>,
+    bus: BusEnds,
+    /// Changes up to here were given to the bus, or will be pulled.
+    published: Seq,
+    next_ticket: Ticket,
+    /// Questions that the registry has not answered yet: those that wait for peers.
+    waiting: HashMap<Ticket, Reply, RandomState>,
+    /// Answers of this round, given once what they speak of can be read.
+    answers: Vec<(Reply, Answer)>,
+    changed: BTreeSet<ServiceKey>,
+    outbox: Outbox,
+}
+
+impl Task {
+    pub(super) fn new(registry: Registry, shared: Arc<Shared>, bus: BusEnds) -> Self {
+        Self {
+            registry,
+            shared,
+            bus,
+            published: 0,
+            next_ticket: 0,
+            waiting: HashMap::default(),
+            answers: Vec::new(),
+            changed: BTreeSet::new(),
+            outbox: Outbox::new(),
+        }
+    }
+
+    /// Runs until the stop begins. The bus's queues close with it, after the last beacon and the last changes.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut heard: mpsc::Receiver<FromBus>, shutdown: Shutdown) {
+        let mut asked = Vec::with_capacity(ROUND_MAX);
+        let mut told = Vec::with_capacity(ROUND_MAX);
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            let clock = self.shared.clock;
+            let due = self.registry.next_deadline().map_or(clock.instant_of(clock.mono()) + SWEEP_EVERY, |at| clock.instant_of(at));
+            let changes = self.bus.changes.clone();
+            let has_more = self.published < self.registry.head();
+            tokio::select! {
+                _ = commands.recv_many(&mut asked, ROUND_MAX), if !commands.is_closed() => {}
+                _ = heard.recv_many(&mut told, ROUND_MAX), if !heard.is_closed() => {}
+                Ok(_) = changes.reserve(), if has_more && !changes.is_closed() => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+                _ = sweep.tick() => self.sweep(),
+                () = shutdown.begun() => break,
+            }
+            let now = self.now();
+            for command in asked.drain(..) {
+                self.take(command, now);
+            }
+            for what in told.drain(..) {
+                self.hear(what, now);
+            }
+            self.finish_round(now);
+        }
+        self.finish_round(self.now());
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.shared.clock.mono(), wall: self.shared.clock.wall() }
+    }
+
+    fn take(&mut self, command: Command, now: Now) {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let (input, reply) = match command {
+            Command::Register(register, reply) => (Input::Register(ticket, register), reply),
+            Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
+            Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
+            Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
+            Command::Cluster(reply) => {
+                // Nobody to tell: whoever asked has gone.
+                let _ = reply.send(self.registry.cluster(now));
+                return;
+            }
+            Command::Leave(reply) => {
+                self.feed(Input::Leave, now);
+                self.finish_round(now);
+                let _ = reply.send(());
+                return;
+            }
+        };
+        self.waiting.insert(ticket, reply);
+        self.feed(input, now);
+    }
+
+    fn hear(&mut self, what: FromBus, now: Now) {
+        self.feed(
+            match what {
+                FromBus::Connected => Input::BusConnected,
+                FromBus::Disconnected => Input::BusDisconnected,
+                FromBus::Received(envelope) => Input::Received(envelope),
+            },
+            now,
+        );
+    }
+
+    /// Lets the registry handle an input, and whatever it asks back at once.
+    fn feed(&mut self, input: Input, now: Now) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.registry.handle(input, now, &mut self.outbox);
+            self.perform(&mut inputs);
+        }
+    }
+
+    /// Does what has become due, shows what changed, answers, and gives the bus what it has credit for.
+    fn finish_round(&mut self, now: Now) {
+        if self.registry.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.registry.advance(now, &mut self.outbox);
+            let mut inputs = VecDeque::new();
+            self.perform(&mut inputs);
+            for input in inputs {
+                self.feed(input, now);
+            }
+        }
+        if !self.changed.is_empty() {
+            self.shared.board.show(self.registry.catalog(), &std::mem::take(&mut self.changed));
+        }
+        self.shared.board.show_condition(condition(&self.registry));
+        for (reply, answer) in self.answers.drain(..) {
+            // Nobody to tell: whoever asked has gone.
+            let _ = reply.send(answer);
+        }
+        self.publish();
+    }
+
+    /// The one match over what the registry wants done.
+    fn perform(&mut self, inputs: &mut VecDeque<Input>) {
+        for output in std::mem::take(&mut self.outbox) {
+            match output {
+                Output::Answer(ticket, answer) => self.answers.extend(self.waiting.remove(&ticket).map(|reply| (reply, answer))),
+                Output::HoldLease { key, terms, at } => {
+                    let is_late = !terms.steady;
+                    let last = self.shared.leases.hold(key.clone(), terms, at);
+                    // A heartbeat that came just as the deadline fired was answered: it counts.
+                    if is_late && last > at {
+                        inputs.push_back(Input::Lease { key, last_heartbeat: Some(last), purpose: Purpose::Due });
+                    }
+                }
+                Output::RenewLease { key, at } => self.shared.leases.store(&key, at),
+                Output::AskLease { key, purpose } => {
+                    let last_heartbeat = self.shared.leases.last(&key);
+                    if purpose == Purpose::Ended {
+                        self.shared.leases.drop_lease(&key);
+                    }
+                    inputs.push_back(Input::Lease { key, last_heartbeat, purpose });
+                }
+                Output::DropLease { key } => self.shared.leases.drop_lease(&key),
+                Output::Send(_, Message::Beacon(beacon)) => {
+                    self.bus.beacons.send_replace(Some(Arc::new(beacon)));
+                }
+                Output::Send(to, message) => self.send(to, message),
+                Output::Reconnect => self.bus.reconnect.notify_one(),
+                Output::Changed(changed) => report::changed(&self.shared, &changed),
+                Output::ViewChanged(service) => {
+                    self.changed.insert(service);
+                }
+                Output::BecameState(state) => {
+                    if state == NodeState::Leaving {
+                        self.shared.leases.close();
+                    }
+                    report::became(&self.shared, state);
+                }
+                Output::Noticed(notice) => report::noticed(&self.shared, &notice),
+            }
+        }
+    }
+
+    fn send(&self, to: To, message: Message) {
+        let (queue, name) = match &message {
+            Message::Pull { .. } | Message::Pulled { .. } => (&self.bus.bulk, "bulk"),
+            Message::Change(_)
+            | Message::Beacon(_)
+            | Message::Relay { .. }
+            | Message::Relayed { .. }
+            | Message::Applied { .. }
+            | Message::AskLease { .. }
+            | Message::ToldLease { .. } => (&self.bus.direct, "direct"),
+        };
+        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send((to, message)) {
+            self.shared.metrics.dropped(name);
+        }
+    }
+
+    /// Gives the bus everything it has not had, where it has credit. While the bus is down nothing gathers: peers will pull.
+    fn publish(&mut self) {
+        let head = self.registry.head();
+        if self.published == head {
+            return;
+        }
+        if matches!(self.registry.bus(), BusHealth::None | BusHealth::Down) {
+            self.published = head;
+            return;
+        }
+        let Ok(credit) = self.bus.changes.try_reserve() else { return };
+        match self.registry.changes_after(self.published, BATCH_BYTES_MAX, BATCHES_MAX) {
+            Some(batches) => {
+                self.published = batches.last().map_or(head, |last| last.last);
+                credit.send(batches);
+            }
+            None => self.published = head,
+        }
+    }
+
+    fn sweep(&self) {
+        self.shared.board.sweep();
+        report::gauges(&self.shared, &self.registry);
+    }
+}
+
+/// How far the registry's answers can be relied on.
+pub(super) fn condition(registry: &Registry) -> Condition {
+    Condition { state: registry.state(), complete: registry.complete(), bus: registry.bus(), unheard_since: registry.unheard_since() }
+}
