@@ -83,7 +83,7 @@ async fn fingerprint(api: &Api) -> Vec<Value> {
 /// The sum of the counters of refused frames.
 async fn refused(api: &Api) -> f64 {
     let metrics = api.get("/metrics").await.text();
-    let of_frames = metrics.lines().filter(|line| line.starts_with("muster_bus_rejected_total"));
+    let of_frames = metrics.lines().filter(|line| line.starts_with("muster_bus_frames_bad_total"));
     of_frames.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
