@@ -9,6 +9,7 @@ pub mod problem;
 pub mod query;
 mod request_id;
 mod routes;
+mod said;
 
 use std::ops::Deref;
 use std::sync::Arc;

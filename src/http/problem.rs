@@ -219,6 +219,15 @@ impl Fault {
         Self { pointer: Some(pointer.into()), parameter: None, code: code.as_str().to_owned(), detail: detail.into() }
     }
 
+    /// The same fault, where the body it was found in stands inside another one.
+    #[must_use]
+    pub fn under(mut self, at: &str) -> Self {
+        if let Some(pointer) = &mut self.pointer {
+            pointer.insert_str(0, at);
+        }
+        self
+    }
+
     /// A name in the path or the query breaks its rule.
     pub fn name(parameter: &str, error: &NameError) -> Self {
         Self::parameter(parameter, FaultCode::InvalidValue, format!("`{parameter}`: {error}"))

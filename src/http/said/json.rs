@@ -1,0 +1,328 @@
+//! JSON's leaves and how each is read: by serde when all is well, from a tree with a sentence when it is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_json::{Map, Value};
+
+use super::CheckSaid;
+use crate::api::Hex;
+use crate::http::problem::{Fault, FaultCode, shown};
+use crate::model::{Address, INCARNATION_MAX, Incarnation, InstanceId, Namespace, Port, Region, Reported, ServiceName, Zone};
+use crate::nearest::nearest;
+use crate::units::{DURATION_RULE, parse_ms};
+
+/// Reads a value of a tree; what is wrong with it is told with its place.
+pub(super) trait FromJson: Sized {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self>;
+}
+
+/// A value that JSON writes as text.
+pub(super) trait FromText: Sized {
+    /// The value, or the rule that the text breaks.
+    fn from_text(text: &str) -> Result<Self, String>;
+}
+
+/// Text that becomes a value of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::http) struct Text<T>(pub(in crate::http) T);
+
+/// A duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) struct Millis(u64);
+
+/// A duration that may one day also be `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) struct Ttl(pub(super) u64);
+
+/// An incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) struct Life(pub(in crate::http) Incarnation);
+
+/// A digest as a registration's answer gave it. One that this node could not have given belongs to no content: it differs from all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) struct OpaqueDigest(pub(in crate::http) u128);
+
+/// What an operation of a batch does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum OpWord {
+    Register,
+    Heartbeat,
+    Deregister,
+}
+
+/// What a check asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http) enum CheckWord {
+    Http,
+    Tcp,
+    Grpc,
+    None,
+}
+
+const DIGEST_BYTES_MAX: usize = 128;
+
+impl Millis {
+    /// In 32 bits, where more is refused later anyway.
+    pub(super) fn saturating(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
+/// The place of a field within a place.
+pub(super) fn inside(at: &str, name: &str) -> String {
+    if name.contains(['~', '/']) || name.len() > 64 {
+        return format!("{at}/{}", shown(name).replace('~', "~0").replace('/', "~1"));
+    }
+    [at, "/", name].concat()
+}
+
+/// That a field is not known, and which one was likely meant.
+pub(super) fn unknown_field(at: &str, name: &str, known: &[&'static str]) -> Fault {
+    let name = shown(name);
+    let hint = nearest(&name, known.iter().copied()).map_or_else(String::new, |guess| format!("; did you mean `{guess}`?"));
+    Fault::pointer(at, FaultCode::UnknownField, format!("unknown field `{name}`{hint}"))
+}
+
+/// The fields of a tree that must be an object.
+pub(super) fn is_object<'a>(value: &'a Value, at: &str, faults: &mut Vec<Fault>) -> Option<&'a Map<String, Value>> {
+    value.as_object().or_else(|| refuse(at, "must be an object", value, faults))
+}
+
+fn refuse<T>(at: &str, rule: &str, value: &Value, faults: &mut Vec<Fault>) -> Option<T> {
+    let name = if at.is_empty() { "the body" } else { at.trim_start_matches('/') };
+    let is = match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(bool) => bool.to_string(),
+        Value::Number(number) => shown(&number.to_string()).into_owned(),
+        Value::String(text) => format!("\"{}\"", shown(text).escape_debug()),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    };
+    faults.push(Fault::pointer(at, FaultCode::InvalidValue, format!("`{name}` {rule}, is {is}")));
+    None
+}
+
+impl<T: FromText> FromJson for T {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        match value.as_str().map(T::from_text) {
+            Some(Ok(read)) => Some(read),
+            Some(Err(rule)) => refuse(at, &rule, value, faults),
+            None => refuse(at, "must be a string", value, faults),
+        }
+    }
+}
+
+impl FromText for String {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+macro_rules! text {
+    ($($type:ty),*) => {$(
+        impl FromText for Text<$type> {
+            fn from_text(text: &str) -> Result<Self, String> {
+                <$type>::parse(text).map(Self).map_err(|error| sentence(&error.to_string()))
+            }
+        }
+    )*};
+}
+text!(Namespace, ServiceName, InstanceId, Region, Zone, Address);
+
+/// A name's rule without its subject: the fault names the field.
+fn sentence(error: &str) -> String {
+    error.find("must be").map_or(error, |start| &error[start..]).to_owned()
+}
+
+impl FromText for Text<Reported> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        [Reported::Starting, Reported::Up]
+            .into_iter()
+            .find(|reported| reported.as_str() == text)
+            .map(Self)
+            .ok_or_else(|| "must be `starting` or `up`".to_owned())
+    }
+}
+
+impl FromText for OpWord {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "register" => Ok(Self::Register),
+            "heartbeat" => Ok(Self::Heartbeat),
+            "deregister" => Ok(Self::Deregister),
+            _ => Err("must be `register`, `heartbeat` or `deregister`".to_owned()),
+        }
+    }
+}
+
+impl FromText for CheckWord {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "http" => Ok(Self::Http),
+            "tcp" => Ok(Self::Tcp),
+            "grpc" => Ok(Self::Grpc),
+            "none" => Ok(Self::None),
+            _ => Err("must be `http`, `tcp`, `grpc` or `none`".to_owned()),
+        }
+    }
+}
+
+impl FromText for OpaqueDigest {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.len() > DIGEST_BYTES_MAX {
+            return Err("must be as a registration's answer gave it".to_owned());
+        }
+        Ok(Self(Hex::parse(text).map_or(0, |Hex(digest)| digest)))
+    }
+}
+
+/// What may stand for a duration: text with a unit, or whole milliseconds.
+fn ms_of(text: &str) -> Result<u64, String> {
+    parse_ms(text).ok_or_else(|| format!("must be {DURATION_RULE}"))
+}
+
+fn ttl_of(text: &str) -> Result<u64, String> {
+    match text {
+        "none" => Err("must be a duration: this version has no instances without heartbeats".to_owned()),
+        text => ms_of(text),
+    }
+}
+
+fn ms_from_json(value: &Value, at: &str, faults: &mut Vec<Fault>, of: fn(&str) -> Result<u64, String>) -> Option<u64> {
+    let read = match value {
+        Value::String(text) => of(text),
+        other => other.as_u64().ok_or_else(|| format!("must be {DURATION_RULE}")),
+    };
+    read.or_else(|rule| refuse(at, &rule, value, faults).ok_or(())).ok()
+}
+
+impl FromJson for Millis {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        ms_from_json(value, at, faults, ms_of).map(Self)
+    }
+}
+
+impl FromJson for Ttl {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        ms_from_json(value, at, faults, ttl_of).map(Self)
+    }
+}
+
+fn whole(value: &Value, min: u64, max: u64, at: &str, faults: &mut Vec<Fault>) -> Option<u64> {
+    let read = value.as_u64().filter(|number| (min..=max).contains(number));
+    read.or_else(|| refuse(at, &format!("must be a whole number from {min} to {max}"), value, faults))
+}
+
+impl FromJson for u16 {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        whole(value, 0, u64::from(Self::MAX), at, faults).and_then(|number| Self::try_from(number).ok())
+    }
+}
+
+impl FromJson for Port {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        whole(value, 1, u64::from(u16::MAX), at, faults).and_then(|number| u16::try_from(number).ok()).and_then(Self::new)
+    }
+}
+
+impl FromJson for Life {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        whole(value, 1, INCARNATION_MAX, at, faults).and_then(Incarnation::new).map(Self)
+    }
+}
+
+impl<T: FromJson> FromJson for BTreeMap<String, T> {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let before = faults.len();
+        let fields = is_object(value, at, faults)?.iter();
+        let read = fields.filter_map(|(name, value)| Some((name.clone(), T::from_json(value, &inside(at, name), faults)?))).collect();
+        (faults.len() == before).then_some(read)
+    }
+}
+
+impl FromJson for BTreeSet<String> {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let before = faults.len();
+        let Some(items) = value.as_array() else { return refuse(at, "must be an array of strings", value, faults) };
+        let read = items.iter().enumerate().filter_map(|(index, item)| String::from_json(item, &format!("{at}/{index}"), faults)).collect();
+        (faults.len() == before).then_some(read)
+    }
+}
+
+impl FromJson for CheckSaid {
+    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let fields = is_object(value, at, faults)?;
+        Some(Self::collect(fields, super::Fields(Self::NAMES), at, faults))
+    }
+}
+
+/// serde's way to a value that JSON writes as text.
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromText> Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::from_text(text).map_err(E::custom)
+    }
+}
+
+macro_rules! deserialize_text {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(TextVisitor(PhantomData))
+            }
+        }
+    )*};
+}
+deserialize_text!(OpWord, CheckWord, OpaqueDigest);
+
+impl<'de, T> Deserialize<'de> for Text<T>
+where
+    Self: FromText,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor(PhantomData))
+    }
+}
+
+/// serde's way to a duration.
+struct MsVisitor(fn(&str) -> Result<u64, String>);
+
+impl Visitor<'_> for MsVisitor {
+    type Value = u64;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(DURATION_RULE)
+    }
+    fn visit_u64<E: Error>(self, ms: u64) -> Result<u64, E> {
+        Ok(ms)
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+        (self.0)(text).map_err(E::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MsVisitor(ms_of)).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ttl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MsVisitor(ttl_of)).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Life {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        Incarnation::new(number).map(Self).ok_or_else(|| D::Error::custom("no incarnation"))
+    }
+}
