@@ -1,15 +1,18 @@
 //! The HTTP door: one listener, one edge that every request passes, and the routes of the API behind it.
 
+mod batch;
 pub mod body;
 pub mod edge;
 pub mod extract;
 pub mod listener;
 mod origin;
 pub mod problem;
+mod provide;
 pub mod query;
 mod request_id;
 mod routes;
 mod said;
+mod write;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -65,5 +68,5 @@ fn api_router(app: &App) -> (Router, OpenApi) {
 }
 
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(provide::routes()).merge(batch::routes())
 }

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Hex;
+use super::consume::Instance;
+use super::problem::Fault;
 
 /// A duration as requests say it: `"15s"`, `"500ms"`, `"2m"`, `"1h"`, or whole milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +129,9 @@ pub struct Registered<'a> {
     pub revision: Hex,
     /// How it stays listed.
     pub lease: Lease,
+    /// As consumers see it.
+    #[cfg_attr(feature = "server", schema(value_type = Instance<'static>))]
+    pub instance: Instance<'a>,
     /// With `ack`, when it was not met: who has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<Ack>,
@@ -194,4 +199,102 @@ pub struct Renewed<'a> {
     /// The effective status.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub status: Cow<'a, str>,
+}
+
+/// Up to 10,000 writes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "server", schema(example = json!({"ops": [
+    {"op": "register", "service": "user", "id": "u1", "address": "10.0.0.7", "port": 8080},
+    {"op": "heartbeat", "service": "user", "id": "u2", "incarnation": 7},
+    {"op": "deregister", "namespace": "test", "service": "user", "id": "u3"},
+]})))]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Done in order where they are about one instance.
+    pub ops: Vec<Op>,
+}
+
+/// One write of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// As `PUT /v1/services/{service}/instances/{id}`.
+    Register {
+        /// Which instance.
+        #[serde(flatten)]
+        of: OpKey,
+        /// What its provider says.
+        #[serde(flatten)]
+        registration: Registration,
+    },
+    /// As `POST /v1/services/{service}/instances/{id}/heartbeat`.
+    Heartbeat {
+        /// Which instance.
+        #[serde(flatten)]
+        of: OpKey,
+        /// Its life, content and state.
+        #[serde(flatten)]
+        heartbeat: Heartbeat,
+    },
+    /// As `DELETE /v1/services/{service}/instances/{id}`.
+    Deregister {
+        /// Which instance.
+        #[serde(flatten)]
+        of: OpKey,
+        /// Which life is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incarnation: Option<u64>,
+    },
+}
+
+/// Which instance a write of a batch is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct OpKey {
+    /// Default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The service's name.
+    pub service: String,
+    /// Which copy.
+    pub id: String,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct BatchAnswer<'a> {
+    /// One for each write, in order.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<OpResult<'static>>))]
+    pub results: Vec<OpResult<'a>>,
+}
+
+/// What became of one write of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct OpResult<'a> {
+    /// As the write's own answer would have it.
+    pub status: u16,
+    /// When it was refused: what programs decide by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub code: Option<Cow<'a, str>>,
+    /// When it was refused: what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub detail: Option<Cow<'a, str>>,
+    /// The instance's life; of a superseded one the known life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// How often to send a heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_every_ms: Option<u64>,
+    /// Each thing that is wrong with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+    /// With `ack`, when it was not met: who has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
 }

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, Method, Request, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use crate::config::HttpConfig;
 use crate::units::{show_bytes, show_ms};
+
+/// Room for an answer about one instance, so that it is not moved while it is written.
+const ANSWER_BYTES: usize = 768;
 
 /// What one kind of request may send.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +58,16 @@ pub async fn read(request: Request<Body>, limits: Limits) -> Result<Bytes, Probl
         .await
         .map_err(|_| Problem::new(Code::RequestTimeout, format!("The body did not arrive within {}.", show_ms(limits.timeout_ms))))??;
     if is_json || whole.is_empty() { Ok(whole) } else { Err(not_json()) }
+}
+
+/// An answer with a JSON body.
+pub fn json(status: StatusCode, shape: &impl Serialize) -> Response {
+    let mut bytes = Vec::with_capacity(ANSWER_BYTES);
+    serde_json::to_writer(&mut bytes, shape).expect("unreachable: strings, numbers and maps of them are JSON");
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// A body of one frame, as most are, is not copied.

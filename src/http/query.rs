@@ -10,7 +10,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::problem::{Fault, FaultCode, Problem, shown};
+use super::problem::{Code, Fault, FaultCode, Problem, shown};
 use crate::model::{NameError, Namespace};
 use crate::nearest::nearest;
 use crate::units::{DURATION_RULE, parse_ms, show_ms};
@@ -160,6 +160,15 @@ impl Query {
             self.faults.push(unknown(&pair.key, &self.known));
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+
+    /// Ends the reading, where everything else that the request needs has been read: `None` only when a fault says why.
+    ///
+    /// # Errors
+    /// A [`Problem`] with everything that is wrong.
+    pub fn finish_with<T>(self, read: Option<T>) -> Result<T, Problem> {
+        self.finish()?;
+        read.ok_or_else(|| Problem::new(Code::Internal, "The request could not be read, and nothing says why; nothing was changed."))
     }
 
     fn refuse<T>(&mut self, key: &'static str, text: &str, rule: &str) -> Option<T> {

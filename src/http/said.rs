@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use self::json::{FromJson, Life, Millis, OpaqueDigest, Text, Ttl, is_object, unknown_field};
+use self::json::{FromJson, Life, Millis, OpaqueDigest, Ttl, is_object, unknown_field};
 use super::problem::{Code, Fault, FaultCode, Problem};
 use crate::config::LeasesConfig;
 use crate::model::{
@@ -22,7 +22,7 @@ use crate::model::{
 };
 use crate::units::show_ms;
 
-pub(super) use self::json::{CheckWord, OpWord};
+pub(super) use self::json::{CheckWord, OpWord, Text};
 
 /// Declares a body's fields once, for both passes. Every field may be absent here; what is needed is said where it is used.
 macro_rules! body {
@@ -42,6 +42,13 @@ macro_rules! body {
                 $(if self.$field.is_some() { bits |= bit; } bit <<= 1;)*
                 let _ = bit;
                 bits
+            }
+
+            /// A field that this kind of body does not take, if one is there.
+            pub(super) fn stray(&self, allowed: Fields, at: &str) -> Option<Fault> {
+                let stray = self.present() & !allowed.bits;
+                let name = Self::NAMES.get(stray.trailing_zeros() as usize)?;
+                Some(unknown_field(&json::inside(at, name), name, allowed.names))
             }
 
             /// Reads field by field what serde reads; the first fault ends it. Unlike the derived reading this takes no array for a struct.
@@ -70,7 +77,7 @@ macro_rules! body {
                         $(stringify!($field) if value.is_null() || allowed.has(stringify!($field)) => {
                             if !value.is_null() { body.$field = <$type>::from_json(value, &at, faults); }
                         })*
-                        _ => faults.push(unknown_field(&at, name, allowed.0)),
+                        _ => faults.push(unknown_field(&at, name, allowed.names)),
                     }
                 }
                 body
@@ -132,69 +139,82 @@ body! {
     }
 }
 
-/// Which fields one kind of write takes.
+/// Which of a body's fields one kind of it takes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields(&'static [&'static str]);
+pub(super) struct Fields {
+    names: &'static [&'static str],
+    /// One bit each, in the order of the body's own names.
+    bits: u32,
+}
 
 impl Fields {
-    pub(super) const REGISTER: Self = Self(&[
-        "address",
-        "port",
-        "ports",
-        "weight",
-        "region",
-        "zone",
-        "tags",
-        "metadata",
-        "status",
-        "ttl",
-        "evict_after",
-        "check",
-        "incarnation",
-    ]);
-    pub(super) const HEARTBEAT: Self = Self(&["incarnation", "digest", "status"]);
+    pub(super) const REGISTER: Self = Self::of(
+        Said::NAMES,
+        &[
+            "address",
+            "port",
+            "ports",
+            "weight",
+            "region",
+            "zone",
+            "tags",
+            "metadata",
+            "status",
+            "ttl",
+            "evict_after",
+            "check",
+            "incarnation",
+        ],
+    );
+    pub(super) const HEARTBEAT: Self = Self::of(Said::NAMES, &["incarnation", "digest", "status"]);
     /// Of a batch's operation of any kind.
-    pub(super) const OP: Self = Self(Said::NAMES);
-    pub(super) const OP_REGISTER: Self = Self(&[
-        "op",
-        "namespace",
-        "service",
-        "id",
-        "address",
-        "port",
-        "ports",
-        "weight",
-        "region",
-        "zone",
-        "tags",
-        "metadata",
-        "status",
-        "ttl",
-        "evict_after",
-        "check",
-        "incarnation",
-    ]);
-    pub(super) const OP_HEARTBEAT: Self = Self(&["op", "namespace", "service", "id", "incarnation", "digest", "status"]);
-    pub(super) const OP_DEREGISTER: Self = Self(&["op", "namespace", "service", "id", "incarnation"]);
+    pub(super) const OP: Self = Self::of(Said::NAMES, Said::NAMES);
+    pub(super) const OP_REGISTER: Self = Self::of(
+        Said::NAMES,
+        &[
+            "op",
+            "namespace",
+            "service",
+            "id",
+            "address",
+            "port",
+            "ports",
+            "weight",
+            "region",
+            "zone",
+            "tags",
+            "metadata",
+            "status",
+            "ttl",
+            "evict_after",
+            "check",
+            "incarnation",
+        ],
+    );
+    pub(super) const OP_HEARTBEAT: Self = Self::of(Said::NAMES, &["op", "namespace", "service", "id", "incarnation", "digest", "status"]);
+    pub(super) const OP_DEREGISTER: Self = Self::of(Said::NAMES, &["op", "namespace", "service", "id", "incarnation"]);
+    const CHECK: Self = Self::of(CheckSaid::NAMES, CheckSaid::NAMES);
+    const CHECK_PORT: Self = Self::of(CheckSaid::NAMES, &["kind", "port", "interval", "timeout", "failures", "successes"]);
+    const CHECK_NONE: Self = Self::of(CheckSaid::NAMES, &["kind", "interval", "timeout", "failures", "successes"]);
 
     fn has(self, name: &str) -> bool {
-        self.0.contains(&name)
+        self.names.contains(&name)
     }
 
-    const fn bits(self) -> u32 {
+    const fn of(all: &[&'static str], names: &'static [&'static str]) -> Self {
         let mut bits = 0;
         let mut place = 0;
-        while place < Said::NAMES.len() {
+        while place < all.len() {
             let mut at = 0;
-            while at < self.0.len() {
-                if same(Said::NAMES[place], self.0[at]) {
+            while at < names.len() {
+                if same(all[place], names[at]) {
                     bits |= 1 << place;
                 }
                 at += 1;
             }
             place += 1;
         }
-        bits
+        Self { names, bits }
     }
 }
 
@@ -225,7 +245,7 @@ impl Said {
 
     /// Nothing is said that this kind of write does not take.
     pub(super) fn is_within(&self, allowed: Fields) -> bool {
-        self.present() & !allowed.bits() == 0
+        self.present() & !allowed.bits == 0
     }
 
     /// Reads a tree; what is wrong is left out and told.
@@ -286,16 +306,13 @@ impl CheckSaid {
 
     fn to_check(mut self, at: &str, faults: &mut Vec<Fault>) -> Option<Check> {
         let kind = needed(self.kind, "kind", at, faults)?;
-        let (path, port) = (self.path.take(), self.port);
-        let stray = match kind {
-            CheckWord::Http => None,
-            CheckWord::Tcp | CheckWord::Grpc => path.as_ref().map(|_| "path"),
-            CheckWord::None => path.as_ref().map(|_| "path").or(port.map(|_| "port")),
+        let allowed = match kind {
+            CheckWord::Http => Fields::CHECK,
+            CheckWord::Tcp | CheckWord::Grpc => Fields::CHECK_PORT,
+            CheckWord::None => Fields::CHECK_NONE,
         };
-        if let Some(name) = stray {
-            let detail = format!("`{name}` has no meaning for a check of this kind");
-            faults.push(Fault::pointer(json::inside(at, name), FaultCode::InvalidValue, detail));
-        }
+        faults.extend(self.stray(allowed, at));
+        let (path, port) = (self.path.take(), self.port);
         Some(Check {
             kind: match kind {
                 CheckWord::Http => CheckKind::Http { path: path.unwrap_or_else(|| "/".to_owned()), port },

@@ -255,7 +255,7 @@ impl FromJson for BTreeSet<String> {
 impl FromJson for CheckSaid {
     fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
         let fields = is_object(value, at, faults)?;
-        Some(Self::collect(fields, super::Fields(Self::NAMES), at, faults))
+        Some(Self::collect(fields, super::Fields::CHECK, at, faults))
     }
 }
 
