@@ -11,7 +11,7 @@ mod raw;
 mod rule;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, Faults};
 pub use key::Setting;
@@ -60,6 +60,14 @@ impl Loaded {
 #[must_use]
 pub fn reference() -> String {
     key::reference()
+}
+
+/// The content of a file that the configuration names; read here, because nothing else reads files.
+///
+/// # Errors
+/// What the system says.
+pub fn read_secret(file: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(file)
 }
 
 /// Everything a node is told, valid.

@@ -10,6 +10,8 @@ pub mod nearest;
 pub mod random;
 pub mod units;
 
+#[cfg(feature = "server")]
+pub mod bus;
 #[cfg(all(feature = "cli", feature = "server"))]
 pub mod cli;
 #[cfg(feature = "client")]
