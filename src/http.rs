@@ -4,20 +4,21 @@ mod batch;
 pub mod body;
 pub mod edge;
 pub mod extract;
+mod index;
 pub mod listener;
+mod operate;
 mod origin;
 pub mod problem;
 mod provide;
 pub mod query;
 mod request_id;
-mod routes;
 mod said;
+mod templates;
 mod write;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -61,12 +62,14 @@ impl Deref for App {
     }
 }
 
-/// Every route, and the description that they were declared with.
-fn api_router(app: &App) -> (Router, OpenApi) {
-    let (router, openapi) = routes().split_for_parts();
-    (router.with_state(app.clone()), openapi)
+/// The API's description: the routes', and what stands above them.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let mut openapi = routes().into_openapi();
+    index::describe(&mut openapi);
+    openapi
 }
 
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(provide::routes()).merge(batch::routes())
+    OpenApiRouter::new().merge(provide::routes()).merge(batch::routes()).merge(operate::routes()).merge(index::routes())
 }

@@ -18,8 +18,8 @@ use tower::Service;
 use super::origin::{Origins, Verdict};
 use super::problem::{Code, Problem, shown};
 use super::request_id::{REQUEST_ID, RequestIds};
-use super::routes::Routes;
-use super::{App, api_router};
+use super::templates::Templates;
+use super::{App, routes};
 use crate::api::problem::MEDIA_TYPE;
 use crate::metrics::{Metrics, RequestCounters};
 
@@ -32,7 +32,7 @@ pub struct Edge(Arc<Inner>);
 struct Inner {
     app: App,
     router: Router,
-    routes: Routes,
+    routes: Templates,
     origins: Origins,
     request_ids: RequestIds,
     node: HeaderValue,
@@ -54,15 +54,15 @@ impl Edge {
     /// The edge of this door.
     #[must_use]
     pub fn new(app: App) -> Self {
-        let (router, openapi) = api_router(&app);
+        let (router, openapi) = routes().split_for_parts();
         Self(Arc::new(Inner {
-            routes: Routes::new(openapi.paths.paths.keys().map(String::as_str)),
+            routes: Templates::new(openapi.paths.paths.keys().map(String::as_str)),
             origins: Origins::new(&app.config.http),
             request_ids: RequestIds::new(app.node.clock()),
             node: HeaderValue::from_str(app.node.name().as_str()).expect("unreachable: a node's name is ASCII without control characters"),
             metrics: Arc::clone(&app.metrics),
             counters: papaya::HashMap::default(),
-            router,
+            router: router.with_state(app.clone()),
             app,
         }))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 const OTHER: &str = "other";
 
 /// Every route's template; the last stands for all other paths.
-pub(super) struct Routes {
+pub(super) struct Templates {
     templates: Vec<Template>,
     names: Vec<Arc<str>>,
 }
@@ -16,7 +16,7 @@ struct Template {
     segments: Vec<Option<Box<str>>>,
 }
 
-impl Routes {
+impl Templates {
     pub(super) fn new<'a>(paths: impl Iterator<Item = &'a str>) -> Self {
         let mut paths: Vec<_> = paths.map(|path| (Template::new(path), Arc::from(path))).collect();
         // A literal goes before a parameter, as in the router.
@@ -58,8 +58,9 @@ mod tests {
 
     #[test]
     fn a_path_has_the_name_of_its_template() {
-        let routes =
-            Routes::new(["/", "/livez", "/v1/services/{service}", "/v1/services/{service}/instances/{id}", "/v1/services/all"].into_iter());
+        let routes = Templates::new(
+            ["/", "/livez", "/v1/services/{service}", "/v1/services/{service}/instances/{id}", "/v1/services/all"].into_iter(),
+        );
         let name = |path| routes.name(routes.find(path)).to_string();
         for (path, expected) in [
             ("/", "/"),
