@@ -19,6 +19,7 @@ pub use replica::{Change, Held, Replica};
 pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{FoundInstances, Instances, Services};
+use crate::api::operate::Cluster;
 use crate::model::{InstanceKey, Namespace, ServiceName};
 
 /// Talks to a cluster. Cheap to clone; every clone shares its connections.
@@ -41,6 +42,14 @@ impl Client {
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// How the cluster looks from the node that answers.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn cluster(&self) -> Result<Answer<Cluster>, Error> {
+        self.get(&["v1", "cluster"], Query::default()).await
     }
 
     /// A namespace's services with their counts; a page of them where `query` says so.

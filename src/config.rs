@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, Faults};
+pub use given::masked;
 pub use key::Setting;
 pub use raw::{Flag, Inputs, Origin};
 

@@ -158,7 +158,8 @@ fn within(number: u64, range: RangeInclusive<u64>, show: fn(u64) -> String) -> R
 }
 
 /// A URL with what stands before its `@` made unreadable.
-pub(super) fn masked(url: &str) -> String {
+#[must_use]
+pub fn masked(url: &str) -> String {
     let start = url.find("://").map_or(0, |at| at + 3);
     let Some(at) = url[start..].rfind('@') else { return url.to_owned() };
     let (secret, host) = url[start..].split_at(at);

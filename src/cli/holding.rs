@@ -1,0 +1,72 @@
+//! `register`: an instance held by heartbeats until somebody asks to end.
+
+use clap::Args;
+
+use super::failure::{Code, Failure};
+use super::options::{Reach, Within};
+use super::output;
+use super::provide::Told;
+use super::signal::Asked;
+use crate::client::{HeldEvent, Lease};
+use crate::units::show_ms;
+
+/// What `register` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster register --service user --port 8080
+  muster register --service user --port 8080 --port grpc=9090 --zone eu-a --tag canary --meta version=1.4.2 --ttl 10s
+  muster register -f instance.json -s http://node-1:6878,http://node-2:6878")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    told: Told,
+    #[command(flatten)]
+    within: Within,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
+    let mut asked = Asked::listen()?;
+    let (key, registration) = arguments.told.to_registration(&arguments.within.namespace, &arguments.reach)?;
+    let place = format!("{}:{}", registration.address, registration.port);
+    let mut lease = arguments.reach.client()?.register(key, registration).await?;
+    output::line(&told(&lease, &place))?;
+
+    let mut missing = false;
+    let lost = tokio::select! {
+        () = asked.to_end() => None,
+        error = lease.hold(|event| tell(&event, &mut missing)) => Some(error),
+    };
+    match lost {
+        Some(error) => Err(Failure::from(error)),
+        None => {
+            let name = format!("{} {}", lease.key().service.service, lease.key().id);
+            // A second signal ends the waiting; the lease will then end by itself.
+            tokio::select! {
+                closed = lease.close() => closed?,
+                () = asked.to_end() => return Err(Failure::new(Code::Failed, format!("{name} was not deregistered; its lease runs out"))),
+            }
+            output::line(&format!("deregistered {name}"))?;
+            Ok(Code::Ok)
+        }
+    }
+}
+
+fn told(lease: &Lease, place: &str) -> String {
+    let key = lease.key();
+    let every = show_ms(u64::try_from(lease.renew_every().as_millis()).unwrap_or(u64::MAX));
+    let (service, owner) = (&key.service.service, lease.owner());
+    format!("registered {service} {} at {place} (node {owner}, a heartbeat every {every}); Ctrl-C deregisters it", key.id)
+}
+
+/// Says when heartbeats begin to fail and when they succeed again; not each one.
+fn tell(event: &HeldEvent, missing: &mut bool) {
+    match event {
+        HeldEvent::Renewed if *missing => output::remark("heartbeats are answered again"),
+        HeldEvent::RegisteredAgain => output::remark("the registry had lost it; registered again"),
+        HeldEvent::Missed(error) if !*missing => output::remark(&format!("a heartbeat failed, trying on: {error}")),
+        HeldEvent::Renewed | HeldEvent::Missed(_) => {}
+    }
+    *missing = matches!(event, HeldEvent::Missed(_));
+}

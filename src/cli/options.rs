@@ -1,0 +1,103 @@
+//! Options that several verbs share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::output::Format;
+use crate::client::{Client, SERVER_DEFAULT};
+use crate::config::{Flag, Inputs};
+use crate::model::Namespace;
+
+/// Which cluster is asked.
+#[derive(Debug, Args)]
+pub(super) struct Reach {
+    /// A node, or several: the others are asked when the first does not answer
+    #[arg(short, long = "server", value_name = "URL", env = "MUSTER_SERVER", value_delimiter = ',', default_value = SERVER_DEFAULT)]
+    pub(super) servers: Vec<String>,
+}
+
+impl Reach {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let name = concat!("muster-cli/", env!("CARGO_PKG_VERSION"));
+        let given = self.servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty());
+        Ok(Client::builder().servers(given).name(name).build()?)
+    }
+}
+
+/// Which namespace is meant.
+#[derive(Debug, Args)]
+pub(super) struct Within {
+    /// The namespace
+    #[arg(short, long, value_name = "NAME", env = "MUSTER_NAMESPACE", default_value = "default")]
+    pub(super) namespace: Namespace,
+}
+
+/// How the answer is written.
+#[derive(Debug, Args)]
+pub(super) struct Shape {
+    /// How to write the answer; json is the API's own body
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+/// What a node is told on the command line.
+#[derive(Debug, Args)]
+pub(super) struct Configuration {
+    /// A TOML file [env: MUSTER_CONFIG]
+    #[arg(short, long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The node's name; default: the host name's first label [env: MUSTER_NAME]
+    #[arg(long)]
+    name: Option<String>,
+    /// The cluster's name; default: muster [env: MUSTER_CLUSTER]
+    #[arg(long)]
+    cluster: Option<String>,
+    /// NATS servers, a comma between them; without any, this node is alone [env: MUSTER_NATS]
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `serve` and `dev` are told alike.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Where HTTP listens; default: 127.0.0.1:6878 [env: MUSTER_LISTEN]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<String>,
+    /// Where files are kept; without it nothing is on disk [env: MUSTER_DATA_DIR]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) data_dir: Option<String>,
+    /// Any other key of the configuration; again for more [env: MUSTER_SECTION_KEY]
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub(super) sets: Vec<String>,
+}
+
+impl Configuration {
+    /// With this process's environment.
+    pub(super) fn to_inputs(&self) -> Inputs {
+        let mut inputs = self.common.to_inputs();
+        inputs.file.clone_from(&self.file);
+        let own = [
+            flag("--name", "node.name", self.name.as_ref()),
+            flag("--cluster", "cluster.name", self.cluster.as_ref()),
+            flag("--nats", "bus.url", self.nats.as_ref()),
+        ];
+        inputs.flags.extend(own.into_iter().flatten());
+        inputs
+    }
+}
+
+impl Common {
+    /// With this process's environment.
+    pub(super) fn to_inputs(&self) -> Inputs {
+        let own = [flag("--listen", "http.listen", self.listen.as_ref()), flag("--data-dir", "node.data_dir", self.data_dir.as_ref())];
+        Inputs { sets: self.sets.clone(), flags: own.into_iter().flatten().collect(), ..Inputs::from_environment() }
+    }
+}
+
+fn flag(flag: &'static str, key: &'static str, value: Option<&String>) -> Option<Flag> {
+    value.map(|value| Flag { flag, key, value: value.clone() })
+}

@@ -1,0 +1,114 @@
+//! `serve`: one node, from its configuration to its end.
+
+use clap::Args;
+use futures_util::future::{join_all, select_all};
+
+use super::failure::{Code, Failure};
+use super::options::Configuration;
+use super::output;
+use super::signal::Asked;
+use super::start::{Bus, Running, bind, start};
+use crate::config::{Config, Loaded};
+
+/// What `serve` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Flags hold over the environment, that over the file, that over the defaults; `muster check` shows what would hold.
+SIGTERM and SIGINT (Ctrl-C) leave gracefully; a second one stops at once.
+
+Examples:
+  muster serve
+  muster serve --name n1 --nats nats://127.0.0.1:4222
+  muster serve -c muster.toml --set leases.ttl=30s")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
+    let mut asked = Asked::listen()?;
+    let config = Loaded::from_inputs(&arguments.configuration.to_inputs())?.config;
+    log_to_stderr(&config)?;
+    let bound = bind(config.http.listen)?;
+    let bus = if config.bus.url.is_empty() { Bus::None } else { Bus::Nats };
+    let running = start(config, bound, bus).await?;
+    output::line(&banner(&running))?;
+    run_until_asked(&[running], &mut asked).await
+}
+
+/// Turns on the log, as configured, on stderr.
+pub(super) fn log_to_stderr(config: &Config) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
+        .map_err(|error| Failure::new(Code::Configuration, format!("log.filter: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    if config.log.json {
+        builder.json().flatten_event(true).init();
+    } else {
+        let coloured = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        builder.with_ansi(coloured).init();
+    }
+    Ok(())
+}
+
+/// Waits for a signal, then lets the nodes leave; a second signal ends the waiting. A node that ends by itself has failed.
+pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked) -> Result<Code, Failure> {
+    let failed = select_all(nodes.iter().map(|node| Box::pin(node.shutdown.begun())));
+    let by_itself = tokio::select! {
+        () = asked.to_end() => None,
+        (_, at, _) = failed => Some(&nodes[at].config.node.name),
+    };
+    let all = join_all(nodes.iter().map(Running::stop));
+    let ended = tokio::select! {
+        ended = all => ended.into_iter().all(|ended| ended),
+        () = asked.to_end() => return Err(Failure::new(Code::Failed, "stopped at once; what was under way is lost")),
+    };
+    match by_itself {
+        Some(name) => Err(Failure::new(Code::Failed, format!("a task of node {name} failed: the log says which"))),
+        None if !ended => Err(Failure::new(Code::Failed, "not all had ended within node.leave_timeout; stopped all the same")),
+        None => Ok(Code::Ok),
+    }
+}
+
+/// What was started, where it is reached, and what is open to whoever comes.
+fn banner(running: &Running) -> String {
+    let Config { node, cluster, bus, .. } = &*running.config;
+    let mut lines = vec![
+        format!("muster {} · node {} of cluster {}", env!("CARGO_PKG_VERSION"), node.name, cluster.name),
+        format!("  listening on {}", running.url()),
+    ];
+    if let Some(advertise) = &running.config.http.advertise {
+        lines.push(format!("  advertised as {advertise}"));
+    }
+    lines.push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running) }));
+    lines.push(format!("  data: {}", data_shown(&running.config)));
+    lines.extend(open_doors(running).into_iter().map(|door| format!("  not secured: {door}")));
+    lines.join("\n")
+}
+
+fn bus_shown(running: &Running) -> String {
+    let servers: Vec<_> = running.config.bus.url.iter().map(|url| crate::config::masked(url)).collect();
+    servers.join(", ")
+}
+
+/// Nothing is written yet, and nobody should believe it is.
+pub(super) fn data_shown(config: &Config) -> String {
+    match &config.node.data_dir {
+        None => "in memory only, nothing on disk".to_owned(),
+        Some(folder) => format!("in memory only; this version writes nothing to {}", folder.display()),
+    }
+}
+
+/// What anybody may do who gets here.
+pub(super) fn open_doors(running: &Running) -> Vec<String> {
+    let reach = if running.address.ip().is_loopback() { "any program on this machine" } else { "anyone who reaches this address" };
+    let mut doors = vec![format!("{reach} can read and write over plain HTTP, without a password")];
+    let bus = &running.config.bus;
+    let has_identity = bus.credentials_file.is_some() || bus.nkey_file.is_some() || bus.url.iter().any(|url| url.contains('@'));
+    if !bus.url.is_empty() && !has_identity {
+        doors.push("the bus is used without credentials".to_owned());
+    }
+    if bus.url.iter().any(|url| !url.starts_with("tls://")) {
+        doors.push("the bus is used without TLS".to_owned());
+    }
+    doors
+}

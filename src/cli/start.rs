@@ -1,0 +1,97 @@
+//! A node, put together: its address taken, its task started, on a bus, its HTTP open; and taken apart again in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::failure::{Code, Failure};
+use crate::bus::memory::Hub;
+use crate::bus::nats;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{App, Bound};
+use crate::model::Epoch;
+use crate::node::{self, Handle};
+use crate::random;
+use crate::registry::Settings;
+use crate::shutdown::Shutdown;
+
+/// What carries messages to the other nodes.
+pub(super) enum Bus<'a> {
+    /// There are no others.
+    None,
+    /// As configured.
+    Nats,
+    /// They are in this process.
+    Memory(&'a Hub),
+}
+
+/// A running node.
+pub(super) struct Running {
+    pub(super) config: Arc<Config>,
+    pub(super) address: SocketAddr,
+    pub(super) shutdown: Shutdown,
+    handle: Handle,
+}
+
+/// Takes the address a node is to listen on.
+pub(super) fn bind(listen: SocketAddr) -> Result<Bound, Failure> {
+    let refused = |error: std::io::Error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program has that port; --listen 127.0.0.1:0 takes a free one",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; --listen 127.0.0.1:6878 does not",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; --listen 0.0.0.0:6878 takes all it has",
+            _ => "another address with --listen",
+        };
+        Failure::new(Code::Failed, format!("cannot listen on {listen}: {error}")).hint(hint)
+    };
+    Bound::bind(listen).map_err(refused)
+}
+
+/// Starts a node on an address that was taken.
+pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<Running, Failure> {
+    let shutdown = Shutdown::new();
+    let address = bound.address();
+    let settings = to_settings(&config, address, !matches!(bus, Bus::None));
+    let life = settings.life();
+    let (handle, port) = node::spawn(settings, Clock::start(), &shutdown);
+    match bus {
+        Bus::None => drop(port),
+        Bus::Memory(hub) => hub.attach(port, life, &shutdown),
+        Bus::Nats => {
+            let started = nats::start(port, life, &config.cluster.name, &config.bus, &shutdown).await;
+            started.map_err(|error| Failure::new(Code::Configuration, format!("[bus]: {error}")))?;
+        }
+    }
+    let config = Arc::new(config);
+    bound.serve(App::new(handle.clone(), Arc::clone(&config), shutdown.clone()));
+    Ok(Running { config, address, shutdown, handle })
+}
+
+fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {
+    Settings {
+        http: config.http.advertise.clone().unwrap_or_else(|| address.to_string()),
+        has_bus,
+        bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
+        evict_after_ms: config.leases.evict_after_ms,
+        revive_for_ms: config.leases.revive_for_ms,
+        limits: config.limits,
+        ..Settings::new(config.node.name.clone(), Epoch(random::number()))
+    }
+}
+
+impl Running {
+    /// Where its HTTP is reached from here.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Says goodbye to peers and subscribers, and ends; says whether all of it ended in time.
+    pub(super) async fn stop(&self) -> bool {
+        let limit = Duration::from_millis(self.config.node.leave_timeout_ms);
+        // What hangs in the node is no reason to stay longer than was asked.
+        let _ = tokio::time::timeout(limit, self.handle.leave()).await;
+        self.shutdown.begin();
+        self.shutdown.ended(limit).await
+    }
+}
