@@ -14,7 +14,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("registry", &["model"]),
     ("node", &["model", "registry", "clock", "shutdown", "metrics"]),
-    ("bus", &["model", "registry", "node", "wire", "config", "clock", "shutdown", "metrics"]),
+    ("bus", &["model", "registry", "node", "wire", "config", "clock", "random", "shutdown", "metrics"]),
     ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics", "nearest", "units"]),
     ("api", &["model", "units"]),
     ("wire", &["model", "registry"]),
