@@ -73,3 +73,6 @@ pub fn openapi() -> OpenApi {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().merge(provide::routes()).merge(batch::routes()).merge(operate::routes()).merge(index::routes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,7 @@ impl Op {
 /// Reads the operations: in one pass when all is well; else each by itself, so that one that is wrong leaves the others.
 /// `None`: there are no operations to be had, and the faults say why.
 fn read_ops(body: &[u8], faults: &mut Vec<Fault>) -> Result<Option<Vec<Ready<Said>>>, Problem> {
+    let body = if body.is_empty() { b"{}" } else { body };
     if let Ok(BatchSaid { ops: Ops(ops) }) = serde_json::from_slice::<BatchSaid<Said>>(body) {
         return Ok(Some(ops.into_iter().map(Ok).collect()));
     }

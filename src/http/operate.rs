@@ -86,11 +86,6 @@ async fn healthz(State(app): State<App>, query: Query) -> Result<Response, Probl
 )]
 async fn metrics(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     query.finish()?;
-    let (catalog, condition) = (app.node.catalog(), app.node.condition());
-    app.metrics.instances.set(catalog.instance_count() as f64);
-    app.metrics.services.set(catalog.service_count() as f64);
-    app.metrics.node_state(condition.state.as_str());
-    app.metrics.bus_state(condition.bus.as_str());
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], app.metrics.render()).into_response())
 }
 

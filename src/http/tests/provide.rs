@@ -1,0 +1,234 @@
+//! Registering, renewing and taking away.
+
+use axum::body::Body;
+use axum::http::{Method, Request, header};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::Door;
+
+const USER_1: &str = "/v1/services/user/instances/user-1";
+
+#[tokio::test]
+async fn a_registration_is_answered_as_the_contract_spells_it() {
+    let door = Door::open("provide-spelling");
+    let body = r#"{"address":"10.0.0.7","port":8080,"zone":"eu-a","incarnation":1763600000000}"#;
+    let answer = door.put(USER_1, body).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let mut shape = answer.json();
+    for opaque in ["digest", "revision"] {
+        assert_eq!(shape[opaque].as_str().unwrap().len(), 32);
+        shape[opaque] = json!("");
+    }
+    let expected = json!({
+        "namespace": "default", "service": "user", "id": "user-1", "incarnation": 1_763_600_000_000_u64, "digest": "", "owner": "provide-spelling",
+        "revision": "", "lease": {"ttl_ms": 15000, "renew_every_ms": 5000, "attached": false},
+        "instance": {"id": "user-1", "address": "10.0.0.7", "port": 8080, "status": "up", "weight": 100, "zone": "eu-a"},
+    });
+    assert_eq!(shape, expected);
+    assert_eq!(answer.header("muster-node"), "provide-spelling");
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(door.put(USER_1, body).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_life_is_renewed_superseded_and_ended() {
+    let door = Door::open("provide-life");
+    assert_eq!(door.put(USER_1, r#"{"address":"10.0.0.7","port":80,"incarnation":7}"#).await.status, 201);
+    let renewed = door.post(&format!("{USER_1}/heartbeat"), r#"{"incarnation":7}"#).await;
+    assert_eq!(renewed.json(), json!({"renew_every_ms": 5000, "owner": "provide-life", "incarnation": 7, "status": "up"}));
+    assert_eq!(door.post(&format!("{USER_1}/heartbeat"), "").await.status, 200);
+    let superseded = door.put(USER_1, r#"{"address":"10.0.0.8","port":80,"incarnation":6}"#).await.problem(409, "superseded");
+    assert_eq!(superseded["incarnation"], 7);
+    assert_eq!(door.put(&format!("{USER_1}?takeover=true"), r#"{"address":"10.0.0.8","port":80}"#).await.json()["incarnation"], 8);
+    door.post(&format!("{USER_1}/heartbeat"), r#"{"incarnation":7}"#).await.problem(409, "superseded");
+    door.delete(&format!("{USER_1}?incarnation=7")).await.problem(409, "superseded");
+    assert_eq!(door.delete(&format!("{USER_1}?incarnation=8")).await.status, 204);
+    assert_eq!(door.delete(USER_1).await.status, 204);
+    door.post(&format!("{USER_1}/heartbeat"), "").await.problem(404, "unknown_lease");
+}
+
+#[tokio::test]
+async fn the_registry_makes_an_id_and_says_where_it_is() {
+    let door = Door::open("provide-made");
+    let answer = door.post("/v1/services/a:b@c/instances?namespace=test", r#"{"address":"10.0.0.7","port":80}"#).await;
+    assert_eq!(answer.status, 201);
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(answer.header("location"), format!("/v1/services/a:b@c/instances/{id}?namespace=test"));
+    assert_eq!(door.post(&format!("/v1/services/a:b@c/instances/{id}/heartbeat?namespace=test"), "").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_id_with_a_slash_is_one_segment() {
+    let door = Door::open("provide-slash");
+    let path = "/v1/services/user/instances/host%2F10.0.0.1%3A80";
+    let answer = door.put(path, r#"{"address":"10.0.0.7","port":80}"#).await;
+    assert_eq!(answer.json()["id"], "host/10.0.0.1:80");
+    assert_eq!(door.delete(path).await.status, 204);
+    door.put("/v1/services/user/instances/host/x", "{}").await.problem(404, "unknown_route");
+}
+
+#[tokio::test]
+async fn everything_wrong_with_a_request_is_told_at_once_and_nothing_is_changed() {
+    let door = Door::open("provide-faults");
+    let path = "/v1/services/.bad/instances/a%0Ab?namespace=UP&takover=true&ack=some&ack_timeout=9h&ack=all";
+    let mut faults = door.put(path, r#"{"adress":"x","port":0}"#).await.faults();
+    faults.sort();
+    let expected = [
+        ("/address", "missing_field"),
+        ("/adress", "unknown_field"),
+        ("/port", "invalid_value"),
+        ("ack", "invalid_value"),
+        ("ack", "repeated_parameter"),
+        ("ack_timeout", "invalid_value"),
+        ("id", "invalid_value"),
+        ("namespace", "invalid_value"),
+        ("service", "invalid_value"),
+        ("takover", "unknown_parameter"),
+    ];
+    assert_eq!(faults, expected.map(|(place, code)| (place.to_owned(), code.to_owned())));
+    assert_eq!(door.app.node.catalog().instance_count(), 0);
+}
+
+#[tokio::test]
+async fn bad_names_are_refused_with_their_rule() {
+    let door = Door::open("provide-names");
+    let long = "a".repeat(60_000);
+    for bad in ["%00", "a%00", "a%0a", "%2e%2e%2fx", "*", "%3E", "a%20b", "%E2%80%AEa", &long, "%", "%zz", ".."] {
+        let answer = door.put(&format!("/v1/services/user/instances/{bad}"), r#"{"address":"a","port":1}"#).await;
+        assert!(answer.status == 400 || bad == "..", "{bad}: {}", answer.text());
+        assert!(answer.bytes.len() < 2000);
+    }
+    door.put("/v1/services/user/instances/%FF", r#"{"address":"a","port":1}"#).await.problem(400, "invalid_request");
+    assert_eq!(door.app.node.catalog().instance_count(), 0);
+}
+
+#[tokio::test]
+async fn put_takes_any_content_type_and_post_only_json() {
+    let door = Door::open("provide-types");
+    let request = |method: Method, path: &str, content_type: Option<&str>, body: &str| {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        request.body(Body::from(body.to_owned())).unwrap()
+    };
+    let body = r#"{"address":"a","port":1}"#;
+    let heartbeat = format!("{USER_1}/heartbeat");
+    for content_type in [Some("application/x-www-form-urlencoded"), Some("text/plain"), None] {
+        assert!(door.send(request(Method::PUT, USER_1, content_type, body)).await.status.is_success());
+        door.send(request(Method::POST, &heartbeat, content_type, "{}")).await.problem(415, "unsupported_media_type");
+        assert_eq!(door.send(request(Method::POST, &heartbeat, content_type, "")).await.status, 200);
+    }
+    for content_type in ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"] {
+        assert_eq!(door.send(request(Method::POST, &heartbeat, Some(content_type), "{}")).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn too_large_a_body_is_refused_whether_or_not_it_says_its_length() {
+    let door = Door::open("provide-large");
+    let large = "x".repeat((1 << 20) + 1);
+    let problem = door.put(USER_1, &large).await.problem(413, "body_too_large");
+    assert_eq!(problem["key"], "http.body_bytes_max");
+    let pieces = futures_util::stream::iter((0..20).map(|_| Ok::<_, std::io::Error>(vec![b' '; 64 << 10])));
+    let request = Request::put(USER_1).body(Body::from_stream(pieces)).unwrap();
+    door.send(request).await.problem(413, "body_too_large");
+    assert_eq!(door.post("/v1/batch", &format!("{large}{{")).await.problem(400, "invalid_json")["code"], "invalid_json");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let door = Door::with("provide-slow", |config| config.http.body_timeout_ms = 50);
+    let request = Request::put(USER_1).body(Body::from_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>())).unwrap();
+    door.send(request).await.problem(408, "request_timeout");
+}
+
+#[tokio::test]
+async fn a_batch_gives_each_its_own_result_in_order() {
+    let door = Door::open("provide-batch");
+    door.put("/v1/services/user/instances/u3?namespace=test", r#"{"address":"a","port":1}"#).await;
+    let answer = door
+        .post(
+            "/v1/batch",
+            r#"{"ops":[{"op":"register","service":"user","id":"u1","address":"10.0.0.7","port":8080},
+                       {"op":"heartbeat","service":"user","id":"u2","incarnation":7},
+                       {"op":"deregister","namespace":"test","service":"user","id":"u3"},
+                       {"op":"heartbeat","service":"user","id":"u1","address":"10.0.0.7"},
+                       {"op":"resign","service":"user","id":"u1"},
+                       {"op":"register","service":"user","id":"u1","address":"10.0.0.7"},
+                       7,
+                       {"op":"heartbeat","service":"user","id":"u1"},
+                       {"op":"deregister","service":"user","id":"u1"},
+                       {"op":"heartbeat","service":"user","id":"u1"}]}"#,
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let results = answer.json()["results"].as_array().unwrap().clone();
+    let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [201, 404, 204, 400, 400, 400, 400, 200, 204, 404]);
+    assert_eq!(results[0], json!({"status": 201, "incarnation": 1, "renew_every_ms": 5000}));
+    assert_eq!(results[1]["code"], "unknown_lease");
+    assert_eq!(results[2], json!({"status": 204}));
+    assert_eq!(results[3]["errors"][0]["pointer"], "/address");
+    assert_eq!(results[5]["errors"][0]["pointer"], "/port");
+}
+
+#[tokio::test]
+async fn a_batch_takes_ten_thousand_and_not_one_more() {
+    let door = Door::open("provide-many");
+    let ops = |count: usize| {
+        let op = |n| format!(r#"{{"op":"register","service":"s{}","id":"i{n}","address":"10.0.0.7","port":80}}"#, n % 7);
+        format!(r#"{{"ops":[{}]}}"#, (0..count).map(op).collect::<Vec<_>>().join(","))
+    };
+    let results = door.post("/v1/batch", &ops(10_000)).await.json();
+    assert!(results["results"].as_array().unwrap().iter().all(|result| result["status"] == 201));
+    assert_eq!(door.app.node.catalog().instance_count(), 10_000);
+    let problem = door.post("/v1/batch", &ops(10_001)).await.problem(400, "invalid_request");
+    assert!(problem["detail"].as_str().unwrap().contains("10000"), "{problem}");
+    for bad in ["", "{}", "[]", r#"{"ops":5}"#, r#"{"ops":[],"x":1}"#] {
+        door.post("/v1/batch", bad).await.problem(400, "invalid_request");
+    }
+    door.post("/v1/batch", r#"{"ops":[}"#).await.problem(400, "invalid_json");
+    assert_eq!(door.post("/v1/batch", r#"{"ops":[]}"#).await.json(), json!({"results": []}));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_nobody_can_give_is_said_so() {
+    let door = Door::open("provide-ack");
+    let body = r#"{"address":"a","port":1}"#;
+    let alone = door.put(&format!("{USER_1}?ack=all"), body).await;
+    assert_eq!((alone.status.as_u16(), alone.json().get("ack")), (201, None));
+    let peer = door.put(&format!("{USER_1}?ack=peer&ack_timeout=100ms"), body).await;
+    assert_eq!(peer.status, 202);
+    assert_eq!(peer.json()["ack"], json!({"asked": "peer", "applied": [], "missing": []}));
+    let gone = door.delete(&format!("{USER_1}?ack=peer&ack_timeout=100ms")).await;
+    assert_eq!((gone.status.as_u16(), gone.json()["ack"]["asked"].clone()), (202, json!("peer")));
+}
+
+#[tokio::test]
+async fn a_bound_is_told_with_the_key_to_raise() {
+    let door = Door::with("provide-bound", |config| config.limits.instances_per_service = 1);
+    assert_eq!(door.put(USER_1, r#"{"address":"a","port":1}"#).await.status, 201);
+    let problem = door.put("/v1/services/user/instances/user-2", r#"{"address":"a","port":1}"#).await.problem(507, "limit_reached");
+    assert_eq!(problem["key"], "limits.instances_per_service");
+    assert_eq!(door.post(&format!("{USER_1}/heartbeat"), "").await.status, 200);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever stands in a path, a query or a body: an answer, and none with a server's fault.
+    #[test]
+    fn nothing_hurts_the_door(path in "(/v1/services/[!-~]{0,9}/instances/[!-~]{0,9}|/[!-~]{0,20})", query in "[!-~]{0,30}", body in ".{0,60}") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let door = Door::open("provide-hurt");
+            for method in [Method::PUT, Method::POST, Method::DELETE, Method::GET] {
+                let Ok(request) = Request::builder().method(method).uri(format!("{path}?{query}")).body(Body::from(body.clone())) else { return };
+                let answer = door.send(request).await;
+                assert!(answer.status.as_u16() < 500, "{}", answer.text());
+            }
+        });
+    }
+}
