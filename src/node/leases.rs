@@ -48,12 +48,12 @@ impl LeaseTable {
     }
 
     /// Keeps a lease's heartbeats under these terms; gives the last one now known.
-    pub(super) fn hold(&self, key: InstanceKey, terms: LeaseTerms, at: Mono) -> Mono {
+    pub(super) fn hold(&self, key: &InstanceKey, terms: LeaseTerms, at: Mono) -> Mono {
         let cells = self.cells.pin();
         // The former cell is read after it was replaced: a heartbeat stored in it until then is carried over.
         let former = cells.insert(key.clone(), Cell { terms, last_heartbeat: AtomicU64::new(at) });
         let last = former.map_or(0, |cell| cell.last_heartbeat.load(Ordering::Relaxed)).max(at);
-        if let Some(cell) = cells.get(&key) {
+        if let Some(cell) = cells.get(key) {
             cell.last_heartbeat.fetch_max(last, Ordering::Relaxed);
         }
         last

@@ -1,6 +1,7 @@
 //! Reports: what the registry says happened, as log lines and numbers. Names of services stand in lines, never in numbers.
 
 use super::Shared;
+use crate::model::Status;
 use crate::registry::{Changed, NodeState, Notice, Registry};
 
 pub(super) fn changed(shared: &Shared, changed: &Changed) {
@@ -12,8 +13,8 @@ pub(super) fn changed(shared: &Shared, changed: &Changed) {
         node = %shared.name,
         instance = %record.key,
         cause = changed.cause.as_str(),
-        from = changed.from.map(|status| status.as_str()),
-        to = changed.to.map(|status| status.as_str()),
+        from = changed.from.map(Status::as_str),
+        to = changed.to.map(Status::as_str),
         owner = %record.version.owner.node,
         detail = record.detail.as_deref(),
         "changed"

@@ -182,7 +182,7 @@ impl Task {
                 Output::Answer(ticket, answer) => self.answers.extend(self.waiting.remove(&ticket).map(|reply| (reply, answer))),
                 Output::HoldLease { key, terms, at } => {
                     let is_late = !terms.steady;
-                    let last = self.shared.leases.hold(key.clone(), terms, at);
+                    let last = self.shared.leases.hold(&key, terms, at);
                     // A heartbeat that came just as the deadline fired was answered: it counts.
                     if is_late && last > at {
                         inputs.push_back(Input::Lease { key, last_heartbeat: Some(last), purpose: Purpose::Due });

@@ -25,7 +25,7 @@ impl Registry {
             Message::Beacon(beacon) => self.hear_beacon(&from, beacon, now, out),
             Message::Pull { ticket, want } => self.handle_pull(&from, ticket, want, now, out),
             Message::Pulled { ticket, have } => self.handle_pulled(&from, ticket, have, now, out),
-            Message::Relay { ticket, renewals } => self.handle_relay(&from, ticket, renewals, now, out),
+            Message::Relay { ticket, renewals } => self.handle_relay(&from, ticket, &renewals, now, out),
             Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),
             Message::Applied { epoch, seq } => {
                 if epoch == self.life.epoch {
@@ -110,8 +110,8 @@ impl Registry {
         if leaves {
             out.push(Output::Noticed(Notice::PeerLeft(from.node.clone())));
         }
-        self.peers.heard(&from.node, beacon.clone(), now.mono);
         self.compare_beacon(&from.node, &beacon, now, out);
+        self.peers.heard(&from.node, beacon, now.mono);
         self.settle_acks(now, out);
     }
 }

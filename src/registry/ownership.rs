@@ -66,7 +66,7 @@ impl Registry {
     }
 
     pub(super) fn handle_heartbeat(&mut self, ticket: Ticket, heartbeat: Heartbeat, now: Now, out: &mut Outbox) {
-        let answer = match self.heartbeat(heartbeat, now, out) {
+        let answer = match self.heartbeat(&heartbeat, now, out) {
             Ok(renewed) => Answer::Renewed(renewed),
             Err(refusal) => Answer::Refused(refusal),
         };
@@ -179,7 +179,7 @@ impl Registry {
         }
     }
 
-    fn heartbeat(&mut self, heartbeat: Heartbeat, now: Now, out: &mut Outbox) -> Result<Renewed, Refusal> {
+    fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Now, out: &mut Outbox) -> Result<Renewed, Refusal> {
         let unknown = if self.state == NodeState::Warming { Refusal::Warming } else { Refusal::UnknownLease };
         if self.state == NodeState::Leaving {
             return Err(Refusal::Leaving);
@@ -354,12 +354,12 @@ impl Registry {
     }
 
     /// A relay's heartbeats, judged by the owner.
-    pub(super) fn handle_relay(&mut self, from: &Life, ticket: u64, renewals: Vec<Renewal>, now: Now, out: &mut Outbox) {
-        let verdicts = renewals.into_iter().map(|renewal| self.judge(renewal, now, out)).collect();
+    pub(super) fn handle_relay(&mut self, from: &Life, ticket: u64, renewals: &[Renewal], now: Now, out: &mut Outbox) {
+        let verdicts = renewals.iter().map(|renewal| self.judge(renewal, now, out)).collect();
         out.push(Output::Send(To::Node(from.node.clone()), Message::Relayed { ticket, verdicts }));
     }
 
-    fn judge(&mut self, renewal: Renewal, now: Now, out: &mut Outbox) -> Verdict {
+    fn judge(&mut self, renewal: &Renewal, now: Now, out: &mut Outbox) -> Verdict {
         if self.state == NodeState::Leaving {
             return Verdict::Unknown;
         }

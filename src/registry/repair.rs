@@ -345,15 +345,20 @@ impl Registry {
         self.ask_on(pull, want, now, out);
     }
 
-    fn records_came(&mut self, mut pull: Pull, asked: Vec<InstanceKey>, walk: Walk, records: &[Arc<Record>], now: Now, out: &mut Outbox) {
+    fn records_came(
+        &mut self,
+        mut pull: Pull,
+        mut asked: Vec<InstanceKey>,
+        walk: Walk,
+        records: &[Arc<Record>],
+        now: Now,
+        out: &mut Outbox,
+    ) {
         let of = pull.of.clone();
         pull.gained += self.merge_all(records, &of, now, out);
         // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
         let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
-        let rest = match came {
-            Some(position) => asked[position + 1..].to_vec(),
-            None => asked[asked.len().min(KEYS_MAX)..].to_vec(),
-        };
+        let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
         self.fetch(pull, rest, walk, now, out);
     }
 
