@@ -2,9 +2,12 @@
 
 mod batch;
 pub mod body;
+mod consume;
 pub mod edge;
 pub mod extract;
+mod feed;
 mod index;
+mod jitter;
 pub mod listener;
 mod operate;
 mod origin;
@@ -13,7 +16,9 @@ mod provide;
 pub mod query;
 mod request_id;
 mod said;
+mod select;
 mod templates;
+mod watch;
 mod write;
 
 use std::ops::Deref;
@@ -44,14 +49,19 @@ pub struct Parts {
     pub shutdown: Shutdown,
     /// The node's numbers.
     pub metrics: Arc<Metrics>,
+    /// What streams follow.
+    feeds: feed::Feeds,
+    /// Lists as they were sent last.
+    lists: consume::Lists,
 }
 
 impl App {
-    /// The door to this node.
+    /// The door to this node; to be made within a runtime.
     #[must_use]
     pub fn new(node: Handle, config: Arc<Config>, shutdown: Shutdown) -> Self {
         let metrics = metrics::of(node.name().as_str());
-        Self(Arc::new(Parts { node, config, shutdown, metrics }))
+        let feeds = feed::Feeds::start(node.clone(), config.watch.clone(), shutdown.clone());
+        Self(Arc::new(Parts { node, config, shutdown, metrics, feeds, lists: consume::Lists::new() }))
     }
 }
 
@@ -71,7 +81,13 @@ pub fn openapi() -> OpenApi {
 }
 
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(provide::routes()).merge(batch::routes()).merge(operate::routes()).merge(index::routes())
+    OpenApiRouter::new()
+        .merge(provide::routes())
+        .merge(batch::routes())
+        .merge(operate::routes())
+        .merge(index::routes())
+        .merge(consume::routes())
+        .merge(watch::routes())
 }
 
 #[cfg(test)]

@@ -83,6 +83,15 @@ impl View {
     }
 }
 
+/// Two that are equal look the same to every consumer.
+impl PartialEq for View {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision
+    }
+}
+
+impl Eq for View {}
+
 /// Every service's view: what this node believes, whole. Cloning it is cheap and gives a consistent picture.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {

@@ -25,12 +25,14 @@ pub struct SelectionDraft {
     terms: usize,
 }
 
-/// The keys that stand for themselves; `metadata.KEY` is the other one.
-const KEYS: [&str; 6] = ["status", "usable", "zone", "near_zone", "region", "tag"];
-const METADATA: &str = "metadata.";
 const USABLE: [Status; 2] = [Status::Up, Status::Suspect];
 
 impl Selection {
+    /// The query keys that stand for themselves.
+    pub const KEYS: [&str; 6] = ["status", "usable", "zone", "near_zone", "region", "tag"];
+    /// What stands before a metadata key.
+    pub const METADATA: &str = "metadata.";
+
     /// Reads the keys of a query; a key that is none of a selection's is an error.
     ///
     /// # Errors
@@ -70,7 +72,7 @@ impl Selection {
             say("tag", joined(tags));
         }
         for (key, values) in &self.metadata {
-            say(&format!("{METADATA}{key}"), joined(values));
+            say(&format!("{}{key}", Self::METADATA), joined(values));
         }
         pairs
     }
@@ -103,8 +105,8 @@ impl SelectionDraft {
                 selection.tags.insert(alternatives(value, tag).map_err(wrong)?);
             }
             _ => {
-                let Some(metadata_key) = key.strip_prefix(METADATA) else {
-                    return Err(wrong(format!("is no key of a selection: {}, {METADATA}KEY", KEYS.join(", "))));
+                let Some(metadata_key) = key.strip_prefix(Selection::METADATA) else {
+                    return Err(wrong(format!("is no key of a selection: {}, {}KEY", Selection::KEYS.join(", "), Selection::METADATA)));
                 };
                 self.take_metadata(metadata_key, value).map_err(wrong)?;
             }

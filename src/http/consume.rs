@@ -1,0 +1,49 @@
+//! Consuming: lists, searches and details, answered from the view that the node holds in memory.
+
+mod detail;
+mod encoded;
+mod instances;
+mod page;
+mod search;
+mod services;
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(in crate::http) use encoded::Lists;
+
+use super::App;
+use super::problem::{Code, Problem};
+use crate::registry::NodeState;
+
+/// The routes of this folder.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(services::namespaces))
+        .routes(routes!(services::services))
+        .routes(routes!(services::service))
+        .routes(routes!(instances::instances))
+        .routes(routes!(search::search))
+        .routes(routes!(detail::detail))
+}
+
+/// A node that does not know enough must not say that there is nothing.
+fn check_warm(app: &App) -> Result<(), Problem> {
+    match app.node.condition().state {
+        NodeState::Ready | NodeState::Leaving => Ok(()),
+        NodeState::Warming => Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")),
+    }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// To be asked again each time: what is listed can change at any moment.
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
+fn json(body: &impl Serialize) -> Response {
+    let bytes = serde_json::to_vec(body).expect("unreachable: the shapes have only string keys");
+    ([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, NO_CACHE)], bytes).into_response()
+}

@@ -1,0 +1,99 @@
+//! Detail: everything known of one instance.
+
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+
+use super::{check_warm, json};
+use crate::api;
+use crate::api::consume::{CheckDetail, Detail, Instance, LeaseDetail, StatusDetail};
+use crate::http::App;
+use crate::http::extract::PathNames;
+use crate::http::problem::{Code, Problem};
+use crate::http::query::Query;
+use crate::model::{Check, CheckKind, Status};
+use crate::registry::{Body, Inspected, Record, Seen};
+
+/// Everything known of one instance.
+#[utoipa::path(
+    get,
+    path = "/v1/services/{service}/instances/{id}",
+    tag = "consume",
+    params(
+        ("service" = String, Path, description = "What it is a copy of."),
+        ("id" = String, Path, description = "Which copy, percent-encoded."),
+        ("namespace" = Option<String>, Query, description = "Default: `default`."),
+    ),
+    responses(
+        (status = 200, description = "What this node and its owner know.", body = api::consume::Detail<'static>),
+        (status = 400, description = "Something is wrong with the names or the query.", body = api::problem::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such instance is listed.", body = api::problem::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The node does not know enough yet.", body = api::problem::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: Query) -> Result<Response, Problem> {
+    let key = names.instance(&mut query);
+    query.finish()?;
+    let Some(key) = key else { return Err(Problem::invalid(Vec::new())) };
+    check_warm(&app)?;
+    let unknown = || Problem::new(Code::UnknownInstance, format!("No instance `{}` of service `{}` is listed.", key.id, key.service));
+    let inspected = app.node.inspect(key.clone()).await?.ok_or_else(unknown)?;
+    to_response(&inspected).ok_or_else(unknown)
+}
+
+/// `None`: it is gone.
+fn to_response(inspected: &Inspected) -> Option<Response> {
+    let record = &*inspected.record;
+    let (Some(listed), Body::Live { registration, seen }) = (record.to_listed(), &record.body) else { return None };
+    let lease = inspected.lease.map(|lease| LeaseDetail {
+        ttl_ms: registration.ttl().ms(),
+        remaining_ms: lease.remaining_ms,
+        last_heartbeat_ms: lease.last_heartbeat_ms,
+        attached: false,
+        preserved: false,
+    });
+    let detail = Detail {
+        namespace: record.key.service.namespace.as_str().into(),
+        service: record.key.service.service.as_str().into(),
+        instance: Instance::from(&listed),
+        status: StatusDetail {
+            effective: listed.status.as_str().into(),
+            reported: registration.reported().as_str().into(),
+            seen: seen_as(*seen).as_str().into(),
+        },
+        owner_reachable: lease.is_none().then_some(false),
+        lease,
+        check: registration.check().map(check),
+        owner: record.version.owner.node.as_str().into(),
+        incarnation: record.version.incarnation.get(),
+        edition: record.version.edition,
+        generation: record.version.generation,
+        cause: record.cause.as_str().into(),
+        changed_at: changed_at(record),
+    };
+    Some(json(&detail))
+}
+
+fn seen_as(seen: Seen) -> Status {
+    match seen {
+        Seen::Well => Status::Up,
+        Seen::Suspect => Status::Suspect,
+        Seen::Down => Status::Down,
+    }
+}
+
+fn check(check: &Check) -> CheckDetail<'_> {
+    let (kind, path, port) = match &check.kind {
+        CheckKind::Http { path, port } => ("http", Some(path.as_str().into()), *port),
+        CheckKind::Tcp { port } => ("tcp", None, *port),
+        CheckKind::Grpc { port } => ("grpc", None, *port),
+        CheckKind::None => ("none", None, None),
+    };
+    CheckDetail { kind: kind.into(), path, port, interval_ms: check.interval_ms, timeout_ms: check.timeout_ms }
+}
+
+/// RFC 3339, to the millisecond. A clock beyond what can be written is shown as the beginning of time.
+fn changed_at(record: &Record) -> String {
+    let at = i64::try_from(record.changed_at).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", at.unwrap_or(Timestamp::UNIX_EPOCH))
+}

@@ -1,0 +1,87 @@
+//! Watching: `GET /v1/watch`, one stream of events about as many services as a consumer needs.
+
+mod request;
+mod roster;
+mod subscription;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api;
+use crate::registry::NodeState;
+
+use super::App;
+use super::feed::Mailbox;
+use super::problem::{Code, Problem};
+use super::query::Query;
+use request::Request;
+use subscription::Subscription;
+
+/// The routes of this file.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(watch))
+}
+
+/// Follow services as they change.
+///
+/// A stream of server-sent events, each with one `data:` line of JSON: `snapshot`, `delta`, `unchanged`, `synced`, `notice`
+/// and `goodbye`. A delta is to be applied only to what is at its `from`. To resume, here or at any other node, send the last
+/// event's id as `Last-Event-ID`, or name what is held as `service=user@REVISION`.
+#[utoipa::path(
+    get,
+    path = "/v1/watch",
+    tag = "consume",
+    params(
+        ("namespace" = Option<String>, Query, description = "Default: `default`."),
+        ("service" = Option<Vec<String>>, Query, description = "A service, or `SERVICE@REVISION`, or `*` for all of the namespace; may be repeated, for at most 1,000 names."),
+        ("prefix" = Option<String>, Query, description = "All services whose names begin so; may be repeated."),
+        ("at" = Option<Vec<String>>, Query, description = "`SERVICE@REVISION`: what is held of a service that is not named; may be repeated."),
+        ("client" = Option<String>, Query, description = "What the subscriber calls itself, NAME/VERSION; or the header `muster-client`."),
+        ("status" = Option<String>, Query, description = "Selects by status; a comma means any of."),
+        ("usable" = Option<bool>, Query, description = "Only those that are up with a weight above 0; if there are none, those that are suspect."),
+        ("zone" = Option<String>, Query, description = "Selects by zone; a comma means any of."),
+        ("near_zone" = Option<String>, Query, description = "That zone; others only while it has none that is usable."),
+        ("region" = Option<String>, Query, description = "Selects by region; a comma means any of."),
+        ("tag" = Option<Vec<String>>, Query, description = "Selects by tag; a comma means any of, a repeated key all of."),
+        ("metadata.KEY" = Option<String>, Query, description = "Selects by metadata; an empty value: the key is absent."),
+        ("last-event-id" = Option<String>, Header, description = "The id of the last event that was received, from any node."),
+    ),
+    responses(
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::Snapshot<'static>),
+        (status = 400, description = "Something is wrong with the query.", body = api::problem::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The node is warming or leaving, or has as many streams as it takes.", body = api::problem::Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn watch(State(app): State<App>, headers: HeaderMap, query: Query) -> Result<Response, Problem> {
+    let request = Request::read(query, &headers)?;
+    check_ready(&app)?;
+    let mailbox = Arc::new(Mailbox::default());
+    let Some(open) = app.feeds.mood().open(&mailbox) else {
+        app.metrics.streams_refused.increment(1);
+        let detail = format!("{} streams are open here, as many as `watch.streams_max` allows. Ask another.", app.config.watch.streams_max);
+        return Err(Problem::new(Code::Overloaded, detail).with_key("watch.streams_max"));
+    };
+    tracing::debug!(client = request.client.as_deref(), namespace = %request.namespace, "a subscriber came");
+    let stream = Body::from_stream(Subscription::new(&app, request, mailbox, open));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, stream).into_response())
+}
+
+/// A node that does not know enough must not say that there is nothing; one that stops must not take new streams.
+pub(super) fn check_ready(app: &App) -> Result<(), Problem> {
+    match app.node.condition().state {
+        NodeState::Ready if !app.shutdown.has_begun() => Ok(()),
+        NodeState::Warming => Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")),
+        NodeState::Ready | NodeState::Leaving => Err(Problem::new(Code::Leaving, "The node is stopping. Ask another.")),
+    }
+}
