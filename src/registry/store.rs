@@ -29,6 +29,9 @@ pub(super) struct Store {
     gone_order: VecDeque<(Mono, InstanceKey)>,
 }
 
+/// How many void entries are let be before they are dropped: so that dropping them costs little for each.
+const VOID_MAX: usize = 1024;
+
 /// What putting a record did.
 pub(super) struct Put {
     /// What stood there before.
@@ -74,6 +77,7 @@ impl Store {
         } else {
             self.gone.insert(record.key.clone(), now);
             self.gone_order.push_back((now, record.key.clone()));
+            self.drop_void();
         }
         let told = self.catalog.set(&record.key.service, &record.key.id, record.to_listed(), record.cause);
         Put { before, told }
@@ -99,6 +103,14 @@ impl Store {
             }
             self.catalog.forget(&key.service, &key.id);
             return Some(key);
+        }
+    }
+
+    /// Instances that come and go leave void entries behind: they never outnumber the others by much.
+    fn drop_void(&mut self) {
+        if self.gone_order.len() > 2 * self.gone.len() + VOID_MAX {
+            let gone = &self.gone;
+            self.gone_order.retain(|(at, key)| gone.get(key) == Some(at));
         }
     }
 
@@ -163,4 +175,32 @@ fn is_live(record: &Record) -> bool {
 /// Before every key there can be.
 fn first_key() -> InstanceKey {
     InstanceKey::least()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Cause, Epoch, Incarnation, InstanceId, Life, Namespace, NodeName, ServiceKey, ServiceName};
+
+    fn withdrawn(seq: u64) -> Arc<Record> {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let owner = Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) };
+        let version = Version { incarnation: Incarnation::FIRST, edition: seq, deregistered: true, generation: 0, live: false, owner, seq };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let body = Body::Withdrawn { kept: None, named: false };
+        Arc::new(Record { key, version, body, cause: Cause::Deregistered, changed_at: 0, actor: None, detail: None })
+    }
+
+    #[test]
+    fn an_instance_that_comes_and_goes_leaves_no_trail() {
+        let mut store = Store::new();
+        for seq in 1..=3 * VOID_MAX as u64 {
+            store.put(&withdrawn(seq), seq);
+        }
+        assert!(store.gone_order.len() <= VOID_MAX + 2, "{} entries", store.gone_order.len());
+        assert_eq!(store.forget_one(0, 0).map(|key| key.id.to_string()), Some("a".to_owned()));
+        assert_eq!((store.withdrawn_count(), store.withdrawn().total(), store.records().len()), (0, 0, 0));
+    }
 }
