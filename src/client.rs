@@ -96,7 +96,7 @@ impl Client {
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &[&str], query: Query) -> Result<Answer<T>, Error> {
         let reply = self.connection.send(&connect::Call::get(path, query)).await?;
-        reply.to_answer()
+        reply.into_answer()
     }
 }
 

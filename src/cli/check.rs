@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Code, Failure> {
             }
             table.print()?;
         }
-        Format::Json => output::line(&serde_json::Value::from_iter(settings.iter().map(to_json)).to_string())?,
+        Format::Json => output::line(&settings.iter().map(to_json).collect::<serde_json::Value>().to_string())?,
         Format::Ndjson => settings.iter().try_for_each(|setting| output::line(&to_json(setting).to_string()))?,
         Format::Name => settings.iter().try_for_each(|setting| output::line(setting.key))?,
     }

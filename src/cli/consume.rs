@@ -1,6 +1,5 @@
 //! `services` and `instances`: lists, as they are now.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 
 use clap::Args;
@@ -9,7 +8,7 @@ use super::failure::{Code, Failure};
 use super::options::{Reach, Shape, Within};
 use super::output::{self, Format, Table};
 use super::selection::Selection;
-use crate::api::consume::{Instance, ServiceCounts, Trust};
+use crate::api::consume::{Found, Instance, ServiceCounts, Trust};
 use crate::client::Query;
 use crate::model::{Namespace, ServiceName};
 
@@ -96,25 +95,24 @@ pub(super) async fn instances(arguments: Instances) -> Result<Code, Failure> {
     let client = arguments.reach.client()?;
     let query = arguments.selection.add_to(namespaces(arguments.all_namespaces, &arguments.within.namespace));
     let format = arguments.shape.output;
-    match &arguments.service {
-        Some(service) => {
-            let answer = client.instances(service, query).await?;
-            let rows = answer.value.instances.iter().map(|instance| (Vec::new(), instance));
-            write(format, &answer.body, &[], rows)?;
-            remark_on(answer.value.trust);
-        }
-        None => {
-            let answer = client.search(query).await?;
-            let place = |namespace: &Cow<'_, str>, service: &Cow<'_, str>| {
-                if arguments.all_namespaces { vec![namespace.to_string(), service.to_string()] } else { vec![service.to_string()] }
-            };
-            let rows = answer.value.instances.iter().map(|found| (place(&found.namespace, &found.service), &found.instance));
-            let header: &[&str] = if arguments.all_namespaces { &["NAMESPACE", "SERVICE"] } else { &["SERVICE"] };
-            write(format, &answer.body, header, rows)?;
-            remark_on(answer.value.trust);
-        }
+    if let Some(service) = &arguments.service {
+        let answer = client.instances(service, query).await?;
+        let rows = answer.value.instances.iter().map(|instance| (Vec::new(), instance));
+        write(format, &answer.body, &[], rows)?;
+        remark_on(answer.value.trust);
+        return Ok(Code::Ok);
     }
+    let answer = client.search(query).await?;
+    let all = arguments.all_namespaces;
+    let rows = answer.value.instances.iter().map(|found| (place(found, all), &found.instance));
+    write(format, &answer.body, if all { &["NAMESPACE", "SERVICE"] } else { &["SERVICE"] }, rows)?;
+    remark_on(answer.value.trust);
     Ok(Code::Ok)
+}
+
+/// Where an instance of a search stands.
+fn place(found: &Found<'_>, with_namespace: bool) -> Vec<String> {
+    with_namespace.then(|| found.namespace.to_string()).into_iter().chain([found.service.to_string()]).collect()
 }
 
 /// Each row: where the instance stands, when several services are shown, and the instance.

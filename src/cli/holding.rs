@@ -35,22 +35,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
 
     let mut missing = false;
     let lost = tokio::select! {
-        () = asked.to_end() => None,
+        () = asked.end() => None,
         error = lease.hold(|event| tell(&event, &mut missing)) => Some(error),
     };
-    match lost {
-        Some(error) => Err(Failure::from(error)),
-        None => {
-            let name = format!("{} {}", lease.key().service.service, lease.key().id);
-            // A second signal ends the waiting; the lease will then end by itself.
-            tokio::select! {
-                closed = lease.close() => closed?,
-                () = asked.to_end() => return Err(Failure::new(Code::Failed, format!("{name} was not deregistered; its lease runs out"))),
-            }
-            output::line(&format!("deregistered {name}"))?;
-            Ok(Code::Ok)
-        }
+    if let Some(error) = lost {
+        return Err(error.into());
     }
+    let name = format!("{} {}", lease.key().service.service, lease.key().id);
+    // A second signal ends the waiting; the lease will then end by itself.
+    tokio::select! {
+        closed = lease.close() => closed?,
+        () = asked.end() => return Err(Failure::new(Code::Failed, format!("{name} was not deregistered; its lease runs out"))),
+    }
+    output::line(&format!("deregistered {name}"))?;
+    Ok(Code::Ok)
 }
 
 fn told(lease: &Lease, place: &str) -> String {

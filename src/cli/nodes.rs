@@ -83,10 +83,15 @@ fn differing(cluster: &Cluster) -> Vec<String> {
 }
 
 fn verdict(cluster: &Cluster, complaints: &[String]) -> String {
-    let held = format!("{} instances of {} services, as seen by {}", cluster.instances, cluster.services, cluster.node);
+    let held =
+        format!("{} of {}, as seen by {}", counted(cluster.instances, "instance"), counted(cluster.services, "service"), cluster.node);
     match complaints {
         [] if cluster.nodes.len() == 1 => format!("\ncluster {}: one node, well; {held}", cluster.cluster),
         [] => format!("\ncluster {}: converged; {held}", cluster.cluster),
         some => format!("\ncluster {}: {}; {held}", cluster.cluster, some.join(", ")),
     }
+}
+
+fn counted(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }

@@ -46,7 +46,7 @@ pub(super) struct Shape {
 #[derive(Debug, Args)]
 pub(super) struct Configuration {
     /// A TOML file [env: MUSTER_CONFIG]
-    #[arg(short, long = "config", value_name = "FILE")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
     /// The node's name; default: the host name's first label [env: MUSTER_NAME]
     #[arg(long)]

@@ -29,7 +29,7 @@ impl Table {
         let mut table = comfy_table::Table::new();
         // Colour is put in whatever stdout is; `anstream` takes it out again where nobody sees it.
         table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled).enforce_styling();
-        table.set_header(header.iter().map(|name| Cell::new(name)));
+        table.set_header(header.iter().map(Cell::new));
         Self(table)
     }
 

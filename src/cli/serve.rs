@@ -54,13 +54,13 @@ pub(super) fn log_to_stderr(config: &Config) -> Result<(), Failure> {
 pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked) -> Result<Code, Failure> {
     let failed = select_all(nodes.iter().map(|node| Box::pin(node.shutdown.begun())));
     let by_itself = tokio::select! {
-        () = asked.to_end() => None,
-        (_, at, _) = failed => Some(&nodes[at].config.node.name),
+        () = asked.end() => None,
+        ((), at, _) = failed => Some(&nodes[at].config.node.name),
     };
     let all = join_all(nodes.iter().map(Running::stop));
     let ended = tokio::select! {
         ended = all => ended.into_iter().all(|ended| ended),
-        () = asked.to_end() => return Err(Failure::new(Code::Failed, "stopped at once; what was under way is lost")),
+        () = asked.end() => return Err(Failure::new(Code::Failed, "stopped at once; what was under way is lost")),
     };
     match by_itself {
         Some(name) => Err(Failure::new(Code::Failed, format!("a task of node {name} failed: the log says which"))),

@@ -17,7 +17,7 @@ impl Asked {
     }
 
     /// Ends with the next of them.
-    pub(super) async fn to_end(&mut self) {
+    pub(super) async fn end(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -11,7 +11,7 @@ use super::selection::Selection;
 use super::signal::Asked;
 use crate::api::consume::Instance;
 use crate::cli::runner::Runner;
-use crate::client::{Change, Error, Followed, Watch, WatchEvent};
+use crate::client::{Change, Followed, Watch, WatchEvent};
 use crate::model::ServiceName;
 
 /// What `watch` takes.
@@ -54,8 +54,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let mut lost = false;
     loop {
         let event = tokio::select! {
-            () = asked.to_end() => return Ok(Code::Ok),
-            event = watch.next() => event.map_err(refused)?,
+            () = asked.end() => return Ok(Code::Ok),
+            event = watch.next() => event?,
             () = Runner::ended(runner.as_mut()) => continue,
         };
         match event {
@@ -88,10 +88,6 @@ fn to_followed(services: &[String]) -> Result<Followed, Failure> {
     }
     let named: Result<Vec<ServiceName>, _> = services.iter().map(|service| service.parse()).collect();
     named.map(Followed::Named).map_err(|error| Failure::usage(error.to_string()))
-}
-
-fn refused(error: Error) -> Failure {
-    Failure::from(error)
 }
 
 fn held<'a>(watch: &'a Watch, service: &str) -> Option<&'a crate::client::Held> {
@@ -136,52 +132,51 @@ fn instance(change: &Change) -> &Instance<'static> {
 /// `+ user-1 10.0.0.7:8080 up`; `~ user-1 10.0.0.7:8080 up -> suspect`; `- user-1 10.0.0.7:8080 (expired)`.
 fn to_line(change: &Change, wide: bool) -> String {
     let shown = instance(change);
-    let mut line = format!("{} {} {}", sign(change), shown.id, socket(shown));
+    let mut words = vec![sign(change).to_owned(), shown.id.to_string(), socket(shown)];
     match change {
-        Change::Added(added) => line += &format!(" {}", output::coloured(&added.status)),
-        Change::Updated { before, after } => line += &differences(before, after),
+        Change::Added(added) => words.push(output::coloured(&added.status)),
+        Change::Updated { before, after } => words.extend(differences(before, after)),
         Change::Removed { cause, status, .. } => {
             let why = cause.as_deref().unwrap_or("no longer listed");
-            line += &status.as_ref().map_or(format!(" ({why})"), |status| format!(" (still there: {status}, {why})"));
+            words.push(status.as_ref().map_or(format!("({why})"), |status| format!("(still there: {status}, {why})")));
         }
     }
     if wide {
-        line += &extras(shown);
+        words.extend(extras(shown));
     }
-    line
+    words.join(" ")
 }
 
-fn differences(before: &Instance<'_>, after: &Instance<'_>) -> String {
-    let mut text = String::new();
+fn differences(before: &Instance<'_>, after: &Instance<'_>) -> Vec<String> {
+    let mut words = Vec::new();
     if before.status == after.status {
-        text += &format!(" {}", output::coloured(&after.status));
+        words.push(output::coloured(&after.status));
     } else {
-        text += &format!(" {} -> {}", output::coloured(&before.status), output::coloured(&after.status));
+        words.push(format!("{} -> {}", output::coloured(&before.status), output::coloured(&after.status)));
     }
     if socket(before) != socket(after) {
-        text += &format!(" was {}", socket(before));
+        words.push(format!("was {}", socket(before)));
     }
     if before.weight != after.weight {
-        text += &format!(" weight {} -> {}", before.weight, after.weight);
+        words.push(format!("weight {} -> {}", before.weight, after.weight));
     }
-    for (name, changed) in [
+    let others = [
         ("ports", before.ports != after.ports),
         ("region", before.region != after.region),
         ("zone", before.zone != after.zone),
         ("tags", before.tags != after.tags),
         ("metadata", before.metadata != after.metadata),
-    ] {
-        text += &if changed { format!(" {name} changed") } else { String::new() };
-    }
-    text
+    ];
+    words.extend(others.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| format!("{name} changed")));
+    words
 }
 
-fn extras(instance: &Instance<'_>) -> String {
+fn extras(instance: &Instance<'_>) -> Vec<String> {
     let places = [("region", &instance.region), ("zone", &instance.zone)];
-    let places = places.iter().filter_map(|(name, place)| place.as_ref().map(|place| format!(" {name}={place}")));
-    let tags = instance.tags.iter().map(|tag| format!(" #{tag}"));
-    let metadata = instance.metadata.iter().map(|(key, value)| format!(" {key}={value}"));
-    std::iter::once(format!(" weight={}", instance.weight)).chain(places).chain(tags).chain(metadata).collect()
+    let places = places.into_iter().filter_map(|(name, place)| place.as_ref().map(|place| format!("{name}={place}")));
+    let tags = instance.tags.iter().map(|tag| format!("#{tag}"));
+    let metadata = instance.metadata.iter().map(|(key, value)| format!("{key}={value}"));
+    std::iter::once(format!("weight={}", instance.weight)).chain(places).chain(tags).chain(metadata).collect()
 }
 
 fn to_json(service: &str, change: &Change) -> Value {

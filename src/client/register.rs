@@ -138,7 +138,7 @@ impl Lease {
         let path = [v1, services, service, instances, id, "heartbeat"];
         let query = Query::of_namespace(&self.key.service.namespace);
         let reply = self.connection.send(&Call::post(&path, query, to_json(&heartbeat))).await?;
-        Ok(reply.to_answer::<Renewed<'static>>()?.value)
+        Ok(reply.into_answer::<Renewed<'static>>()?.value)
     }
 
     /// Takes the instance away, unless a newer life of it is registered.
@@ -163,7 +163,7 @@ async fn put(
         registration.to_mut().incarnation = None;
     }
     let reply = connection.send(&Call::put(&instance_path(key), query, to_json(&*registration))).await?;
-    Ok(reply.to_answer::<Registered<'static>>()?.value)
+    Ok(reply.into_answer::<Registered<'static>>()?.value)
 }
 
 fn to_json(body: &impl serde::Serialize) -> Vec<u8> {

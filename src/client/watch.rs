@@ -51,7 +51,7 @@ pub enum WatchEvent {
     /// A stream is open at this server.
     Opened(String),
     /// An instance of this service changed.
-    Changed(String, Change),
+    Changed(String, Box<Change>),
     /// What is held of this service is what the registry holds; comes after its changes.
     Current(String),
     /// Every service that was asked for has been sent.
@@ -146,7 +146,10 @@ impl Watch {
             Some("snapshot") => read(data).map(|snapshot| self.take_snapshot(snapshot)),
             Some("delta") => read(data).map(|delta| self.take_delta(delta)),
             Some("unchanged") => read(data).map(|unchanged| self.take_unchanged(unchanged)),
-            Some("synced") => Ok(self.pending.push_back(WatchEvent::Synced)),
+            Some("synced") => {
+                self.pending.push_back(WatchEvent::Synced);
+                Ok(())
+            }
             Some("notice") => read(data).map(|notice| self.take_notice(&notice)),
             Some("goodbye") => read(data).map(|goodbye| self.take_goodbye(goodbye)),
             // Later versions may say more; what is not understood changes nothing.
@@ -170,13 +173,11 @@ impl Watch {
     fn take_delta(&mut self, delta: Delta<'static>) {
         let service = delta.service.to_string();
         let replica = self.replicas.entry(service.clone()).or_default();
-        match replica.apply_delta(delta) {
-            Some(changes) => self.tell(service, changes),
-            None => {
-                replica.distrust();
-                self.lose(format!("a step of {service} does not follow on what is held; asking for the whole"));
-            }
+        if let Some(changes) = replica.apply_delta(delta) {
+            return self.tell(service, changes);
         }
+        replica.distrust();
+        self.lose(format!("a step of {service} does not follow on what is held; asking for the whole"));
     }
 
     fn take_unchanged(&mut self, unchanged: Unchanged<'static>) {
@@ -199,7 +200,7 @@ impl Watch {
     }
 
     fn tell(&mut self, service: String, changes: Vec<Change>) {
-        self.pending.extend(changes.into_iter().map(|change| WatchEvent::Changed(service.clone(), change)));
+        self.pending.extend(changes.into_iter().map(|change| WatchEvent::Changed(service.clone(), Box::new(change))));
         self.pending.push_back(WatchEvent::Current(service));
     }
 }

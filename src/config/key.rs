@@ -259,17 +259,18 @@ pub(super) fn sections() -> Vec<&'static str> {
 /// Every key, commented out, with its default and what it means.
 pub(super) fn reference() -> String {
     let defaults = Config::default();
-    let mut text = String::from("# Every key of muster's configuration, with its default.\n");
+    let mut lines = vec!["# Every key of muster's configuration, with its default.".to_owned()];
     for section in sections() {
-        text += &format!("\n[{section}]\n");
+        lines.extend([String::new(), format!("[{section}]")]);
         for key in KEYS.iter().filter(|key| key.section() == section) {
             let flag = key.flag.map_or(String::new(), |flag| format!(", {flag}"));
             // The default of a name is this machine's: no part of a file that is the same everywhere.
             let default = (key.show)(&defaults).filter(|_| key.path != "node.name");
-            text += &format!("# {} ({}{flag})\n# {} = {}\n", key.help, key.variable(), key.name(), to_toml(default.as_deref()));
+            lines.push(format!("# {} ({}{flag})", key.help, key.variable()));
+            lines.push(format!("# {} = {}", key.name(), to_toml(default.as_deref())));
         }
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 fn to_toml(value: Option<&str>) -> String {

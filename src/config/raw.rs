@@ -92,14 +92,14 @@ impl Raw {
     pub(super) fn gather(inputs: &Inputs) -> (Self, Vec<Fault>) {
         let mut raw = Self::default();
         let mut faults = Vec::new();
-        for (key, value) in &inputs.defaults {
-            raw.values.insert(key, (Given::Text((*value).to_owned()), Origin::Default));
+        for (path, value) in &inputs.defaults {
+            raw.put(path, Given::Text((*value).to_owned()), Origin::Default);
         }
         raw.take_file(inputs, &mut faults);
         raw.take_environment(inputs, &mut faults);
         raw.take_sets(&inputs.sets, &mut faults);
         for Flag { flag, key, value } in &inputs.flags {
-            raw.values.insert(key, (Given::Text(value.clone()), Origin::Flag(flag)));
+            raw.put(key, Given::Text(value.clone()), Origin::Flag(flag));
         }
         (raw, faults)
     }
@@ -123,13 +123,12 @@ impl Raw {
             if value.is_empty() || !name.starts_with("MUSTER_") || OTHER_VARIABLES.contains(&name.as_str()) {
                 continue;
             }
-            let origin = Origin::Environment(name.clone());
             match KEYS.iter().find(|key| key.variables().any(|variable| variable == *name)) {
                 // Both names of one key: the shorter is the one that the help shows.
                 Some(key) if *name != key.variable() && inputs.variable(&key.variable()).is_some() => {}
-                Some(key) => drop(self.values.insert(key.path, (Given::Text(value.clone()), origin))),
+                Some(key) => self.put(key.path, Given::Text(value.clone()), Origin::Environment(name.clone())),
                 None if looks_like_ours(name) => {
-                    faults.push(Fault { what: name.clone(), origin: Origin::Default, rule: unknown_variable(name) })
+                    faults.push(Fault { what: name.clone(), origin: Origin::Default, rule: unknown_variable(name) });
                 }
                 None => {}
             }
@@ -138,21 +137,24 @@ impl Raw {
 
     fn take_sets(&mut self, sets: &[String], faults: &mut Vec<Fault>) {
         for set in sets {
-            match set.split_once('=') {
-                Some((path, value)) => self.take(path.trim(), Given::Text(value.trim().to_owned()), Origin::Flag("--set"), faults),
-                None => {
-                    let rule = "must be section.key=value".to_owned();
-                    faults.push(Fault { what: set.clone(), origin: Origin::Flag("--set"), rule });
-                }
+            let origin = Origin::Flag("--set");
+            if let Some((path, value)) = set.split_once('=') {
+                self.take(path.trim(), Given::Text(value.trim().to_owned()), origin, faults);
+            } else {
+                faults.push(Fault { what: set.clone(), origin, rule: "must be section.key=value".to_owned() });
             }
         }
     }
 
     fn take(&mut self, path: &str, given: Given, origin: Origin, faults: &mut Vec<Fault>) {
         match key::find(path) {
-            Some(key) => drop(self.values.insert(key.path, (given, origin))),
+            Some(key) => self.put(key.path, given, origin),
             None => faults.push(Fault { what: path.to_owned(), origin, rule: unknown_key(path) }),
         }
+    }
+
+    fn put(&mut self, path: &'static str, given: Given, origin: Origin) {
+        self.values.insert(path, (given, origin));
     }
 }
 
@@ -170,7 +172,8 @@ fn unknown_key(path: &str) -> String {
     }
     let names: Vec<_> = KEYS.iter().filter(|key| key.section() == section).map(key::Key::name).collect();
     if names.is_empty() {
-        return format!("unknown key; the sections are {}", key::sections().join(", "));
+        let guess = nearest(section, key::sections()).map_or(String::new(), |known| format!("did you mean [{known}]? "));
+        return format!("unknown key; {guess}the sections are {}", key::sections().join(", "));
     }
     format!("unknown key; [{section}] has {}", names.join(", "))
 }

@@ -1,0 +1,29 @@
+//! A server that gives every request the same answer: for what a real node will not do on demand.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+/// Answers until the test ends.
+pub(crate) fn answering(status: &'static str, content_type: &'static str, body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream, status, content_type, body));
+        }
+    });
+    format!("http://{address}")
+}
+
+/// A port that nobody listens on.
+pub(crate) fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+fn answer(mut stream: TcpStream, status: &str, content_type: &str, body: &str) {
+    let mut lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    let _ = stream.write_all((head + body).as_bytes());
+}

@@ -1,0 +1,152 @@
+//! The verbs together, against real nodes: what the five-minute tour does, and how each of them ends.
+
+use std::net::TcpListener;
+
+use super::canned::nobody;
+use super::{Running, eventually, muster};
+
+/// `dev` with some nodes on free ports, and where they listen.
+fn dev(nodes: usize) -> (Running, Vec<String>) {
+    let running = Running::start(&["dev", "--nodes", &nodes.to_string(), "--listen", "127.0.0.1:0"]);
+    let urls = eventually("all nodes listen", || {
+        let said = running.said();
+        let urls: Vec<_> =
+            said.split("listening on ").skip(1).filter_map(|rest| rest.split_once('\n')).map(|(url, _)| url.to_owned()).collect();
+        if urls.len() == nodes { Ok(urls) } else { Err(said) }
+    });
+    eventually("they have converged", || {
+        let output = muster(&["nodes", "-s", &urls[0]]).output().expect("a muster that runs");
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+    });
+    (running, urls)
+}
+
+fn stdout(args: &[&str]) -> String {
+    String::from_utf8(muster(args).assert().code(0).get_output().stdout.clone()).expect("text")
+}
+
+#[test]
+fn what_is_registered_at_one_node_is_seen_at_another_until_it_is_taken_away() {
+    let (mut dev, urls) = dev(3);
+    let mut watch = Running::start(&["watch", "user", "-s", &urls[2]]);
+    let mut register =
+        Running::start(&["register", "--service", "user", "--port", "8080", "--id", "u1", "--zone", "eu-a", "--ttl", "2s", "-s", &urls[0]]);
+    register.until("registered user u1");
+    watch.until("+ u1 127.0.0.1:8080 up\n");
+
+    let list = stdout(&["instances", "user", "-s", &urls[1]]);
+    let row: Vec<_> = list.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row, ["u1", "127.0.0.1:8080", "up", "100", "eu-a"], "{list}");
+    assert_eq!(stdout(&["instances", "user", "--zone", "us", "-o", "name", "-s", &urls[1]]), "");
+    assert_eq!(stdout(&["instances", "-o", "name", "-s", &urls[1]]), "u1\n");
+    assert_eq!(stdout(&["services", "-o", "name", "-s", &urls[1]]), "user\n");
+    let body: serde_json::Value = serde_json::from_str(&stdout(&["instances", "user", "-o", "json", "-s", &urls[2]])).expect("JSON");
+    assert_eq!((&body["service"], &body["instances"][0]["id"]), (&"user".into(), &"u1".into()));
+
+    // Longer than its ttl: heartbeats hold it.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert!(!watch.said().contains("suspect"), "{}", watch.said());
+
+    register.signal("INT");
+    assert_eq!(register.ended().code(), Some(0));
+    assert!(register.said().contains("deregistered user u1"), "{}", register.said());
+    watch.until("- u1 127.0.0.1:8080 (deregistered)\n");
+
+    dev.signal("TERM");
+    assert_eq!(dev.ended().code(), Some(0), "{}", dev.said());
+    watch.until("trying on");
+    watch.signal("INT");
+    assert_eq!(watch.ended().code(), Some(0));
+}
+
+#[test]
+fn an_unknown_service_is_empty_and_an_unknown_instance_already_gone() {
+    let (_dev, urls) = dev(1);
+    assert_eq!(stdout(&["instances", "nobody", "-o", "name", "-s", &urls[0]]), "");
+    stdout(&["deregister", "nobody", "x", "-s", &urls[0]]);
+}
+
+#[test]
+fn a_registration_may_stand_in_a_file_with_options_over_it() {
+    let (_dev, urls) = dev(1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("instance.json");
+    let body = r#"{"service":"pay","id":"p1","address":"10.0.0.7","port":80,"tags":["a"],"metadata":{"v":"1"}}"#;
+    std::fs::write(&file, body).expect("a file");
+    let path = file.to_str().expect("a path of text");
+    let register = Running::start(&["register", "-f", path, "--port", "81", "--port", "grpc=90", "--tag", "b", "-s", &urls[0]]);
+    register.until("registered pay p1");
+    let list: serde_json::Value = serde_json::from_str(&stdout(&["instances", "pay", "-o", "json", "-s", &urls[0]])).expect("JSON");
+    let expected = serde_json::json!({"id":"p1","address":"10.0.0.7","port":81,"ports":{"grpc":90},"status":"up","weight":100,
+        "tags":["a","b"],"metadata":{"v":"1"}});
+    assert_eq!(list["instances"], serde_json::json!([expected]));
+
+    std::fs::write(&file, r#"{"service":"pay","prot":80}"#).expect("a file");
+    muster(&["register", "-f", path, "--port", "81", "-s", &urls[0]]).assert().code(2);
+}
+
+#[test]
+fn a_command_runs_with_the_list_whenever_it_has_changed() {
+    let (_dev, urls) = dev(1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let seen = folder.path().join("seen");
+    let command = format!("cat > {0}.new && mv {0}.new {0}", seen.display());
+    let _watch = Running::start(&["watch", "user", "--exec", &command, "-s", &urls[0]]);
+    let ids = || -> Result<Vec<String>, String> {
+        let text = std::fs::read_to_string(&seen).map_err(|error| error.to_string())?;
+        let list: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(list["instances"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|instance| instance["id"].as_str().unwrap_or_default().to_owned())
+            .collect())
+    };
+    let same = |expected: &[&str]| ids().and_then(|ids| if ids == expected { Ok(()) } else { Err(format!("{ids:?}")) });
+    eventually("it ran for what is there at first", || same(&[]));
+    let _one = Running::start(&["register", "--service", "user", "--port", "1", "--id", "u1", "-s", &urls[0]]);
+    let two = Running::start(&["register", "--service", "user", "--port", "2", "--id", "u2", "-s", &urls[0]]);
+    eventually("it ran for both", || same(&["u1", "u2"]));
+    two.signal("INT");
+    eventually("it ran for the one that is left", || same(&["u1"]));
+}
+
+#[test]
+fn a_lease_is_won_back_from_a_registry_that_lost_it() {
+    let address = nobody().to_string();
+    let url = format!("http://{address}");
+    let mut first = Running::start(&["dev", "--listen", &address]);
+    first.until("listening on");
+    let register = Running::start(&["register", "--service", "user", "--port", "8080", "--id", "u1", "--ttl", "2s", "-s", &url]);
+    register.until("registered user u1");
+    first.signal("KILL");
+    first.ended();
+    register.until("a heartbeat failed");
+    let second = Running::start(&["dev", "--listen", &address]);
+    second.until("listening on");
+    register.until("registered again");
+    assert_eq!(stdout(&["instances", "user", "-o", "name", "-s", &url]), "u1\n");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_what_to_do() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = holder.local_addr().expect("it is bound").to_string();
+    for verb in ["serve", "dev"] {
+        let output = muster(&[verb, "--listen", &address]).output().expect("a muster that runs");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{err}");
+        assert!(err.contains(&address) && err.contains("--listen"), "{err}");
+    }
+}
+
+#[test]
+fn serve_says_what_is_open_and_stops_when_asked() {
+    let mut serve = Running::start(&["serve", "--name", "alone", "--listen", "127.0.0.1:0"]);
+    serve.until("listening on http://127.0.0.1:");
+    for told in ["node alone of cluster muster", "bus: none", "data: in memory", "not secured:"] {
+        assert!(serve.said().contains(told), "`{told}` is not in: {}", serve.said());
+    }
+    serve.signal("TERM");
+    assert_eq!(serve.ended().code(), Some(0), "{}", serve.said());
+}
