@@ -5,22 +5,28 @@
 //! A frame with a newer minor version is read as far as it is understood; one of another major version is refused.
 //!
 //! The checks, in order: length, magic, cluster, major version, body length, checksum, origin, codec and kind, the body within its bounds,
-//! nothing left over, and then every name and every registration again by the parsers that the HTTP door uses. Nothing here panics, and
-//! nothing is allocated on the word of a length that was not held against a bound before.
+//! nothing left over, and then every name and every registration again by the parsers that the HTTP door uses. One record of many that
+//! breaks a rule there is left out and noted, and the rest goes on: it may come from a node whose rules are newer. Nothing here panics,
+//! and nothing is allocated on the word of a length that was not held against a bound before.
 
+mod beacon;
 mod body;
+mod change;
 mod header;
 mod list;
 mod message;
-mod names;
+mod pull;
+mod reading;
 mod record;
+mod registration;
+mod relay;
 
 use bytes::Bytes;
 
 use crate::model::{Cluster, Life, NodeName, Seq};
 use crate::registry::{Change, Envelope, Message};
 use header::{HEADER_BYTES, Header, Kind};
-use names::Names;
+use reading::Reading;
 
 /// A frame is at most this long: a quarter of what a NATS server takes as it comes, so that one never fills a connection.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -72,6 +78,40 @@ pub enum Rejected {
     /// Something in it breaks a rule that every node keeps.
     #[error("the frame has an invalid {0}")]
     Invalid(&'static str),
+}
+
+/// What a frame said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The message, and who sent it.
+    pub envelope: Envelope,
+    /// What was among its records and is not in the message.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Heard {
+    fn whole(self) -> Result<Envelope, Rejected> {
+        let Self { envelope, left_out } = self;
+        left_out.first().map_or(Ok(envelope), |first| Err(Rejected::Invalid(first.what)))
+    }
+}
+
+/// A record that broke a rule. It was not taken; those beside it were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut {
+    /// In its owner's log.
+    pub seq: Seq,
+    /// What of it was invalid.
+    pub what: &'static str,
+}
+
+/// What of a value breaks a rule that every node keeps.
+struct Invalid(&'static str);
+
+impl From<Invalid> for Rejected {
+    fn from(Invalid(what): Invalid) -> Self {
+        Self::Invalid(what)
+    }
 }
 
 impl Rejected {
@@ -138,37 +178,43 @@ impl Codec {
         Ok(frames)
     }
 
-    /// What a frame says.
+    /// What a frame says, whole.
     ///
     /// # Errors
-    /// [`Rejected`]; nothing of the frame was taken.
+    /// [`Rejected`], also for a single record that breaks a rule; nothing of the frame was taken.
     pub fn decode(&self, frame: &[u8]) -> Result<Envelope, Rejected> {
-        self.decode_checked(frame, None)
+        self.hear(frame, None)?.whole()
     }
 
-    /// What a frame says that came on a subject only `origin` may write to.
+    /// What a frame says, whole, that came on a subject which only `origin` may write to.
+    ///
+    /// # Errors
+    /// [`Rejected`], also for a single record that breaks a rule; nothing of the frame was taken.
+    pub fn decode_from(&self, frame: &[u8], origin: &NodeName) -> Result<Envelope, Rejected> {
+        self.hear(frame, Some(origin))?.whole()
+    }
+
+    /// What a frame says, as far as it keeps the rules; one that came on a subject which only `origin` may write to must be from there.
     ///
     /// # Errors
     /// [`Rejected`]; nothing of the frame was taken.
-    pub fn decode_from(&self, frame: &[u8], origin: &NodeName) -> Result<Envelope, Rejected> {
-        self.decode_checked(frame, Some(origin))
-    }
-
-    fn decode_checked(&self, frame: &[u8], expected: Option<&NodeName>) -> Result<Envelope, Rejected> {
+    pub fn hear(&self, frame: &[u8], origin: Option<&NodeName>) -> Result<Heard, Rejected> {
         if !(HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame.len()) {
             return Err(Rejected::Length);
         }
         let (header, body) = header::read(frame, self.cluster)?;
         let node = NodeName::parse(header.origin).map_err(|_| Rejected::Origin)?;
-        if expected.is_some_and(|expected| *expected != node) {
+        if origin.is_some_and(|origin| *origin != node) {
             return Err(Rejected::Origin);
         }
         let kind = Kind::from_number(header.kind).ok_or(Rejected::Kind(header.kind))?;
-        let message = message::read(kind, body, &mut Names::new(&node))?;
+        let mut reading = Reading::new(&node);
+        let message = message::read(kind, body, &mut reading)?;
         if seq_of(&message) != header.seq {
             return Err(Rejected::Invalid("seq"));
         }
-        Ok(Envelope { from: Life { node, epoch: header.epoch }, message })
+        let envelope = Envelope { from: Life { node, epoch: header.epoch }, message };
+        Ok(Heard { envelope, left_out: reading.left_out })
     }
 }
 

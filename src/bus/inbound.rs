@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::subject::{Subject, Topic};
 use crate::metrics::Metrics;
-use crate::model::{Cluster, NodeName};
+use crate::model::{Cluster, Life, NodeName};
 use crate::node::{FromBus, ToNode};
-use crate::registry::Envelope;
-use crate::wire::{Codec, Rejected};
+use crate::wire::{Codec, Heard, LeftOut, Rejected};
 
 /// One node's ear. Cheap to clone: each reader has its own.
 #[derive(Clone)]
@@ -27,8 +26,9 @@ impl Ear {
     /// Takes a frame. Invalid bytes change a counter and nothing else. False: the node has stopped.
     pub(super) async fn hear(&self, subject: &str, frame: &[u8]) -> bool {
         match self.check(subject, frame) {
-            Ok((topic, envelope)) => {
+            Ok((topic, Heard { envelope, left_out })) => {
                 self.metrics.frame_received(topic.as_str(), frame.len());
+                self.note(&envelope.from, &left_out);
                 self.to_node.send(FromBus::Received(envelope)).await
             }
             Err(rejected) => {
@@ -44,16 +44,24 @@ impl Ear {
         self.to_node.send(what).await
     }
 
-    fn check(&self, subject: &str, frame: &[u8]) -> Result<(Topic, Envelope), Rejected> {
+    fn check(&self, subject: &str, frame: &[u8]) -> Result<(Topic, Heard), Rejected> {
         let Subject { topic, node } = Subject::parse(subject, &self.cluster).ok_or(Rejected::Origin)?;
-        let envelope = if topic.is_to_all() {
-            self.codec.decode_from(frame, &node)?
-        } else if node == self.me {
-            self.codec.decode(frame)?
-        } else {
+        if !topic.is_to_all() && node != self.me {
             return Err(Rejected::Origin);
-        };
+        }
+        let heard = self.codec.hear(frame, topic.is_to_all().then_some(&node))?;
         // A change on a subject that anybody may write to would pass by the check of its origin.
-        if Topic::of(&envelope.message) == topic { Ok((topic, envelope)) } else { Err(Rejected::Origin) }
+        if Topic::of(&heard.envelope.message) == topic { Ok((topic, heard)) } else { Err(Rejected::Origin) }
+    }
+
+    /// Records that break a rule here: this node lacks them, and its digest will say so.
+    fn note(&self, from: &Life, left_out: &[LeftOut]) {
+        for _ in left_out {
+            self.metrics.frame_bad("record");
+        }
+        if let Some(LeftOut { seq, what }) = left_out.first() {
+            let records = left_out.len();
+            tracing::warn!(peer = %from, records, first = seq, invalid = what, "records were not taken: they break a rule of this node's");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Hostile bytes: damage, forgeries and noise are refused, each by the check that is there for it; nothing panics.
 
-use muster::wire::{FRAME_BYTES_MAX, Rejected};
+use muster::registry::Message;
+use muster::wire::{FRAME_BYTES_MAX, Heard, LeftOut, Rejected};
 use proptest::prelude::*;
 
 use super::bombs::{HEADER_BYTES, frame, seal};
@@ -121,6 +122,19 @@ fn what_later_versions_add_is_skipped() {
     longer[40..48].copy_from_slice(&plain[40..48]);
     seal(&mut longer);
     assert_eq!(codec().decode(&longer).unwrap().message, message);
+}
+
+#[test]
+fn a_record_that_breaks_a_rule_is_left_out_and_the_rest_goes_on() {
+    let (_, mut forged) = frames().next().unwrap();
+    let id = forged.windows(4).position(|bytes| bytes == b"\x03w-1").unwrap();
+    forged[id + 2] = b'*';
+    seal(&mut forged);
+    let Heard { envelope, left_out } = codec().hear(&forged, None).unwrap();
+    assert_eq!(left_out, [LeftOut { seq: 41, what: "instance id" }]);
+    let Message::Change(change) = envelope.message else { panic!("a change's frame holds a change") };
+    assert_eq!((change.first, change.last, change.records.len()), (41, 43, 2));
+    assert_eq!(codec().decode(&forged), Err(Rejected::Invalid("instance id")), "who wants all takes none");
 }
 
 #[test]
