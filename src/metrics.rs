@@ -19,7 +19,7 @@ pub use histogram::Histogram;
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     /// The request seconds of each route and method seen, with their labels as they are printed.
-    request_seconds: Mutex<BTreeMap<(Arc<str>, &'static str), Arc<Histogram>>>,
+    request_seconds: Mutex<BTreeMap<RouteAndMethod, Arc<Histogram>>>,
     node: String,
     changes: Family,
     heartbeats: Family,
@@ -73,6 +73,8 @@ pub fn of(node: &str) -> Arc<Metrics> {
     nodes.insert(node.to_owned(), Arc::clone(&metrics));
     metrics
 }
+
+type RouteAndMethod = (Arc<str>, &'static str);
 
 /// How one kind of request is counted; to be kept by whoever answers such requests.
 #[derive(Clone)]

@@ -100,7 +100,7 @@ impl Source {
 
     /// Lines with their numbers, without comments, up to the file's own unit tests.
     fn code(&self) -> Vec<(usize, String)> {
-        if self.path.ends_with("/tests.rs") {
+        if self.path.ends_with("/tests.rs") || self.path.starts_with("src/") && self.path.contains("/tests/") {
             return Vec::new();
         }
         let end = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());

@@ -227,7 +227,7 @@ pub enum Op {
         of: OpKey,
         /// What its provider says.
         #[serde(flatten)]
-        registration: Registration,
+        registration: Box<Registration>,
     },
     /// As `POST /v1/services/{service}/instances/{id}/heartbeat`.
     Heartbeat {

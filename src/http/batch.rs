@@ -124,7 +124,7 @@ fn to_op(app: &App, mut said: Said, write: Write) -> Ready<Op> {
     }
     let op = match op {
         Some(OpWord::Register) => said
-            .to_registration(&app.config.leases, "", &mut faults)
+            .take_registration(&app.config.leases, "", &mut faults)
             .zip(key)
             .map(|(registration, key)| Op::Register(Box::new(to_register(key, registration, &said, false, write)))),
         Some(OpWord::Heartbeat) => key.map(|key| Op::Heartbeat(to_heartbeat(key, &said, write.at))),
@@ -187,12 +187,12 @@ async fn perform_one(app: &App, op: Ready<Op>, write: Write) -> OpResult<'static
             let status = if ack.is_some() { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT };
             OpResult { status: status.as_u16(), ack, ..OpResult::default() }
         }),
-        Err(problem) => return to_result(problem),
+        Err(problem) => return to_result(&problem),
     };
-    done.unwrap_or_else(|refused| to_result(refused.into()))
+    done.unwrap_or_else(|refused| to_result(&refused.into()))
 }
 
-fn to_result(problem: Problem) -> OpResult<'static> {
+fn to_result(problem: &Problem) -> OpResult<'static> {
     OpResult {
         status: problem.code().status().as_u16(),
         code: Some(problem.code().as_str().into()),

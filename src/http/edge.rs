@@ -86,7 +86,7 @@ impl Edge {
     pub fn overloaded(&self) -> Response<Bytes> {
         let (id, problem) =
             (self.0.request_ids.make(), Problem::new(Code::Overloaded, "Too many connections are open (`http.connections_max`)."));
-        let mut response = Response::new(self.0.to_json(problem, &id));
+        let mut response = Response::new(to_json(problem, &id));
         *response.status_mut() = Code::Overloaded.status();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         self.0.sign(&mut response, id);
@@ -124,7 +124,7 @@ impl Inner {
 
     fn finish(&self, mut response: Response<Body>, passing: Passing) -> Response<Body> {
         if let Some(problem) = problem_of(&mut response, &passing) {
-            let body = self.to_json(problem, &passing.id);
+            let body = to_json(problem, &passing.id);
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
             *response.body_mut() = if passing.method == Method::HEAD { Body::empty() } else { Body::from(body) };
@@ -153,11 +153,6 @@ impl Inner {
         counters.seconds.record_ns(took.as_nanos() as u64);
         tracing::debug!(request = ?passing.id, %method, route = self.routes.name(passing.route).as_ref(), status = status.as_u16(), ?took, "answered");
     }
-
-    fn to_json(&self, problem: Problem, id: &HeaderValue) -> Bytes {
-        let body = problem.into_body(id.to_str().unwrap_or_default());
-        serde_json::to_vec(&body).map(Bytes::from).expect("unreachable: strings and numbers are JSON")
-    }
 }
 
 /// The refusal that a response carries; one of the framework's own, which are empty, gets its code from its status.
@@ -166,8 +161,8 @@ fn problem_of(response: &mut Response<Body>, passing: &Passing) -> Option<Proble
     if !status.is_client_error() && !status.is_server_error() {
         return None;
     }
-    if let Some(problem) = response.extensions_mut().remove::<Box<Problem>>() {
-        return Some(*problem);
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return Some(problem);
     }
     let hint = passing.hint.unwrap_or_default();
     Some(match status {
@@ -180,6 +175,11 @@ fn problem_of(response: &mut Response<Body>, passing: &Passing) -> Option<Proble
         other if other.is_client_error() => Problem::new(Code::InvalidRequest, "The request could not be read; nothing was changed."),
         _ => Problem::new(Code::Internal, "The node met a defect."),
     })
+}
+
+fn to_json(problem: Problem, id: &HeaderValue) -> Bytes {
+    let body = problem.into_body(id.to_str().unwrap_or_default());
+    serde_json::to_vec(&body).map(Bytes::from).expect("unreachable: strings and numbers are JSON")
 }
 
 fn foreign() -> Problem {

@@ -229,7 +229,7 @@ fn prepare(stream: &TcpStream) {
 async fn silence(has_asked: &AtomicBool, limit_ms: u64) {
     tokio::time::sleep(Duration::from_millis(limit_ms)).await;
     if has_asked.load(Relaxed) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -19,7 +19,11 @@ const RETRY_AFTER_S: u32 = 1;
 
 /// A refusal in the making. As a response it is empty and carries itself along, for the edge to finish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Told>);
+
+/// What a problem tells. Behind a pointer, so that what goes well need not make room for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
     code: Code,
     detail: Cow<'static, str>,
     errors: Vec<Fault>,
@@ -101,7 +105,7 @@ impl Problem {
             Code::Warming | Code::Leaving | Code::Overloaded => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))),
             _ => None,
         };
-        Self { code, detail: detail.into(), errors: Vec::new(), incarnation: None, key: None, header }
+        Self(Box::new(Told { code, detail: detail.into(), errors: Vec::new(), incarnation: None, key: None, header }))
     }
 
     /// Everything that is wrong with a request, at once.
@@ -115,67 +119,71 @@ impl Problem {
             many => format!("{} fields are wrong; nothing was changed.", many.len()),
         };
         errors.truncate(FAULTS_MAX);
-        Self { errors, ..Self::new(Code::InvalidRequest, detail) }
+        let mut problem = Self::new(Code::InvalidRequest, detail);
+        problem.0.errors = errors;
+        problem
     }
 
     /// With the incarnation that is known.
     #[must_use]
-    pub fn with_incarnation(self, incarnation: Incarnation) -> Self {
-        Self { incarnation: Some(incarnation), ..self }
+    pub fn with_incarnation(mut self, incarnation: Incarnation) -> Self {
+        self.0.incarnation = Some(incarnation);
+        self
     }
 
     /// With the configuration key that sets the bound.
     #[must_use]
-    pub fn with_key(self, key: &'static str) -> Self {
-        Self { key: Some(key), ..self }
+    pub fn with_key(mut self, key: &'static str) -> Self {
+        self.0.key = Some(key);
+        self
     }
 
     /// What programs decide by.
     #[must_use]
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// What went wrong this time.
     #[must_use]
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// Each thing that is wrong.
     #[must_use]
     pub fn errors(&self) -> &[Fault] {
-        &self.errors
+        &self.0.errors
     }
 
     /// The incarnation that is known.
     #[must_use]
     pub fn incarnation(&self) -> Option<Incarnation> {
-        self.incarnation
+        self.0.incarnation
     }
 
     /// The shape that is sent, about the request of this id.
     #[must_use]
     pub fn into_body(self, request_id: &str) -> api::problem::Problem {
         api::problem::Problem {
-            kind: format!("urn:muster:problem:{}", self.code.as_str()),
-            title: self.code.title().to_owned(),
-            status: self.code.status().as_u16(),
-            code: self.code.as_str().to_owned(),
-            detail: self.detail.into_owned(),
+            kind: format!("urn:muster:problem:{}", self.0.code.as_str()),
+            title: self.0.code.title().to_owned(),
+            status: self.0.code.status().as_u16(),
+            code: self.0.code.as_str().to_owned(),
+            detail: self.0.detail.into_owned(),
             instance: request_id.to_owned(),
-            errors: self.errors,
-            incarnation: self.incarnation.map(Incarnation::get),
-            key: self.key.map(str::to_owned),
+            errors: self.0.errors,
+            incarnation: self.0.incarnation.map(Incarnation::get),
+            key: self.0.key.map(str::to_owned),
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        let mut response = self.code.status().into_response();
-        response.headers_mut().extend(self.header.take());
-        response.extensions_mut().insert(Box::new(self));
+        let mut response = self.0.code.status().into_response();
+        response.headers_mut().extend(self.0.header.take());
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -210,11 +218,13 @@ impl From<Refusal> for Problem {
 
 impl Fault {
     /// Something is wrong with the path, the query or a header.
+    #[must_use]
     pub fn parameter(parameter: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
         Self { pointer: None, parameter: Some(parameter.into()), code: code.as_str().to_owned(), detail: detail.into() }
     }
 
     /// Something is wrong in the body, at this JSON pointer.
+    #[must_use]
     pub fn pointer(pointer: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
         Self { pointer: Some(pointer.into()), parameter: None, code: code.as_str().to_owned(), detail: detail.into() }
     }
@@ -229,6 +239,7 @@ impl Fault {
     }
 
     /// A name in the path or the query breaks its rule.
+    #[must_use]
     pub fn name(parameter: &str, error: &NameError) -> Self {
         Self::parameter(parameter, FaultCode::InvalidValue, format!("`{parameter}`: {error}"))
     }

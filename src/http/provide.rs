@@ -177,7 +177,7 @@ async fn read_register(
     let body = body::read(request, Limits::of_one(&app.config.http)).await?;
     let mut faults: Vec<Fault> = Vec::new();
     let mut said = Said::read(&body, Fields::REGISTER, &mut faults)?;
-    let registration = said.to_registration(&app.config.leases, "", &mut faults);
+    let registration = said.take_registration(&app.config.leases, "", &mut faults);
     query.add(faults);
     let (key, registration) = query.finish_with(key.zip(registration))?;
     Ok((to_register(key, registration, &said, takeover, write), write))

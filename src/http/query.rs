@@ -131,13 +131,11 @@ impl Query {
     /// One of some words.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.one(key)?;
-        match words.iter().find(|(word, _)| *word == text) {
-            Some((_, meaning)) => Some(*meaning),
-            None => {
-                let known: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-                self.refuse(key, &text, &format!("must be one of {}", known.join(", ")))
-            }
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*meaning);
         }
+        let known: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        self.refuse(key, &text, &format!("must be one of {}", known.join(", ")))
     }
 
     /// Remembers that something is wrong with a parameter.
@@ -202,4 +200,94 @@ fn unknown(key: &str, known: &[&'static str]) -> Fault {
 fn decoded(text: &str) -> Option<String> {
     let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
     percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn faults(query: Query) -> Vec<(String, String)> {
+        let problem = query.finish().unwrap_err();
+        problem.errors().iter().map(|fault| (fault.parameter.clone().unwrap(), fault.code.clone())).collect()
+    }
+
+    #[test]
+    fn values_are_read_and_what_nobody_asked_for_is_refused() {
+        let mut query = Query::parse(Some("wait=30s&limit=10&verbose&zone=a&zone=b&metadata.x=1&namespce=test&namespace=test&"));
+        assert_eq!(query.ms("wait", 0..=300_000), Some(30_000));
+        assert_eq!(query.number("limit", 1..=10_000), Some(10));
+        assert_eq!(query.flag("verbose"), Some(true));
+        assert_eq!(query.all("zone"), ["a", "b"]);
+        assert_eq!(query.beginning("metadata."), [("metadata.x".to_owned(), "1".to_owned())]);
+        assert_eq!(query.namespace().as_str(), "test");
+        assert_eq!(query.one("absent"), None);
+        let problem = query.finish().unwrap_err();
+        assert_eq!(problem.errors()[0].detail, "unknown query key `namespce`; did you mean `namespace`?");
+    }
+
+    #[test]
+    fn each_fault_is_told_once_and_all_together() {
+        let mut query = Query::parse(Some("wait=soon&limit=0&limit=5&verbose=yes&x=%ff&ack=no&namespace=A"));
+        query.ms("wait", 0..=1);
+        query.number("limit", 1..=10);
+        query.flag("verbose");
+        query.word("ack", &[("all", ())]);
+        query.namespace();
+        let expected = [
+            ("x", "invalid_value"),
+            ("wait", "invalid_value"),
+            ("limit", "repeated_parameter"),
+            ("limit", "invalid_value"),
+            ("verbose", "invalid_value"),
+            ("ack", "invalid_value"),
+            ("namespace", "invalid_value"),
+        ];
+        assert_eq!(faults(query), expected.map(|(key, code)| (key.to_owned(), code.to_owned())));
+    }
+
+    #[test]
+    fn numbers_are_digits_and_nothing_else() {
+        for bad in ["", "+5", "-1", "5.0", " 5", "0x5", "99999999999999999999999", "11"] {
+            let mut query = Query::default();
+            query.pairs.push(Pair { key: "limit".to_owned(), value: bad.to_owned(), taken: false });
+            assert_eq!(query.number("limit", 1..=10), None, "{bad}");
+            assert!(query.finish().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_query_of_a_hundred_thousand_keys_is_cut_and_told_short() {
+        let query = Query::parse(Some(&"x&".repeat(100_000)));
+        assert!(query.pairs.len() <= PAIRS_MAX + 1);
+        assert!(faults(query).len() <= 64);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_encoded_is_read_back(pairs in prop::collection::vec((".{1,8}", ".{0,8}"), 0..6)) {
+            let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let raw: Vec<_> = pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+            let query = Query::parse(Some(&raw.join("&")));
+            let read: Vec<_> = query.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect();
+            prop_assert_eq!(read, pairs);
+        }
+
+        #[test]
+        fn nothing_hurts_it(raw in ".{0,80}") {
+            let mut query = Query::parse(Some(&raw));
+            query.ms("wait", 0..=1000);
+            query.number("limit", 1..=10);
+            query.beginning("m");
+            let _ = query.finish();
+        }
+
+        #[test]
+        fn a_duration_is_read_as_it_is_shown(ms in 0..=300_000_u64) {
+            let mut query = Query::parse(Some(&format!("wait={}", show_ms(ms))));
+            prop_assert_eq!(query.ms("wait", 0..=300_000), Some(ms));
+        }
+    }
 }

@@ -257,10 +257,10 @@ impl Said {
     }
 
     /// The registration that is said; `None`: the faults say why not.
-    pub(super) fn to_registration(&mut self, leases: &LeasesConfig, at: &str, faults: &mut Vec<Fault>) -> Option<Arc<Registration>> {
+    pub(super) fn take_registration(&mut self, leases: &LeasesConfig, at: &str, faults: &mut Vec<Fault>) -> Option<Arc<Registration>> {
         let before = faults.len();
         let ttl = self.ttl_within(leases, at, faults);
-        let check = self.check.take().and_then(|check| check.to_check(&json::inside(at, "check"), faults));
+        let check = self.check.take().and_then(|check| check.into_check(&json::inside(at, "check"), faults));
         let address = needed(self.address.take(), "address", at, faults);
         let port = needed(self.port, "port", at, faults);
         let (Some(Text(address)), Some(port)) = (address, port) else { return None };
@@ -304,7 +304,7 @@ impl CheckSaid {
     const FAILURES: u16 = 3;
     const SUCCESSES: u16 = 2;
 
-    fn to_check(mut self, at: &str, faults: &mut Vec<Fault>) -> Option<Check> {
+    fn into_check(mut self, at: &str, faults: &mut Vec<Fault>) -> Option<Check> {
         let kind = needed(self.kind, "kind", at, faults)?;
         let allowed = match kind {
             CheckWord::Http => Fields::CHECK,

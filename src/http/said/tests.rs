@@ -11,7 +11,7 @@ fn leases() -> LeasesConfig {
 fn registration(body: &str) -> Result<Arc<Registration>, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut said = Said::read(body.as_bytes(), Fields::REGISTER, &mut faults).map_err(|problem| problem.errors().to_vec())?;
-    said.to_registration(&leases(), "", &mut faults).filter(|_| faults.is_empty()).ok_or(faults)
+    said.take_registration(&leases(), "", &mut faults).filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 fn places(body: &str) -> Vec<(String, String)> {
@@ -107,7 +107,7 @@ fn what_is_no_object_or_no_json_is_said_so() {
     for body in ["[]", "5", "\"x\"", "null", "true"] {
         assert_eq!(places(body)[0], ("".to_owned(), "invalid_value".to_owned()), "{body}");
     }
-    for body in ["{", "{\"address\":}", "\u{feff}{}", "{} {}", &"[".repeat(100_000)] {
+    for body in ["{", "{\"address\":}", "\u{feff}{}", "{} {}", "[".repeat(100_000).as_str()] {
         let problem = Said::read(body.as_bytes(), Fields::REGISTER, &mut Vec::new()).unwrap_err();
         assert_eq!(problem.code(), Code::InvalidJson, "{}", &body[..body.len().min(20)]);
     }

@@ -19,7 +19,7 @@ async fn say(stream: &mut TcpStream, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn listening(door: &Door) -> std::net::SocketAddr {
+fn listening(door: &Door) -> std::net::SocketAddr {
     let bound = Bound::bind(door.app.config.http.listen).unwrap();
     let address = bound.address();
     bound.serve(door.app.clone());
@@ -29,7 +29,7 @@ async fn listening(door: &Door) -> std::net::SocketAddr {
 #[tokio::test]
 async fn it_is_reached_where_it_says_and_stops_when_told() {
     let door = Door::open("http1-stops");
-    let address = listening(&door).await;
+    let address = listening(&door);
     assert_ne!(address.port(), 0);
     let mut stream = TcpStream::connect(address).await.unwrap();
     let answer = say(&mut stream, b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
@@ -48,7 +48,7 @@ async fn it_is_reached_where_it_says_and_stops_when_told() {
 #[tokio::test]
 async fn who_does_not_speak_is_not_waited_for() {
     let door = Door::with("http1-silent", |config| config.http.header_timeout_ms = 200);
-    let address = listening(&door).await;
+    let address = listening(&door);
     for beginning in [&b""[..], b"PR", b"GET /livez HTTP/1.1\r\nhost:", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         say(&mut stream, beginning).await;
@@ -59,7 +59,7 @@ async fn who_does_not_speak_is_not_waited_for() {
 #[tokio::test]
 async fn one_connection_too_many_is_told_so() {
     let door = Door::with("http1-full", |config| config.http.connections_max = 1);
-    let address = listening(&door).await;
+    let address = listening(&door);
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut begun = [0; 15];
@@ -83,9 +83,9 @@ async fn one_connection_too_many_is_told_so() {
 #[tokio::test]
 async fn malformed_requests_are_answered_or_cut_and_hurt_nobody() {
     let door = Door::open("http1-malformed");
-    let address = listening(&door).await;
-    let long_head = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'a'; 200_000], b"\r\n\r\n"].concat();
-    let long_path = [b"GET /".as_slice(), &[b'a'; 80_000], b" HTTP/1.1\r\nhost: x\r\n\r\n"].concat();
+    let address = listening(&door);
+    let long_head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(200_000)).into_bytes();
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(80_000)).into_bytes();
     for bytes in [
         &b"\r\n\r\n\r\n\0\0\0\0"[..],
         b"GET / HTTP/9.9\r\n\r\n",
