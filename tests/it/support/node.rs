@@ -15,6 +15,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a node to become ready: two seconds alone, a copy when joining, and a slow machine.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Of a node's log, when a test fails.
+const LOG_LINES_SHOWN: usize = 30;
+
 /// A running node; its HTTP is reached through it.
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -139,7 +142,10 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- what {} said ---\n{}", self.name, self.log.lock().map_or_else(|_| String::new(), |log| log.clone()));
+            let log = self.log.lock().map_or_else(|_| String::new(), |log| log.clone());
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            eprintln!("--- the last of what {} said ---\n{last}\n---", self.name);
         }
     }
 }
