@@ -86,8 +86,7 @@ async fn every_subscriber_holds_what_answers_on_the_ports() {
     assert_all_hold(&subscribers, &providers).await;
 
     // Three die without a word, three deregister at another node than they registered at, six come back elsewhere on new ports.
-    let dead: Vec<Provider> = providers.drain(..3).collect();
-    let dead: Vec<String> = dead.iter().map(|provider| provider.id.clone()).collect();
+    let dead: Vec<String> = providers.drain(..3).map(|provider| provider.id.clone()).collect();
     for (index, provider) in providers.drain(..3).enumerate() {
         let target = format!("/v1/services/{}/instances/{}", provider.service, provider.id);
         drop(provider);
