@@ -71,6 +71,8 @@ const LEFTOVERS: &[&str] = &["TODO", "FIXME", "XXX", "HACK"];
 struct Source {
     path: String,
     text: String,
+    /// It is compiled for unit tests only.
+    is_test: bool,
 }
 
 /// A rule broken at a line.
@@ -89,7 +91,7 @@ impl fmt::Display for Finding {
 
 impl Source {
     fn new(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned() }
+        Self { path: path.to_owned(), text: text.to_owned(), is_test: false }
     }
 
     /// The module directly under the crate that this file belongs to: `http` for `src/http/feed.rs`; `None` outside `src`.
@@ -100,7 +102,7 @@ impl Source {
 
     /// Lines with their numbers, without comments, up to the file's own unit tests.
     fn code(&self) -> Vec<(usize, String)> {
-        if self.path.ends_with("/tests.rs") || self.path.starts_with("src/") && self.path.contains("/tests/") {
+        if self.is_test {
             return Vec::new();
         }
         let end = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
@@ -282,24 +284,37 @@ fn dead_files(sources: &[Source]) -> Vec<Finding> {
         if let Some(source) = sources.iter().find(|source| source.path == path)
             && reached.insert(path.clone())
         {
-            next.extend(children(source));
+            next.extend(children(source).into_iter().map(|(path, _)| path));
         }
     }
     let dead = sources.iter().filter(|source| source.module().is_some() && !reached.contains(&source.path));
     dead.map(|source| source.finding(1, "no `mod` reaches this file")).collect()
 }
 
-/// The files that a file's `mod x;` lines name.
-fn children(source: &Source) -> Vec<String> {
+/// The files that a file's `mod x;` lines name, and whether for unit tests only.
+fn children(source: &Source) -> Vec<(String, bool)> {
     let folder = match source.path.as_str() {
         "src/lib.rs" | "src/main.rs" => "src",
         path => path.trim_end_matches(".rs"),
     };
-    let declared = source.text.lines().filter_map(|line| {
-        let line = line.trim_start_matches("pub ").trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
-        line.strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned)
+    let before = std::iter::once("").chain(source.text.lines());
+    let declared = source.text.lines().zip(before).filter_map(|(line, before)| {
+        let (visibility, name) = line.strip_suffix(';')?.split_once("mod ")?;
+        let is_test = before == "#[cfg(test)]";
+        (visibility.is_empty() || visibility.starts_with("pub")).then(|| (format!("{folder}/{name}.rs"), is_test))
     });
-    declared.map(|name| format!("{folder}/{name}.rs")).collect()
+    declared.collect()
+}
+
+/// Marks what is declared for unit tests only, and all below it.
+fn mark_tests(sources: &mut [Source]) {
+    let declared: Vec<(String, bool)> = sources.iter().flat_map(children).collect();
+    for (path, _) in declared.iter().filter(|(_, is_test)| *is_test) {
+        let below = format!("{}/", path.trim_end_matches(".rs"));
+        for source in sources.iter_mut().filter(|source| source.path == *path || source.path.starts_with(&below)) {
+            source.is_test = true;
+        }
+    }
 }
 
 /// Every Rust file of the repository but this one, whose samples break every rule.
@@ -314,12 +329,13 @@ fn tree() -> Vec<Source> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests/tidy.rs" {
-                sources.push(Source { path: name, text: std::fs::read_to_string(&path).expect("a source is text") });
+                sources.push(Source::new(&name, &std::fs::read_to_string(&path).expect("a source is text")));
             }
         }
     }
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     assert!(sources.iter().any(|source| source.path == "src/lib.rs"), "the tree was not found");
+    mark_tests(&mut sources);
     sources
 }
 
@@ -371,6 +387,13 @@ fn nothing_is_unfinished_or_unbounded() {
     assert_tells(forbidden_words, "src/a.rs", "todo!()", "\"to do\"");
     assert_tells(forbidden_words, "src/a.rs", "mpsc::unbounded_channel()", "mpsc::channel(CHANGES_MAX)");
     assert_tells(forbidden_words, "src/a.rs", "#[allow(dead_code)]", "#[expect(dead_code, reason = \"…\")]");
+    let mut sources = [
+        Source::new("src/a.rs", "mod b;\n#[cfg(test)]\nmod tests;\n"),
+        Source::new("src/a/tests/c.rs", "x.unwrap()"),
+        Source::new("src/a/b.rs", "x.unwrap()"),
+    ];
+    mark_tests(&mut sources);
+    assert_eq!(sources.iter().map(|source| forbidden_words(source).len()).collect::<Vec<_>>(), [0, 0, 1]);
     assert_each(forbidden_words);
 }
 

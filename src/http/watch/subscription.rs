@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::api::Hex;
 use crate::api::consume::{Goodbye, Notice, Synced, Trust, Unchanged};
@@ -59,7 +59,7 @@ pub(super) struct Subscription {
     phase: Phase,
     told_stale: bool,
     told_complete: bool,
-    comment: Pin<Box<Sleep>>,
+    comment: Interval,
 }
 
 /// A service that is still to be sent, with the revision that the consumer holds.
@@ -104,7 +104,7 @@ impl Subscription {
             rest: None,
             phase: Phase::New,
             told_stale: false,
-            comment: Box::pin(tokio::time::sleep(COMMENT_EVERY)),
+            comment: first_after(COMMENT_EVERY),
         };
         subscription.plan();
         subscription
@@ -336,8 +336,7 @@ impl Stream for Subscription {
         if this.phase == Phase::Over {
             return Poll::Ready(None);
         }
-        if this.comment.as_mut().poll(context).is_ready() {
-            this.comment.as_mut().reset(Instant::now() + COMMENT_EVERY);
+        if this.comment.poll_tick(context).is_ready() {
             return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
         }
         Poll::Pending
@@ -348,4 +347,12 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.metrics.streams.decrement(1.0);
     }
+}
+
+/// Ticks every `period`, the first time after one.
+fn first_after(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval.reset();
+    interval
 }
