@@ -36,9 +36,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     run_until_asked(&[running], &mut asked).await
 }
 
+/// The NATS client says several lines for each attempt to connect, some at `error`; the bus says once what they mean.
+/// A filter that names it wins.
+const QUIET: &str = "async_nats=off";
+
 /// Turns on the log, as configured, on stderr.
 pub(super) fn log_to_stderr(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.filter)
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{}", config.log.filter))
         .map_err(|error| Failure::new(Code::Configuration, format!("log.filter: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     if config.log.json {

@@ -7,6 +7,7 @@ mod bad_http;
 mod bus_cost;
 mod configuration;
 mod expiry;
+mod fake_nats;
 mod outage;
 mod permissions;
 mod shutdown;

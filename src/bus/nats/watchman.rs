@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Event, ServerError};
+use async_nats::Event;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ impl Watchman {
             Event::Connected => self.connected[lane as usize] = true,
             Event::Disconnected | Event::Closed => self.lose(lane).await,
             Event::LameDuckMode => self.link.move_away(lane).await,
-            Event::ServerError(error) => self.complain(lane, &server_error(&error)),
+            Event::ServerError(error) => self.complain(lane, &error.to_string()),
             Event::ClientError(error) => self.complain(lane, &error.to_string()),
             // The client is never drained here, and slow consumers are counted where they are met.
             Event::Draining | Event::SlowConsumer(_) => {}
@@ -114,18 +114,24 @@ impl Watchman {
     }
 
     /// Once for each trouble, not once for each attempt.
-    fn complain(&mut self, lane: Lane, what: &str) {
-        if self.complaint != what {
-            tracing::warn!(connection = lane.as_str(), "the bus: {what}");
-            what.clone_into(&mut self.complaint);
+    fn complain(&mut self, lane: Lane, error: &str) {
+        let trouble = in_words(error);
+        if self.complaint != trouble {
+            tracing::warn!(connection = lane.as_str(), "the bus: {trouble}");
+            self.complaint = trouble;
         }
     }
 }
 
-fn server_error(error: &ServerError) -> String {
-    match error {
-        ServerError::AuthorizationViolation => "the NATS server does not accept this node's credentials".to_owned(),
-        ServerError::SlowConsumer(_) => "the NATS server finds this node too slow".to_owned(),
-        ServerError::Other(words) => format!("the NATS server says: {words}"),
+/// What the client's few words mean for who runs the node.
+fn in_words(error: &str) -> String {
+    match error.trim_start_matches("nats: ") {
+        "authorization violation" => "the NATS server does not accept this node's credentials".to_owned(),
+        "failed signing nonce" => "the NATS server's challenge cannot be signed: look at bus.nkey_file or bus.credentials_file".to_owned(),
+        "IO error" => "no NATS server takes a connection".to_owned(),
+        "timed out" => "the NATS server does not answer".to_owned(),
+        "TLS error" => "the NATS server and this node do not agree on TLS".to_owned(),
+        "DNS error" => "the NATS server's name is not known".to_owned(),
+        other => format!("the NATS server says: {other}"),
     }
 }
