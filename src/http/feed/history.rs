@@ -34,9 +34,10 @@ impl History {
         Self { services: HashMap::new(), by_age: BTreeMap::new(), tick: 0, count: 0, kept_max, views_max: VIEWS_MAX }
     }
 
-    /// Keeps a view that a newer one has replaced; one that is kept already changes nothing.
+    /// Keeps a view that a newer one has replaced; one that is kept already changes nothing. An empty one is not worth it:
+    /// who comes from there needs everything.
     pub(super) fn keep(&mut self, service: &ServiceKey, view: &Arc<View>) {
-        if self.kept_max == 0 || self.find(service, view.revision()).is_some() {
+        if self.kept_max == 0 || view.instances().is_empty() || self.find(service, view.revision()).is_some() {
             return;
         }
         self.tick += 1;
@@ -53,11 +54,8 @@ impl History {
         self.shrink();
     }
 
-    /// The view of this revision. The empty one is always known.
+    /// The view of this revision.
     pub(super) fn find(&self, service: &ServiceKey, revision: u128) -> Option<Arc<View>> {
-        if revision == View::default().revision() {
-            return Some(Arc::default());
-        }
         let kept = self.services.get(service)?;
         kept.views.iter().rev().find(|view| view.revision() == revision).cloned()
     }
@@ -89,8 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_visible_is_always_known() {
-        assert!(History::new(0).find(&service("s"), 0).is_some_and(|view| view.instances().is_empty()));
+    fn an_empty_view_is_not_kept() {
+        let mut history = History::new(3);
+        history.keep(&service("s"), &view(&[]));
+        assert!(history.find(&service("s"), 0).is_none());
     }
 
     #[test]
