@@ -49,11 +49,11 @@ pub struct Instance<'a> {
     pub metadata: Cow<'a, BTreeMap<String, String>>,
 }
 
-fn is_empty_map<V: Clone>(map: &Cow<'_, BTreeMap<String, V>>) -> bool {
+fn is_empty_map<V>(map: &BTreeMap<String, V>) -> bool {
     map.is_empty()
 }
 
-fn is_empty_set(set: &Cow<'_, BTreeSet<String>>) -> bool {
+fn is_empty_set(set: &BTreeSet<String>) -> bool {
     set.is_empty()
 }
 

@@ -83,6 +83,12 @@ impl Feeds {
         feed
     }
 
+    /// How many feeds there are.
+    #[cfg(test)]
+    pub(in crate::http) fn count(&self) -> usize {
+        self.0.feeds.lock().len()
+    }
+
     async fn run(self, key: FeedKey, feed: Weak<Feed>, cell: watch::Receiver<Arc<View>>, mut gone: oneshot::Receiver<Infallible>) {
         let bucket = Bucket::new(self.0.config.burst, self.0.config.coalesce_ms);
         let clock = self.0.node.clock();

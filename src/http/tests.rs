@@ -1,8 +1,10 @@
 //! The door from outside, over a real node: what each call answers, and that nothing hurts it.
 
+mod consume;
 mod http1;
 mod operate;
 mod provide;
+mod watch;
 
 use std::sync::Arc;
 

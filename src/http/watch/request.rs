@@ -28,10 +28,21 @@ pub(super) struct Request {
     pub(super) prefixes: Vec<String>,
     /// The revision that the consumer holds of a service.
     pub(super) held: BTreeMap<ServiceName, u128>,
-    /// The id of the last event that the consumer saw; `None`: there is one, but it is none of ours.
-    pub(super) last_event_id: Option<Option<u128>>,
+    /// The last event that the consumer saw.
+    pub(super) last_event: LastEvent,
     /// What the subscriber calls itself.
     pub(super) client: Option<String>,
+}
+
+/// What `Last-Event-ID` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastEvent {
+    /// Nothing.
+    Unsaid,
+    /// It had this id.
+    Of(u128),
+    /// Something that is no id of ours.
+    Garbage,
 }
 
 impl Request {
@@ -46,7 +57,7 @@ impl Request {
             names: BTreeSet::new(),
             prefixes: Vec::new(),
             held: BTreeMap::new(),
-            last_event_id: last_event_id(headers),
+            last_event: LastEvent::read(headers),
             client: client(&mut query, headers),
         };
         request.take_services(&mut query);
@@ -136,9 +147,11 @@ fn split_revision(text: &str) -> Result<(ServiceName, Option<u128>), Fault> {
     ServiceName::parse(text).map(|name| (name, None)).map_err(fault)
 }
 
-fn last_event_id(headers: &HeaderMap) -> Option<Option<u128>> {
-    let id = headers.get("last-event-id").filter(|id| !id.is_empty())?;
-    Some(id.to_str().ok().and_then(Hex::parse).map(|hex| hex.0))
+impl LastEvent {
+    fn read(headers: &HeaderMap) -> Self {
+        let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Self::Unsaid };
+        id.to_str().ok().and_then(Hex::parse).map_or(Self::Garbage, |hex| Self::Of(hex.0))
+    }
 }
 
 fn client(query: &mut Query, headers: &HeaderMap) -> Option<String> {
@@ -206,12 +219,12 @@ mod tests {
         let with = |id: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("last-event-id", id.parse().unwrap());
-            last_event_id(&headers)
+            LastEvent::read(&headers)
         };
-        assert_eq!(with("00000000000000000000000000000abc"), Some(Some(0xabc)));
-        assert_eq!(with(&"f".repeat(10_000)), Some(None));
-        assert_eq!(with("garbage"), Some(None));
-        assert_eq!(with(""), None);
-        assert_eq!(last_event_id(&HeaderMap::new()), None);
+        assert_eq!(with("00000000000000000000000000000abc"), LastEvent::Of(0xabc));
+        assert_eq!(with(&"f".repeat(10_000)), LastEvent::Garbage);
+        assert_eq!(with("garbage"), LastEvent::Garbage);
+        assert_eq!(with(""), LastEvent::Unsaid);
+        assert_eq!(LastEvent::read(&HeaderMap::new()), LastEvent::Unsaid);
     }
 }

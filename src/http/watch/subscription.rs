@@ -24,7 +24,7 @@ use crate::model::ServiceKey;
 use crate::node::Handle;
 use crate::registry::service_digest;
 
-use super::request::Request;
+use super::request::{LastEvent, Request};
 use super::roster::Roster;
 
 /// How often a comment is sent, so that both ends notice when the other is gone.
@@ -164,7 +164,11 @@ impl Subscription {
 
     /// What the last event's id says weighs more than the revisions in the address, which a browser repeats for ever.
     fn resume(&mut self) {
-        let Some(last) = self.request.last_event_id else { return };
+        let last = match self.request.last_event {
+            LastEvent::Unsaid => return,
+            LastEvent::Of(id) => Some(id),
+            LastEvent::Garbage => None,
+        };
         if self.request.is_of_one() {
             self.opening.iter_mut().for_each(|asked| asked.holds = last);
             return;
