@@ -5,6 +5,7 @@ pub mod body;
 mod consume;
 pub mod edge;
 pub mod extract;
+pub mod fault;
 mod feed;
 mod index;
 mod jitter;

@@ -208,7 +208,7 @@ impl Metrics {
     }
 }
 
-const NODE_STATES: [&str; 4] = ["warming", "ready", "preserving", "leaving"];
+const NODE_STATES: [&str; 3] = ["warming", "ready", "leaving"];
 const BUS_STATES: [&str; 4] = ["none", "up", "deaf", "down"];
 
 impl States {

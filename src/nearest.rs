@@ -8,10 +8,16 @@ const ALIKE_MIN: f64 = 0.6;
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
+        .filter(|word| could_be_alike(given.len(), word.len()))
         .map(|word| (strsim::normalized_damerau_levenshtein(given, word), word))
         .filter(|(alike, _)| *alike >= ALIKE_MIN)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, word)| word)
+}
+
+/// Words whose lengths differ so much cannot be alike, whatever is in them: so a long text from outside costs nothing.
+fn could_be_alike(one: usize, other: usize) -> bool {
+    one.min(other) as f64 >= ALIKE_MIN * one.max(other) as f64
 }
 
 #[cfg(test)]

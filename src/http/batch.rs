@@ -16,7 +16,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::body::{self, Limits};
 use super::extract::Arrived;
-use super::problem::{Fault, FaultCode, Problem};
+use super::fault::{Fault, FaultCode, Faults};
+use super::problem::Problem;
 use super::provide::{missed, status_of, to_heartbeat, to_register};
 use super::query::Query;
 use super::said::{self, Fields, OpWord, Said, Text};
@@ -28,6 +29,8 @@ use crate::registry::{Deregister, Heartbeat, Register};
 
 /// How many operations a batch may have.
 const OPS_MAX: usize = 10_000;
+/// How many faults of one operation are told, so that an answer is not many times its request.
+const OP_FAULTS_MAX: usize = 8;
 /// How many of them may wait for the node at a time, so that one batch leaves room in its queue for others.
 const AT_A_TIME: usize = 1024;
 
@@ -53,7 +56,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn batch(Arrived(at): Arrived, State(app): State<App>, mut query: Query, request: Request) -> Result<Response, Problem> {
     let write = Write::read(&mut query, at);
     let body = body::read(request, Limits::of_batch(&app.config.http)).await?;
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     let ops = read_ops(&body, &mut faults)?;
     query.add(faults);
     let ops = query.finish_with(ops)?;
@@ -84,7 +87,7 @@ impl Op {
 
 /// Reads the operations: in one pass when all is well; else each by itself, so that one that is wrong leaves the others.
 /// `None`: there are no operations to be had, and the faults say why.
-fn read_ops(body: &[u8], faults: &mut Vec<Fault>) -> Result<Option<Vec<Ready<Said>>>, Problem> {
+fn read_ops(body: &[u8], faults: &mut Faults) -> Result<Option<Vec<Ready<Said>>>, Problem> {
     let body = if body.is_empty() { b"{}" } else { body };
     if let Ok(BatchSaid { ops: Ops(ops) }) = serde_json::from_slice::<BatchSaid<Said>>(body) {
         return Ok(Some(ops.into_iter().map(Ok).collect()));
@@ -100,11 +103,11 @@ fn read_ops(body: &[u8], faults: &mut Vec<Fault>) -> Result<Option<Vec<Ready<Sai
 }
 
 fn read_op(tree: &Value) -> Ready<Said> {
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     let op = tree.get("op").and_then(|op| OpWord::deserialize(op).ok());
     let allowed = op.map_or(Fields::OP, fields_of);
     let said = Said::diagnose(tree, allowed, "", &mut faults);
-    if faults.is_empty() { Ok(said) } else { Err(Problem::invalid(faults)) }
+    faults.into_result().map(|()| said)
 }
 
 fn fields_of(op: OpWord) -> Fields {
@@ -116,7 +119,7 @@ fn fields_of(op: OpWord) -> Fields {
 }
 
 fn to_op(app: &App, mut said: Said, write: Write) -> Ready<Op> {
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     let op = said::needed(said.op, "op", "", &mut faults);
     let key = to_key(&mut said, &mut faults);
     if let Some(stray) = op.and_then(|op| said.stray(fields_of(op), "")) {
@@ -134,10 +137,11 @@ fn to_op(app: &App, mut said: Said, write: Write) -> Ready<Op> {
         }),
         None => None,
     };
-    op.filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
+    faults.into_result()?;
+    op.ok_or_else(Problem::unexplained)
 }
 
-fn to_key(said: &mut Said, faults: &mut Vec<Fault>) -> Option<InstanceKey> {
+fn to_key(said: &mut Said, faults: &mut Faults) -> Option<InstanceKey> {
     let namespace = said.namespace.take().map(|Text(namespace)| namespace).unwrap_or_default();
     let service = said::needed(said.service.take(), "service", "", faults);
     let id = said::needed(said.id.take(), "id", "", faults);
@@ -198,7 +202,7 @@ fn to_result(problem: &Problem) -> OpResult<'static> {
         code: Some(problem.code().as_str().into()),
         detail: Some(problem.detail().to_owned().into()),
         incarnation: problem.incarnation().map(Incarnation::get),
-        errors: problem.errors().to_vec(),
+        errors: problem.errors().iter().take(OP_FAULTS_MAX).cloned().collect(),
         ..OpResult::default()
     }
 }

@@ -5,15 +5,14 @@ use std::borrow::Cow;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-pub use crate::api::problem::Fault;
+pub use super::fault::{Fault, FaultCode};
 
+use super::fault::FAULTS_MAX;
 use crate::api;
-use crate::model::{Incarnation, NameError, Violation};
+use crate::model::Incarnation;
 use crate::node::Refused;
 use crate::registry::Refusal;
 
-/// How many faults one answer lists: enough to mend a request, too few to echo an attack.
-const FAULTS_MAX: usize = 64;
 /// How soon it is worth asking a node again that is warming, leaving or overloaded.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -110,18 +109,21 @@ impl Problem {
 
     /// Everything that is wrong with a request, at once.
     #[must_use]
-    pub fn invalid(mut errors: Vec<Fault>) -> Self {
+    pub fn invalid(errors: Vec<Fault>) -> Self {
+        let what = if errors.iter().all(|fault| fault.parameter.is_some()) { "parameters" } else { "fields" };
         let detail = match errors.as_slice() {
             [one] => format!("{}; nothing was changed.", one.detail),
-            many if many.iter().all(|fault| fault.parameter.is_some()) => {
-                format!("{} parameters are wrong; nothing was changed.", many.len())
-            }
-            many => format!("{} fields are wrong; nothing was changed.", many.len()),
+            many if many.len() >= FAULTS_MAX => format!("{} {what} or more are wrong; nothing was changed.", many.len()),
+            many => format!("{} {what} are wrong; nothing was changed.", many.len()),
         };
-        errors.truncate(FAULTS_MAX);
         let mut problem = Self::new(Code::InvalidRequest, detail);
         problem.0.errors = errors;
         problem
+    }
+
+    /// A defect of ours: something could not be read, and nothing says why.
+    pub(super) fn unexplained() -> Self {
+        Self::new(Code::Internal, "The request could not be read, and nothing says why; nothing was changed.")
     }
 
     /// With the incarnation that is known.
@@ -212,71 +214,6 @@ impl From<Refusal> for Problem {
             Refusal::LimitReached { key, max } => {
                 Self::new(Code::LimitReached, format!("`{key}` is {max} and is reached; nothing was changed. Renewals go on.")).with_key(key)
             }
-        }
-    }
-}
-
-impl Fault {
-    /// Something is wrong with the path, the query or a header.
-    #[must_use]
-    pub fn parameter(parameter: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(parameter.into()), code: code.as_str().to_owned(), detail: detail.into() }
-    }
-
-    /// Something is wrong in the body, at this JSON pointer.
-    #[must_use]
-    pub fn pointer(pointer: impl Into<String>, code: FaultCode, detail: impl Into<String>) -> Self {
-        Self { pointer: Some(pointer.into()), parameter: None, code: code.as_str().to_owned(), detail: detail.into() }
-    }
-
-    /// The same fault, where the body it was found in stands inside another one.
-    #[must_use]
-    pub fn under(mut self, at: &str) -> Self {
-        if let Some(pointer) = &mut self.pointer {
-            pointer.insert_str(0, at);
-        }
-        self
-    }
-
-    /// A name in the path or the query breaks its rule.
-    #[must_use]
-    pub fn name(parameter: &str, error: &NameError) -> Self {
-        Self::parameter(parameter, FaultCode::InvalidValue, format!("`{parameter}`: {error}"))
-    }
-}
-
-impl From<Violation> for Fault {
-    fn from(violation: Violation) -> Self {
-        let detail = format!("`{}` {}", violation.pointer.trim_start_matches('/'), violation.rule);
-        Self::pointer(violation.pointer, FaultCode::InvalidValue, detail)
-    }
-}
-
-/// How a part of a request is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultCode {
-    /// No such field.
-    UnknownField,
-    /// A field that is needed is not there.
-    MissingField,
-    /// No such query key.
-    UnknownParameter,
-    /// A query key stands more than once where only once makes sense.
-    RepeatedParameter,
-    /// The value breaks a rule.
-    InvalidValue,
-}
-
-impl FaultCode {
-    /// The word of the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownField => "unknown_field",
-            Self::MissingField => "missing_field",
-            Self::UnknownParameter => "unknown_parameter",
-            Self::RepeatedParameter => "repeated_parameter",
-            Self::InvalidValue => "invalid_value",
         }
     }
 }

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::App;
 use super::body::{self, Limits};
 use super::extract::{Arrived, PathNames};
-use super::problem::{Fault, Problem};
+use super::fault::Faults;
+use super::problem::Problem;
 use super::query::Query;
 use super::said::{Fields, Said};
 use super::write::{Asked, Write};
@@ -125,7 +126,7 @@ async fn heartbeat(
 ) -> Result<Response, Problem> {
     let key = names.instance(&mut query);
     let body = body::read(request, Limits::of_one(&app.config.http)).await?;
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     let said = Said::read(&body, Fields::HEARTBEAT, &mut faults)?;
     query.add(faults);
     let key = query.finish_with(key)?;
@@ -175,7 +176,7 @@ async fn read_register(
     let write = Write::read(&mut query, at);
     let takeover = query.flag("takeover").unwrap_or_default();
     let body = body::read(request, Limits::of_one(&app.config.http)).await?;
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults = Faults::default();
     let mut said = Said::read(&body, Fields::REGISTER, &mut faults)?;
     let registration = said.take_registration(&app.config.leases, "", &mut faults);
     query.add(faults);

@@ -10,7 +10,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::problem::{Code, Fault, FaultCode, Problem, shown};
+use super::fault::{Fault, FaultCode, Faults};
+use super::problem::{Problem, shown};
 use crate::model::{NameError, Namespace};
 use crate::nearest::nearest;
 use crate::units::{DURATION_RULE, parse_ms, show_ms};
@@ -20,7 +21,7 @@ use crate::units::{DURATION_RULE, parse_ms, show_ms};
 pub struct Query {
     pairs: Vec<Pair>,
     known: Vec<&'static str>,
-    faults: Vec<Fault>,
+    faults: Faults,
 }
 
 #[derive(Debug)]
@@ -154,10 +155,9 @@ impl Query {
     /// # Errors
     /// A [`Problem`] with everything that is wrong.
     pub fn finish(mut self) -> Result<(), Problem> {
-        for pair in self.pairs.iter().filter(|pair| !pair.taken) {
-            self.faults.push(unknown(&pair.key, &self.known));
-        }
-        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+        let unknown = self.pairs.iter().filter(|pair| !pair.taken).map(|pair| unknown(&pair.key, &self.known));
+        self.faults.extend(unknown);
+        self.faults.into_result()
     }
 
     /// Ends the reading, where everything else that the request needs has been read: `None` only when a fault says why.
@@ -166,7 +166,7 @@ impl Query {
     /// A [`Problem`] with everything that is wrong.
     pub fn finish_with<T>(self, read: Option<T>) -> Result<T, Problem> {
         self.finish()?;
-        read.ok_or_else(|| Problem::new(Code::Internal, "The request could not be read, and nothing says why; nothing was changed."))
+        read.ok_or_else(Problem::unexplained)
     }
 
     fn refuse<T>(&mut self, key: &'static str, text: &str, rule: &str) -> Option<T> {

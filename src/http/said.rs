@@ -14,7 +14,8 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use self::json::{FromJson, Life, Millis, OpaqueDigest, Ttl, is_object, unknown_field};
-use super::problem::{Code, Fault, FaultCode, Problem};
+use super::fault::{Fault, FaultCode, Faults};
+use super::problem::{Code, Problem};
 use crate::config::LeasesConfig;
 use crate::model::{
     Address, Check, CheckKind, InstanceId, Namespace, Port, Region, Registration, RegistrationDraft, Reported, ServiceName,
@@ -69,9 +70,12 @@ macro_rules! body {
             }
 
             /// Reads a tree field by field; what is wrong is left out and told.
-            fn collect(fields: &Map<String, Value>, allowed: Fields, at: &str, faults: &mut Vec<Fault>) -> Self {
+            fn collect(fields: &Map<String, Value>, allowed: Fields, at: &str, faults: &mut Faults) -> Self {
                 let mut body = Self::default();
                 for (name, value) in fields {
+                    if faults.is_full() {
+                        break;
+                    }
                     let at = json::inside(at, name);
                     match name.as_str() {
                         $(stringify!($field) if value.is_null() || allowed.has(stringify!($field)) => {
@@ -223,7 +227,7 @@ impl Said {
     ///
     /// # Errors
     /// A [`Problem`] when it is no JSON at all.
-    pub(super) fn read(body: &[u8], allowed: Fields, faults: &mut Vec<Fault>) -> Result<Self, Problem> {
+    pub(super) fn read(body: &[u8], allowed: Fields, faults: &mut Faults) -> Result<Self, Problem> {
         if body.is_empty() {
             return Ok(Self::default());
         }
@@ -249,7 +253,7 @@ impl Said {
     }
 
     /// Reads a tree; what is wrong is left out and told.
-    pub(super) fn diagnose(tree: &Value, allowed: Fields, at: &str, faults: &mut Vec<Fault>) -> Self {
+    pub(super) fn diagnose(tree: &Value, allowed: Fields, at: &str, faults: &mut Faults) -> Self {
         match is_object(tree, at, faults) {
             Some(fields) => Self::collect(fields, allowed, at, faults),
             None => Self::default(),
@@ -257,7 +261,7 @@ impl Said {
     }
 
     /// The registration that is said; `None`: the faults say why not.
-    pub(super) fn take_registration(&mut self, leases: &LeasesConfig, at: &str, faults: &mut Vec<Fault>) -> Option<Arc<Registration>> {
+    pub(super) fn take_registration(&mut self, leases: &LeasesConfig, at: &str, faults: &mut Faults) -> Option<Arc<Registration>> {
         let before = faults.len();
         let ttl = self.ttl_within(leases, at, faults);
         let check = self.check.take().and_then(|check| check.into_check(&json::inside(at, "check"), faults));
@@ -286,7 +290,7 @@ impl Said {
         }
     }
 
-    fn ttl_within(&self, leases: &LeasesConfig, at: &str, faults: &mut Vec<Fault>) -> Option<ModelTtl> {
+    fn ttl_within(&self, leases: &LeasesConfig, at: &str, faults: &mut Faults) -> Option<ModelTtl> {
         let bounds = leases.ttl_min_ms..=leases.ttl_max_ms;
         let ms = self.ttl.map_or(leases.ttl_ms, |Ttl(ms)| ms);
         let ttl = ModelTtl::from_ms(ms).ok().filter(|_| bounds.contains(&ms));
@@ -304,7 +308,7 @@ impl CheckSaid {
     const FAILURES: u16 = 3;
     const SUCCESSES: u16 = 2;
 
-    fn into_check(mut self, at: &str, faults: &mut Vec<Fault>) -> Option<Check> {
+    fn into_check(mut self, at: &str, faults: &mut Faults) -> Option<Check> {
         let kind = needed(self.kind, "kind", at, faults)?;
         let allowed = match kind {
             CheckWord::Http => Fields::CHECK,
@@ -329,10 +333,9 @@ impl CheckSaid {
 }
 
 /// A field that must be there. That it is there but wrong has been told already.
-pub(super) fn needed<T>(value: Option<T>, name: &str, at: &str, faults: &mut Vec<Fault>) -> Option<T> {
+pub(super) fn needed<T>(value: Option<T>, name: &str, at: &str, faults: &mut Faults) -> Option<T> {
     let pointer = json::inside(at, name);
-    let is_told = || faults.iter().any(|fault| fault.pointer.as_deref() == Some(&pointer));
-    if value.is_none() && !is_told() {
+    if value.is_none() && !faults.has(&pointer) {
         faults.push(Fault::pointer(pointer, FaultCode::MissingField, format!("`{name}` is needed")));
     }
     value

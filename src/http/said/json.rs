@@ -9,14 +9,15 @@ use serde_json::{Map, Value};
 
 use super::CheckSaid;
 use crate::api::Hex;
-use crate::http::problem::{Fault, FaultCode, shown};
+use crate::http::fault::{Fault, FaultCode, Faults};
+use crate::http::problem::shown;
 use crate::model::{Address, INCARNATION_MAX, Incarnation, InstanceId, Namespace, Port, Region, Reported, ServiceName, Zone};
 use crate::nearest::nearest;
 use crate::units::{DURATION_RULE, parse_ms};
 
 /// Reads a value of a tree; what is wrong with it is told with its place.
 pub(super) trait FromJson: Sized {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self>;
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self>;
 }
 
 /// A value that JSON writes as text.
@@ -87,11 +88,11 @@ pub(super) fn unknown_field(at: &str, name: &str, known: &[&'static str]) -> Fau
 }
 
 /// The fields of a tree that must be an object.
-pub(super) fn is_object<'a>(value: &'a Value, at: &str, faults: &mut Vec<Fault>) -> Option<&'a Map<String, Value>> {
+pub(super) fn is_object<'a>(value: &'a Value, at: &str, faults: &mut Faults) -> Option<&'a Map<String, Value>> {
     value.as_object().or_else(|| refuse(at, "must be an object", value, faults))
 }
 
-fn refuse<T>(at: &str, rule: &str, value: &Value, faults: &mut Vec<Fault>) -> Option<T> {
+fn refuse<T>(at: &str, rule: &str, value: &Value, faults: &mut Faults) -> Option<T> {
     let name = if at.is_empty() { "the body" } else { at.trim_start_matches('/') };
     let is = match value {
         Value::Null => "null".to_owned(),
@@ -106,7 +107,7 @@ fn refuse<T>(at: &str, rule: &str, value: &Value, faults: &mut Vec<Fault>) -> Op
 }
 
 impl<T: FromText> FromJson for T {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         match value.as_str().map(T::from_text) {
             Some(Ok(read)) => Some(read),
             Some(Err(rule)) => refuse(at, &rule, value, faults),
@@ -191,7 +192,7 @@ fn ttl_of(text: &str) -> Result<u64, String> {
     }
 }
 
-fn ms_from_json(value: &Value, at: &str, faults: &mut Vec<Fault>, of: fn(&str) -> Result<u64, String>) -> Option<u64> {
+fn ms_from_json(value: &Value, at: &str, faults: &mut Faults, of: fn(&str) -> Result<u64, String>) -> Option<u64> {
     let read = match value {
         Value::String(text) => of(text),
         other => other.as_u64().ok_or_else(|| format!("must be {DURATION_RULE}")),
@@ -200,60 +201,69 @@ fn ms_from_json(value: &Value, at: &str, faults: &mut Vec<Fault>, of: fn(&str) -
 }
 
 impl FromJson for Millis {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         ms_from_json(value, at, faults, ms_of).map(Self)
     }
 }
 
 impl FromJson for Ttl {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         ms_from_json(value, at, faults, ttl_of).map(Self)
     }
 }
 
-fn whole(value: &Value, min: u64, max: u64, at: &str, faults: &mut Vec<Fault>) -> Option<u64> {
+fn whole(value: &Value, min: u64, max: u64, at: &str, faults: &mut Faults) -> Option<u64> {
     let read = value.as_u64().filter(|number| (min..=max).contains(number));
     read.or_else(|| refuse(at, &format!("must be a whole number from {min} to {max}"), value, faults))
 }
 
 impl FromJson for u16 {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         whole(value, 0, u64::from(Self::MAX), at, faults).and_then(|number| Self::try_from(number).ok())
     }
 }
 
 impl FromJson for Port {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         whole(value, 1, u64::from(u16::MAX), at, faults).and_then(|number| u16::try_from(number).ok()).and_then(Self::new)
     }
 }
 
 impl FromJson for Life {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         whole(value, 1, INCARNATION_MAX, at, faults).and_then(Incarnation::new).map(Self)
     }
 }
 
 impl<T: FromJson> FromJson for BTreeMap<String, T> {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
-        let before = faults.len();
-        let fields = is_object(value, at, faults)?.iter();
-        let read = fields.filter_map(|(name, value)| Some((name.clone(), T::from_json(value, &inside(at, name), faults)?))).collect();
-        (faults.len() == before).then_some(read)
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        let mut read = Self::new();
+        for (name, value) in is_object(value, at, faults)? {
+            read.extend(T::from_json(value, &inside(at, name), faults).map(|value| (name.clone(), value)));
+            if faults.is_full() {
+                return None;
+            }
+        }
+        Some(read)
     }
 }
 
 impl FromJson for BTreeSet<String> {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
-        let before = faults.len();
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         let Some(items) = value.as_array() else { return refuse(at, "must be an array of strings", value, faults) };
-        let read = items.iter().enumerate().filter_map(|(index, item)| String::from_json(item, &format!("{at}/{index}"), faults)).collect();
-        (faults.len() == before).then_some(read)
+        let mut read = Self::new();
+        for (index, item) in items.iter().enumerate() {
+            read.extend(String::from_json(item, &format!("{at}/{index}"), faults));
+            if faults.is_full() {
+                return None;
+            }
+        }
+        Some(read)
     }
 }
 
 impl FromJson for CheckSaid {
-    fn from_json(value: &Value, at: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
         let fields = is_object(value, at, faults)?;
         Some(Self::collect(fields, super::Fields::CHECK, at, faults))
     }
