@@ -53,6 +53,10 @@ pub enum StartError {
     Client(String),
 }
 
+/// What is logged of the client where nobody asks for more: nothing. It says several lines for each attempt to connect, some at `error`;
+/// the bus says once what they mean.
+pub const LOG_FILTER: &str = "async_nats=off";
+
 /// Events of the connections that may wait to be looked at; the states they tell of are also looked at every second.
 const EVENTS_MAX: usize = 64;
 

@@ -8,6 +8,7 @@ use super::options::Configuration;
 use super::output;
 use super::signal::Asked;
 use super::start::{Bus, Running, bind, start};
+use crate::bus::nats;
 use crate::config::{Config, Loaded};
 
 /// What `serve` takes.
@@ -29,6 +30,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let mut asked = Asked::listen()?;
     let config = Loaded::from_inputs(&arguments.configuration.to_inputs())?.config;
     log_to_stderr(&config)?;
+    warn_of_few_files(&config);
     let bound = bind(config.http.listen)?;
     let bus = if config.bus.url.is_empty() { Bus::None } else { Bus::Nats };
     let running = start(config, bound, bus).await?;
@@ -36,13 +38,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     run_until_asked(&[running], &mut asked).await
 }
 
-/// The NATS client says several lines for each attempt to connect, some at `error`; the bus says once what they mean.
-/// A filter that names it wins.
-const QUIET: &str = "async_nats=off";
-
-/// Turns on the log, as configured, on stderr.
+/// Turns on the log, as configured, on stderr. What the configuration says of the NATS client holds over what comes first.
 pub(super) fn log_to_stderr(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{}", config.log.filter))
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},{}", nats::LOG_FILTER, config.log.filter))
         .map_err(|error| Failure::new(Code::Configuration, format!("log.filter: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     if config.log.json {
@@ -52,6 +50,17 @@ pub(super) fn log_to_stderr(config: &Config) -> Result<(), Failure> {
         builder.with_ansi(coloured).init();
     }
     Ok(())
+}
+
+/// Each connection is an open file; past the system's limit none can be accepted, whatever the configuration says.
+fn warn_of_few_files(config: &Config) {
+    // Where the system has no such file it has no such limit to tell either.
+    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else { return };
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<usize>().ok());
+    if let Some(files) = soft.filter(|files| *files < config.http.connections_max) {
+        let connections = config.http.connections_max;
+        tracing::warn!(files, connections, "the system's limit of open files is below http.connections_max: raise it (ulimit -n)");
+    }
 }
 
 /// Waits for a signal, then lets the nodes leave; a second signal ends the waiting. A node that ends by itself has failed.

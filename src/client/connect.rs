@@ -16,9 +16,9 @@ pub const SERVER_DEFAULT: &str = "http://127.0.0.1:6878";
 
 /// For a connection to come about: long enough for another continent, short enough to go on to the next server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a whole answer that is no stream.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A stream says something every 10 s; three times that without a byte, and it is dead.
+/// For an answer to begin, where a call says nothing else.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream says something every 10 s; three times that without a byte, and it is dead. So is any other answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often nodes that answer "not now" are asked again, all of them, before giving up: about 3 s in all.
 const ROUNDS_MAX: usize = 5;
@@ -109,23 +109,30 @@ pub(super) struct Call<'a> {
     path: &'a [&'a str],
     query: Query,
     body: Option<Vec<u8>>,
+    timeout: Duration,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(path: &'a [&'a str], query: Query) -> Self {
-        Self { method: Method::GET, path, query, body: None }
+        Self { method: Method::GET, path, query, body: None, timeout: ANSWER_TIMEOUT }
     }
 
     pub(super) fn delete(path: &'a [&'a str], query: Query) -> Self {
-        Self { method: Method::DELETE, path, query, body: None }
+        Self { method: Method::DELETE, path, query, body: None, timeout: ANSWER_TIMEOUT }
     }
 
     pub(super) fn put(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
-        Self { method: Method::PUT, path, query, body: Some(body) }
+        Self { method: Method::PUT, path, query, body: Some(body), timeout: ANSWER_TIMEOUT }
+    }
+
+    /// The same with another time for its answer to begin; then the next server is asked.
+    pub(super) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     pub(super) fn post(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
-        Self { method: Method::POST, path, query, body: Some(body) }
+        Self { method: Method::POST, path, query, body: Some(body), timeout: ANSWER_TIMEOUT }
     }
 }
 
@@ -179,7 +186,7 @@ impl Connection {
     }
 
     async fn send_once(&self, call: &Call<'_>) -> Result<Reply, Missed> {
-        let (server, response) = self.open_any(call, Some(ANSWER_TIMEOUT)).await?;
+        let (server, response) = self.open_any(call).await?;
         match read(response).await {
             Ok(body) => Ok(Reply { server, body }),
             Err(why) => {
@@ -191,24 +198,28 @@ impl Connection {
 
     /// Opens a stream at the server in use, or at the next that gives one; says which.
     pub(super) async fn stream(&self, call: &Call<'_>) -> Result<(String, Response), Error> {
-        self.open_any(call, None).await.map_err(|missed| missed.error)
+        self.open_any(call).await.map_err(|missed| missed.error)
     }
 
     /// Every server once, from the one in use on, until one answers.
-    async fn open_any(&self, call: &Call<'_>, timeout: Option<Duration>) -> Result<(String, Response), Missed> {
+    async fn open_any(&self, call: &Call<'_>) -> Result<(String, Response), Missed> {
         let first = self.current.load(Ordering::Relaxed);
         let mut silent = Vec::new();
         let mut not_now = None;
         for step in 0..self.servers.len() {
             let at = (first + step) % self.servers.len();
-            match self.open(at, call, timeout).await {
+            match self.open(at, call).await {
                 Ok(response) => {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok((self.server(at), response));
                 }
                 Err(Failed::Silent(attempt)) => silent.push(attempt),
                 Err(Failed::NotNow(error)) => not_now = Some(error),
-                Err(Failed::Final(error)) => return Err(Missed { error, again: false }),
+                Err(Failed::Final(error)) => {
+                    // It answers: what follows from its no is best asked of it, too.
+                    self.current.store(at, Ordering::Relaxed);
+                    return Err(Missed { error, again: false });
+                }
             }
         }
         let again = not_now.is_some();
@@ -222,23 +233,20 @@ impl Connection {
     }
 
     /// One request to one server, up to its answer's head.
-    async fn open(&self, at: usize, call: &Call<'_>, timeout: Option<Duration>) -> Result<Response, Failed> {
+    async fn open(&self, at: usize, call: &Call<'_>) -> Result<Response, Failed> {
         let mut url = self.servers[at].clone();
         url.path_segments_mut().expect("unreachable: http URLs have a path").clear().extend(call.path);
         url.query_pairs_mut().extend_pairs(call.query.iter());
         let mut request = self.http.request(call.method.clone(), url).header("muster-client", &self.name);
-        if let Some(timeout) = timeout {
-            request = request.timeout(timeout);
-        }
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        let answered = tokio::time::timeout(call.timeout, request.send()).await;
         let silent = |why: String| Failed::Silent(Attempt { server: self.server(at), why });
         let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(silent(in_words(&error))),
-            Err(_) => return Err(silent(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+            Err(_) => return Err(silent(format!("no answer within {:?}", call.timeout))),
         };
         if response.status().is_success() { Ok(response) } else { Err(refusal(self.server(at), response).await) }
     }

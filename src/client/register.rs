@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 
-use super::connect::{Call, Connection, backoff};
+use super::connect::{ANSWER_TIMEOUT, Call, Connection, backoff};
 use super::{Client, Error, Query, instance_path};
 use crate::api::Hex;
 use crate::api::provide::{Heartbeat, Registered, Registration, Renewed};
 use crate::clock::Clock;
 use crate::model::InstanceKey;
 use crate::random::jittered;
+
+/// A node that is merely busy gets this long to answer a heartbeat, however short the ttl.
+const ANSWER_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
 /// An instance that is listed as long as this is held, and taken away by [`Lease::close`].
 #[derive(Debug)]
@@ -46,9 +49,11 @@ impl Client {
         let connection = Arc::clone(&self.connection);
         let chosen = registration.incarnation;
         registration.incarnation = Some(chosen.unwrap_or_else(|| Clock::start().wall()));
-        let registered = match put(&connection, &key, &registration, false).await {
+        let registered = match put(&connection, &key, &registration, false, ANSWER_TIMEOUT).await {
             // Another host's clock was ahead when the former life began; this one is later all the same.
-            Err(error) if chosen.is_none() && error.code() == Some("superseded") => put(&connection, &key, &registration, true).await,
+            Err(error) if chosen.is_none() && error.code() == Some("superseded") => {
+                put(&connection, &key, &registration, true, ANSWER_TIMEOUT).await
+            }
             other => other,
         }?;
         registration.incarnation = Some(registered.incarnation);
@@ -95,13 +100,13 @@ impl Lease {
     /// A newer life of the instance was registered, or the registry refuses this one for good. The lease is lost.
     pub async fn hold(&mut self, mut tell: impl FnMut(HeldEvent)) -> Error {
         let mut waits = backoff().without_max_times().build();
-        let mut wait = jittered(self.renew_every);
+        let mut wait = self.until_next();
         loop {
             tokio::time::sleep(wait).await;
             match self.beat().await {
                 Ok(event) => {
                     waits = backoff().without_max_times().build();
-                    wait = jittered(self.renew_every);
+                    wait = self.until_next();
                     tell(event);
                 }
                 Err(error) if is_final(&error) => return error,
@@ -123,7 +128,7 @@ impl Lease {
                 Ok(HeldEvent::Renewed)
             }
             Err(error) if error.code() == Some("unknown_lease") => {
-                let registered = put(&self.connection, &self.key, &self.registration, false).await?;
+                let registered = put(&self.connection, &self.key, &self.registration, false, self.answer_timeout()).await?;
                 self.digest = registered.digest;
                 self.owner = registered.owner.into_owned();
                 Ok(HeldEvent::RegisteredAgain)
@@ -137,8 +142,19 @@ impl Lease {
         let [v1, services, service, instances, id] = instance_path(&self.key);
         let path = [v1, services, service, instances, id, "heartbeat"];
         let query = Query::of_namespace(&self.key.service.namespace);
-        let reply = self.connection.send(&Call::post(&path, query, to_json(&heartbeat))).await?;
+        let call = Call::post(&path, query, to_json(&heartbeat)).within(self.answer_timeout());
+        let reply = self.connection.send(&call).await?;
         Ok(reply.into_answer::<Renewed<'static>>()?.value)
+    }
+
+    /// What the registry asked for, or up to a tenth less: instances that began together do not stay together.
+    fn until_next(&self) -> Duration {
+        self.renew_every * 4 / 5 + jittered(self.renew_every / 5)
+    }
+
+    /// A node that hangs must be noticed while there is time to ask another within the ttl.
+    fn answer_timeout(&self) -> Duration {
+        (self.renew_every / 2).max(ANSWER_TIMEOUT_MIN)
     }
 
     /// Takes the instance away, unless a newer life of it is registered.
@@ -155,6 +171,7 @@ async fn put(
     key: &InstanceKey,
     registration: &Registration,
     takeover: bool,
+    timeout: Duration,
 ) -> Result<Registered<'static>, Error> {
     let mut query = Query::of_namespace(&key.service.namespace);
     let mut registration = Cow::Borrowed(registration);
@@ -162,7 +179,9 @@ async fn put(
         query = query.with("takeover", "true");
         registration.to_mut().incarnation = None;
     }
-    let reply = connection.send(&Call::put(&instance_path(key), query, to_json(&*registration))).await?;
+    let path = instance_path(key);
+    let call = Call::put(&path, query, to_json(&*registration)).within(timeout);
+    let reply = connection.send(&call).await?;
     Ok(reply.into_answer::<Registered<'static>>()?.value)
 }
 

@@ -14,10 +14,12 @@ use super::connect::{Call, Connection, backoff};
 use super::{Change, Error, Query, Replica};
 use crate::api::consume::{Delta, Goodbye, Notice, Snapshot, Unchanged};
 use crate::model::{Namespace, ServiceName};
-use crate::random::jittered;
 
 /// The largest event that is read: a service of a hundred thousand instances is about a tenth of it.
 const EVENT_BYTES_MAX: usize = 256 << 20;
+
+/// How long a node that leaves may have us wait; another one is there meanwhile.
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Which services of a namespace are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +198,8 @@ impl Watch {
 
     fn take_goodbye(&mut self, goodbye: Goodbye) {
         self.lose("the node is leaving".to_owned());
-        self.wait = jittered(Duration::from_millis(goodbye.reconnect_ms));
+        // Already at random, so that not all come back at once; a node that says "in an hour" is not believed.
+        self.wait = Duration::from_millis(goodbye.reconnect_ms).min(RECONNECT_WAIT_MAX);
     }
 
     fn tell(&mut self, service: String, changes: Vec<Change>) {

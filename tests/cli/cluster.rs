@@ -129,6 +129,20 @@ fn a_lease_is_won_back_from_a_registry_that_lost_it() {
 }
 
 #[test]
+fn a_node_that_hangs_is_left_for_another_within_the_ttl() {
+    let ((first, first_urls), (_second, second_urls)) = (dev(1), dev(1));
+    let servers = format!("{},{}", first_urls[0], second_urls[0]);
+    let register = Running::start(&["register", "--service", "user", "--port", "8080", "--id", "u1", "--ttl", "3s", "-s", &servers]);
+    register.until("registered user u1");
+    first.signal("STOP");
+    let begun = std::time::Instant::now();
+    register.until("registered again");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(3), "its lease would have run out: {:?}", begun.elapsed());
+    assert_eq!(stdout(&["instances", "user", "-o", "name", "-s", &servers.rsplit(',').collect::<Vec<_>>().join(",")]), "u1\n");
+    first.signal("CONT");
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_with_what_to_do() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = holder.local_addr().expect("it is bound").to_string();
