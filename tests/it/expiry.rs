@@ -18,8 +18,9 @@ async fn silence_is_told_step_by_step_at_every_node() {
     nodes[0].put("/v1/services/user/instances/silent", &registration).await.expect(201);
 
     eventually("the instance is suspect, with its cause, at a node that does not own it", Duration::from_secs(5), async || {
-        let detail = nodes[1].get("/v1/services/user/instances/silent").await.expect(200);
-        if detail["status"]["effective"] == "suspect" && detail["cause"] == "expired" { Ok(()) } else { Err(detail.to_string()) }
+        let answer = nodes[1].get("/v1/services/user/instances/silent").await;
+        let detail = answer.json();
+        if detail["status"]["effective"] == "suspect" && detail["cause"] == "expired" { Ok(()) } else { Err(answer.text()) }
     })
     .await;
     let told = ["up", "suspect", "down", "gone: expired"];
