@@ -153,6 +153,12 @@ pub struct InstanceKey {
 }
 
 impl InstanceKey {
+    /// How many bytes its names take.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.service.namespace.0.len() + self.service.service.0.len() + self.id.0.len()
+    }
+
     /// A key that no name can be less than, to begin an ordered walk with. It names nothing: no grammar lets a name begin with `-`, and none with anything less.
     #[must_use]
     pub fn least() -> Self {

@@ -1,5 +1,7 @@
 //! Joining: how a node that has just started comes to know what the others know, and when it may say that it does.
 
+use std::collections::BTreeSet;
+
 use super::io::{Notice, Output};
 use super::message::NodeState;
 use super::time::{Mono, Now};
@@ -19,6 +21,8 @@ pub(super) struct Join {
     next_look: Mono,
     /// No ready peer has been heard for so long that none will be.
     has_waited: bool,
+    /// Peers that were compared with while this node was not sure that it knows all.
+    compared: BTreeSet<NodeName>,
 }
 
 /// How far joining has come.
@@ -27,13 +31,13 @@ enum Stage {
     Listening,
     /// Taking a whole copy.
     Copying { from: NodeName },
-    /// Comparing once with the peer that gave the copy.
-    Comparing { with: NodeName, compared: bool, targets: Vec<(Life, Seq)> },
+    /// Comparing once with the peer that gave the copy; `knew_all`: done, and whether it knew all that could be known.
+    Comparing { with: NodeName, knew_all: Option<bool>, targets: Vec<(Life, Seq)> },
 }
 
 impl Join {
     pub(super) fn new(now: Mono) -> Self {
-        Self { stage: Stage::Listening, began_at: now, next_look: now, has_waited: false }
+        Self { stage: Stage::Listening, began_at: now, next_look: now, has_waited: false, compared: BTreeSet::new() }
     }
 
     pub(super) fn next_deadline(&self) -> Mono {
@@ -85,15 +89,14 @@ impl Registry {
                     self.join.stage = Stage::Listening;
                 }
             }
-            Stage::Comparing { with, compared, targets } => {
-                let with = with.clone();
+            Stage::Comparing { with, knew_all, targets } => {
+                let (with, knew_all) = (with.clone(), *knew_all);
                 let has_all = targets.iter().all(|(life, seq)| self.applied.seq(life) >= *seq);
-                if *compared && has_all {
-                    self.become_ready(true, now, out);
-                } else if self.peers.get(&with).is_none_or(|peer| !peer.is_alive(now.mono)) {
-                    self.join.stage = Stage::Listening;
-                } else if !*compared {
-                    self.compare(&with, now, out);
+                match knew_all {
+                    Some(knew_all) if has_all => self.become_ready(knew_all, now, out),
+                    _ if self.peers.get(&with).is_none_or(|peer| !peer.is_alive(now.mono)) => self.join.stage = Stage::Listening,
+                    Some(_) => {}
+                    None => self.compare(&with, false, now, out),
                 }
             }
         }
@@ -129,23 +132,36 @@ impl Registry {
         said.filter(|at| at.life != self.life).map(|at| (at.life.clone(), at.seq)).collect()
     }
 
-    /// Everything that a peer that knows all had has been pulled from it.
-    pub(super) fn pulled_all(&mut self, peer: &NodeName, now: Mono) {
-        match &mut self.join.stage {
-            Stage::Copying { from } if from == peer => {
-                self.join.stage = Stage::Comparing { with: peer.clone(), compared: false, targets: self.targets(now) };
-            }
-            Stage::Comparing { with, compared, .. } if with == peer => *compared = true,
-            Stage::Listening | Stage::Copying { .. } | Stage::Comparing { .. } => {}
+    /// A whole copy came from this peer.
+    pub(super) fn has_copied(&mut self, peer: &NodeName, now: Mono) {
+        if matches!(&self.join.stage, Stage::Copying { from } if from == peer) {
+            self.join.stage = Stage::Comparing { with: peer.clone(), knew_all: None, targets: self.targets(now) };
         }
-        self.complete |= self.state == NodeState::Ready;
     }
 
-    /// A ready node that was not sure becomes so when it is alone on a bus that works.
+    /// Everything that this peer had has been pulled from it; `knows_all`: it knew all that could be known.
+    pub(super) fn has_compared(&mut self, peer: &NodeName, knows_all: bool) {
+        match &mut self.join.stage {
+            Stage::Comparing { with, knew_all, .. } if with == peer => *knew_all = Some(knows_all),
+            Stage::Listening | Stage::Copying { .. } | Stage::Comparing { .. } => {}
+        }
+        self.complete |= knows_all && self.state == NodeState::Ready;
+        if !self.complete {
+            self.join.compared.insert(peer.clone());
+        }
+    }
+
+    /// This peer may know what we lack.
+    pub(super) fn wants_to_compare(&self, peer: &NodeName) -> bool {
+        self.state == NodeState::Ready && !self.complete && !self.join.compared.contains(peer)
+    }
+
+    /// A ready node that was not sure becomes so on a bus that works, once it has compared with every ready peer it hears:
+    /// nodes that became ready apart know all together.
     fn note_complete(&mut self, now: Mono) {
-        let is_alone = !self.peers.alive(now).any(|(_, peer)| peer.is_ready());
+        let has_compared = self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).all(|(node, _)| self.join.compared.contains(node));
         let has_listened = self.link.hears_since().is_some_and(|since| since + self.settings.bootstrap_wait_ms.max(COLLECT_MS) <= now);
-        self.complete |= is_alone && has_listened;
+        self.complete |= has_compared && has_listened;
     }
 
     fn become_ready(&mut self, complete: bool, now: Now, out: &mut Outbox) {

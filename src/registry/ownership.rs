@@ -9,6 +9,7 @@ use super::merge::{Step, Why, kept};
 use super::message::{Message, NodeState, Renewal, To, Verdict};
 use super::record::{Body, Record, Seen, content_digest};
 use super::relay::Beat;
+use super::serve::ANSWER_BYTES_MAX;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
 use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration};
@@ -355,7 +356,17 @@ impl Registry {
 
     /// A relay's heartbeats, judged by the owner.
     pub(super) fn handle_relay(&mut self, from: &Life, ticket: u64, renewals: &[Renewal], now: Now, out: &mut Outbox) {
-        let verdicts = renewals.iter().map(|renewal| self.judge(renewal, now, out)).collect();
+        // Verdicts that do not fit one answer are left out: those heartbeats come again.
+        let mut bytes = 0;
+        let mut verdicts = Vec::with_capacity(renewals.len());
+        for renewal in renewals {
+            let verdict = self.judge(renewal, now, out);
+            bytes += if let Verdict::Gone(record) = &verdict { record.size_bytes() } else { 1 };
+            if bytes > ANSWER_BYTES_MAX {
+                break;
+            }
+            verdicts.push(verdict);
+        }
         out.push(Output::Send(To::Node(from.node.clone()), Message::Relayed { ticket, verdicts }));
     }
 

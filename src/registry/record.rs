@@ -107,7 +107,7 @@ impl Record {
     /// About how many bytes it takes on the wire.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let key = self.key.service.namespace.as_str().len() + self.key.service.service.as_str().len() + self.key.id.as_str().len();
+        let key = self.key.size_bytes();
         let body = match &self.body {
             Body::Live { registration, .. } => registration.size_bytes(),
             Body::Withdrawn { kept, .. } => kept.as_ref().map_or(0, |registration| registration.size_bytes()),

@@ -11,6 +11,10 @@ use crate::model::{Incarnation, InstanceKey, NodeName};
 
 /// How long heartbeats are gathered before they are passed on.
 const GATHER_MS: u64 = 200;
+/// About how much one relay carries, well below a frame's 256 KiB.
+const RELAY_BYTES_MAX: usize = 160 * 1024;
+/// What a renewal takes besides its names.
+const RENEWAL_BYTES: usize = 48;
 /// A relay counts as unanswered after this long.
 const UNANSWERED_MS: u64 = 1000;
 /// An answer that comes later than this is dropped.
@@ -30,6 +34,7 @@ pub(super) struct Relays {
 #[derive(Default)]
 struct Lane {
     gathered: BTreeMap<InstanceKey, Beat>,
+    gathered_bytes: usize,
     /// When what is gathered leaves; `None` while nothing is.
     leaves_at: Option<Mono>,
     in_flight: BTreeMap<u64, Flight>,
@@ -64,9 +69,10 @@ impl Relays {
         out: &mut Vec<Output>,
     ) {
         let lane = self.lanes.entry(owner.clone()).or_default();
+        lane.gathered_bytes += key.size_bytes() + RENEWAL_BYTES;
         lane.gathered.insert(key, beat);
         lane.leaves_at.get_or_insert(now + GATHER_MS);
-        if lane.gathered.len() >= RELAY_MAX {
+        if lane.gathered.len() >= RELAY_MAX || lane.gathered_bytes >= RELAY_BYTES_MAX {
             lane.leave(owner, now, ticket(), out);
         }
     }
@@ -109,6 +115,7 @@ impl Relays {
 impl Lane {
     fn leave(&mut self, owner: &NodeName, now: Mono, ticket: u64, out: &mut Vec<Output>) {
         self.leaves_at = None;
+        self.gathered_bytes = 0;
         let beats: Vec<_> = std::mem::take(&mut self.gathered).into_iter().collect();
         let to_renewal = |(key, beat): &(InstanceKey, Beat)| Renewal {
             key: key.clone(),

@@ -25,8 +25,8 @@ const BUCKETS_ASKED: usize = 256;
 /// After a pull that brought nothing, the next with that peer waits this long, doubled each time up to the most.
 const REST_MS: u64 = 500;
 const REST_MS_MAX: u64 = 60_000;
-/// That many comparisons in a row that brought nothing are said aloud.
-const FRUITLESS_NOTICED: u32 = 3;
+/// Two nodes that have applied the same and differ all the same: that many comparisons in a row that brought nothing are said aloud.
+const UNEXPLAINED_NOTICED: u32 = 3;
 
 #[derive(Default)]
 pub(super) struct Repair {
@@ -47,6 +47,8 @@ struct Pull {
     stage: Stage,
     /// Records it has brought so far.
     gained: usize,
+    /// It was begun because the peer had applied the same and held something else.
+    is_suspicious: bool,
 }
 
 /// What a pull is after.
@@ -87,7 +89,8 @@ struct Walk {
     after: Option<InstanceKey>,
     /// What the peer had applied when its side was compared.
     theirs: Vec<AppliedAt>,
-    complete: bool,
+    /// The peer knows all it can.
+    knows_all: bool,
 }
 
 /// A whole copy, as far as it has come.
@@ -102,7 +105,10 @@ struct CopySoFar {
 #[derive(Default)]
 struct Rest {
     until: Mono,
+    /// Pulls in a row that brought nothing.
     fruitless: u32,
+    /// Those of them that should have brought something.
+    unexplained: u32,
 }
 
 /// How a pull went.
@@ -137,7 +143,9 @@ impl Registry {
         let late: Vec<NodeName> =
             self.repair.pulls.iter().filter(|(_, pull)| pull.asked_at + ANSWER_MS <= now.mono).map(|(peer, _)| peer.clone()).collect();
         for peer in late {
-            self.end_pull(&peer, Ended::Failed, now, out);
+            if let Some(pull) = self.repair.pulls.remove(&peer) {
+                self.end_pull(pull, Ended::Failed, now, out);
+            }
         }
         if now.mono >= self.repair.next_look && self.may_repair() {
             self.repair.next_look = now.mono + LOOK_EVERY_MS;
@@ -149,15 +157,15 @@ impl Registry {
         }
     }
 
-    /// A peer's beacon: it has applied what we have, and yet holds something else, or we do not know whether we know all.
+    /// A peer's beacon: it has applied what we have and yet holds something else, or it can tell us whether we know all.
     pub(super) fn compare_beacon(&mut self, peer: &NodeName, beacon: &Beacon, now: Now, out: &mut Outbox) {
-        let differs = beacon.digest != self.store.live().total();
-        if !differs && let Some(rest) = self.repair.rests.get_mut(peer) {
-            rest.fruitless = 0;
+        let is_suspicious = beacon.digest != self.store.live().total() && self.has_applied_the_same(beacon);
+        if !is_suspicious && let Some(rest) = self.repair.rests.get_mut(peer) {
+            rest.unexplained = 0;
         }
-        let may_teach = !self.complete && beacon.state == NodeState::Ready;
-        if self.may_repair() && (may_teach || differs && self.has_applied_the_same(beacon)) {
-            self.compare(peer, now, out);
+        let may_teach = beacon.state == NodeState::Ready && self.wants_to_compare(peer);
+        if self.may_repair() && (may_teach || is_suspicious) {
+            self.compare(peer, is_suspicious, now, out);
         }
     }
 
@@ -177,7 +185,7 @@ impl Registry {
         let candidates: Vec<NodeName> =
             self.peers.alive(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
         if let Some(peer) = self.rng.pick(candidates) {
-            self.compare(&peer, now, out);
+            self.compare(&peer, false, now, out);
         }
     }
 
@@ -187,7 +195,7 @@ impl Registry {
         for (life, seq) in gaps {
             if self.peers.is_life_alive(&life, now.mono) {
                 if self.repair.is_free(&life.node, now.mono) {
-                    self.ask(life, Want::Changes { after: seq }, Stage::Changes, now, out);
+                    self.ask(life, Want::Changes { after: seq }, Stage::Changes, false, now, out);
                     continue;
                 }
                 // It is being asked, or did not answer; another may have what it wrote.
@@ -205,17 +213,17 @@ impl Registry {
                 .map(|(node, _)| node.clone())
                 .collect();
             if let Some(holder) = self.rng.pick(holders) {
-                self.compare(&holder, now, out);
+                self.compare(&holder, false, now, out);
             }
         }
     }
 
     /// Compares buckets with a peer, unless it is being asked already or rests.
-    pub(super) fn compare(&mut self, peer: &NodeName, now: Now, out: &mut Outbox) {
+    pub(super) fn compare(&mut self, peer: &NodeName, is_suspicious: bool, now: Now, out: &mut Outbox) {
         let Some(epoch) = self.peers.get(peer).map(|known| known.epoch) else { return };
         if self.repair.is_free(peer, now.mono) {
             let life = Life { node: peer.clone(), epoch };
-            self.ask(life, Want::Buckets, Stage::Buckets, now, out);
+            self.ask(life, Want::Buckets, Stage::Buckets, is_suspicious, now, out);
         }
     }
 
@@ -223,17 +231,17 @@ impl Registry {
     pub(super) fn begin_copy_from(&mut self, peer: &NodeName, now: Now, out: &mut Outbox) {
         let Some(epoch) = self.peers.get(peer).map(|known| known.epoch) else { return };
         let life = Life { node: peer.clone(), epoch };
-        self.ask(life, Want::Copy { copy: None, after: None }, Stage::Copy(CopySoFar::default()), now, out);
+        self.ask(life, Want::Copy { copy: None, after: None }, Stage::Copy(CopySoFar::default()), false, now, out);
     }
 
-    fn ask(&mut self, of: Life, want: Want, stage: Stage, now: Now, out: &mut Outbox) {
+    fn ask(&mut self, of: Life, want: Want, stage: Stage, is_suspicious: bool, now: Now, out: &mut Outbox) {
         let kind = match &stage {
             Stage::Changes => Kind::Changes,
             Stage::Copy(_) => Kind::Copy,
             Stage::Buckets | Stage::Versions(_) | Stage::Records(..) => Kind::Buckets,
         };
         out.push(Output::Noticed(Notice::Pulled { from: of.node.clone(), kind: kind.as_str() }));
-        self.ask_on(Pull { ticket: 0, of, asked_at: now.mono, kind, stage, gained: 0 }, want, now, out);
+        self.ask_on(Pull { ticket: 0, of, asked_at: now.mono, kind, stage, gained: 0, is_suspicious }, want, now, out);
     }
 
     /// The next question of a pull.
@@ -265,7 +273,7 @@ impl Registry {
                 todo.extend(self.store.withdrawn().differing(&withdrawn));
                 todo.sort_unstable();
                 todo.dedup();
-                self.walk_on(pull, Walk { todo, asked: Vec::new(), after: None, theirs: applied, complete }, now, out);
+                self.walk_on(pull, Walk { todo, asked: Vec::new(), after: None, theirs: applied, knows_all: complete }, now, out);
             }
             (Stage::Versions(walk), Have::Versions { versions, more }) => self.versions_came(pull, walk, versions, more, now, out),
             (Stage::Records(asked, walk), Have::Records(records)) => self.records_came(pull, asked, walk, &records, now, out),
@@ -278,7 +286,7 @@ impl Registry {
                     self.ask_on(pull, Want::Copy { copy: Some(copy), after }, now, out);
                 } else {
                     let is_whole = !more && sum == checksum && so_far.id.is_none_or(|id| id == copy);
-                    self.finish_pull(pull, if is_whole { &applied } else { &[] }, is_whole, now, out);
+                    self.finish_copy(pull, &applied, is_whole, now, out);
                 }
             }
             (
@@ -291,9 +299,7 @@ impl Registry {
                 | Have::Records(_)
                 | Have::Copy { .. },
             ) => {
-                let peer = pull.of.node.clone();
-                self.repair.pulls.insert(peer.clone(), pull);
-                self.end_pull(&peer, Ended::Failed, now, out);
+                self.end_pull(pull, Ended::Failed, now, out);
             }
         }
     }
@@ -307,7 +313,7 @@ impl Registry {
             pull.stage = Stage::Changes;
             self.ask_on(Pull { gained: 0, ..pull }, Want::Changes { after: seq }, now, out);
         } else {
-            self.finish_pull(pull, &[], true, now, out);
+            self.end_pull(pull, Ended::Done, now, out);
         }
     }
 
@@ -317,8 +323,7 @@ impl Registry {
             walk.asked = walk.todo.drain(..walk.todo.len().min(BUCKETS_ASKED)).collect();
         }
         if walk.asked.is_empty() {
-            let complete = walk.complete;
-            self.finish_pull(pull, &walk.theirs, complete, now, out);
+            self.finish_walk(pull, &walk, now, out);
             return;
         }
         let want = Want::Versions { buckets: walk.asked.clone(), after: walk.after.clone() };
@@ -366,23 +371,31 @@ impl Registry {
         records.iter().filter(|record| self.merge(record, from, now, out)).count()
     }
 
-    /// A pull came to its end: what the peer had applied when it was compared counts as ours.
-    fn finish_pull(&mut self, pull: Pull, theirs: &[AppliedAt], complete: bool, now: Now, out: &mut Outbox) {
-        for at in theirs.iter().filter(|at| at.life != self.life) {
-            self.applied.raise(&at.life, at.seq, now.mono);
-        }
-        let peer = pull.of.node.clone();
-        let is_whole = !theirs.is_empty() || complete;
-        if !theirs.is_empty() && complete {
-            self.pulled_all(&peer, now.mono);
-        }
-        self.repair.pulls.insert(peer.clone(), pull);
-        self.end_pull(&peer, if is_whole { Ended::Done } else { Ended::Failed }, now, out);
+    /// All buckets are compared, and what was lacked is here: what the peer had applied when its side was compared counts as ours.
+    fn finish_walk(&mut self, pull: Pull, walk: &Walk, now: Now, out: &mut Outbox) {
+        self.raise_applied(&walk.theirs, now.mono);
+        self.has_compared(&pull.of.node, walk.knows_all);
+        self.end_pull(pull, Ended::Done, now, out);
     }
 
-    fn end_pull(&mut self, peer: &NodeName, ended: Ended, now: Now, out: &mut Outbox) {
-        let Some(pull) = self.repair.pulls.remove(peer) else { return };
-        let rest = self.repair.rests.entry(peer.clone()).or_default();
+    /// The last chunk of a whole copy came: it counts if nothing of it is missing.
+    fn finish_copy(&mut self, pull: Pull, theirs: &[AppliedAt], is_whole: bool, now: Now, out: &mut Outbox) {
+        if is_whole {
+            self.raise_applied(theirs, now.mono);
+            self.has_copied(&pull.of.node, now.mono);
+        }
+        self.end_pull(pull, if is_whole { Ended::Done } else { Ended::Failed }, now, out);
+    }
+
+    fn raise_applied(&mut self, theirs: &[AppliedAt], now: Mono) {
+        for at in theirs.iter().filter(|at| at.life != self.life) {
+            self.applied.raise(&at.life, at.seq, now);
+        }
+    }
+
+    /// A pull is over: one that brought nothing makes the next with that peer wait.
+    fn end_pull(&mut self, pull: Pull, ended: Ended, now: Now, out: &mut Outbox) {
+        let rest = self.repair.rests.entry(pull.of.node.clone()).or_default();
         if ended == Ended::Done && (pull.gained > 0 || pull.kind == Kind::Copy) {
             *rest = Rest::default();
             return;
@@ -390,8 +403,11 @@ impl Registry {
         rest.fruitless = rest.fruitless.saturating_add(1);
         let doubled = REST_MS.saturating_mul(1 << rest.fruitless.min(10)).min(REST_MS_MAX) / 2;
         rest.until = now.mono + self.rng.around(doubled);
-        if ended == Ended::Done && pull.kind == Kind::Buckets && rest.fruitless == FRUITLESS_NOTICED {
-            out.push(Output::Noticed(Notice::StillDiffers(peer.clone())));
+        if ended == Ended::Done && pull.is_suspicious {
+            rest.unexplained += 1;
+            if rest.unexplained == UNEXPLAINED_NOTICED {
+                out.push(Output::Noticed(Notice::StillDiffers(pull.of.node)));
+            }
         }
     }
 

@@ -63,7 +63,7 @@ impl Registry {
                 if bytes >= ANSWER_BYTES_MAX {
                     return Have::Versions { versions, more: true };
                 }
-                bytes += key_bytes(key) + version.owner.node.as_str().len() + 64;
+                bytes += key.size_bytes() + version.owner.node.as_str().len() + 64;
                 versions.push((key.clone(), version.clone()));
             }
         }
@@ -115,8 +115,4 @@ impl Registry {
         self.copies.given.insert(id, Copy { records: self.store.records().clone(), checksum, applied, asked_at: now.mono });
         Some(id)
     }
-}
-
-fn key_bytes(key: &InstanceKey) -> usize {
-    key.service.namespace.as_str().len() + key.service.service.as_str().len() + key.id.as_str().len()
 }
