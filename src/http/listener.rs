@@ -39,6 +39,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// How long what was sent may stay unacknowledged before the connection counts as dead.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// How long what is under way may go on once the node stops: streams and held polls end by themselves at once, so what is left are clients
+/// that send or read slowly. Less where `node.leave_timeout` is short, which the whole stop has to fit in.
+const FINISH_MAX: Duration = Duration::from_secs(5);
 /// After the system could not give a connection (no file handles left): time for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections are told at a time that there are too many; further ones are just closed.
@@ -71,7 +74,7 @@ impl Bound {
         self.address
     }
 
-    /// Takes connections until the app's shutdown begins; the shutdown waits for those that are open, within `node.leave_timeout`.
+    /// Takes connections until the app's shutdown begins; the shutdown waits for those that are open, within [`FINISH_MAX`].
     pub fn serve(self, app: App) {
         let shutdown = app.shutdown.clone();
         shutdown.spawn("http", Serving::new(app).run(self.listener));
@@ -144,7 +147,7 @@ impl Serving {
 
     /// Waits until every connection has ended; cuts those that do not in time.
     async fn let_go(self) {
-        let limit = Duration::from_millis(self.app.config.node.leave_timeout_ms);
+        let limit = FINISH_MAX.min(Duration::from_millis(self.app.config.node.leave_timeout_ms) / 2);
         if tokio::time::timeout(limit, self.places.acquire_many(self.places_max)).await.is_err() {
             tracing::warn!("some connections did not end in time and were cut");
             self.cut.cancel();

@@ -5,29 +5,41 @@ use std::sync::Arc;
 /// The name of whatever is no route.
 const OTHER: &str = "other";
 
-/// Every route's template; the last stands for all other paths.
+/// Every route's template, found by how many segments it has.
 pub(super) struct Templates {
-    templates: Vec<Template>,
+    by_length: Vec<Vec<Template>>,
+    /// The last is for whatever is no route.
     names: Vec<Arc<str>>,
 }
 
 struct Template {
+    route: usize,
     /// `None`: a parameter.
     segments: Vec<Option<Box<str>>>,
 }
 
 impl Templates {
     pub(super) fn new<'a>(paths: impl Iterator<Item = &'a str>) -> Self {
-        let mut paths: Vec<_> = paths.map(|path| (Template::new(path), Arc::from(path))).collect();
-        // A literal goes before a parameter, as in the router.
-        paths.sort_by_key(|(template, _)| template.segments.iter().filter(|segment| segment.is_none()).count());
-        let (templates, mut names): (_, Vec<Arc<str>>) = paths.into_iter().unzip();
+        let mut names: Vec<Arc<str>> = paths.map(Arc::from).collect();
+        let mut by_length: Vec<Vec<Template>> = Vec::new();
+        for (route, name) in names.iter().enumerate() {
+            let template = Template::new(route, name);
+            let length = template.segments.len();
+            by_length.resize_with(by_length.len().max(length + 1), Vec::new);
+            by_length[length].push(template);
+        }
+        for same_length in &mut by_length {
+            // A literal goes before a parameter, as in the router.
+            same_length.sort_by_key(Template::parameter_count);
+        }
         names.push(Arc::from(OTHER));
-        Self { templates, names }
+        Self { by_length, names }
     }
 
     pub(super) fn find(&self, path: &str) -> usize {
-        self.templates.iter().position(|template| template.matches(path)).unwrap_or(self.templates.len())
+        let length = path.bytes().filter(|byte| *byte == b'/').count() + 1;
+        let same_length = self.by_length.get(length).map_or(&[][..], Vec::as_slice);
+        same_length.iter().find(|template| template.matches(path)).map_or(self.names.len() - 1, |template| template.route)
     }
 
     pub(super) fn name(&self, route: usize) -> &Arc<str> {
@@ -36,19 +48,21 @@ impl Templates {
 }
 
 impl Template {
-    fn new(path: &str) -> Self {
+    fn new(route: usize, path: &str) -> Self {
         let segment = |text: &str| if text.starts_with('{') { None } else { Some(Box::from(text)) };
-        Self { segments: path.split('/').map(segment).collect() }
+        Self { route, segments: path.split('/').map(segment).collect() }
     }
 
+    fn parameter_count(&self) -> usize {
+        self.segments.iter().filter(|segment| segment.is_none()).count()
+    }
+
+    /// Of a path with as many segments.
     fn matches(&self, path: &str) -> bool {
-        let mut given = path.split('/');
-        let fits = |segment: &Option<Box<str>>| match (segment, given.next()) {
-            (Some(literal), Some(text)) => **literal == *text,
-            (None, Some(text)) => !text.is_empty(),
-            (_, None) => false,
-        };
-        self.segments.iter().all(fits) && given.next().is_none()
+        self.segments.iter().zip(path.split('/')).all(|(segment, text)| match segment {
+            Some(literal) => **literal == *text,
+            None => !text.is_empty(),
+        })
     }
 }
 

@@ -81,6 +81,19 @@ async fn one_connection_too_many_is_told_so() {
 }
 
 #[tokio::test]
+async fn who_sends_slowly_does_not_hold_up_the_end() {
+    let door = Door::with("http1-slow", |config| config.node.leave_timeout_ms = 400);
+    let mut stream = TcpStream::connect(listening(&door)).await.unwrap();
+    stream.write_all(b"PUT /v1/services/a/instances/b HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    while door.app.metrics.render().contains("muster_http_connections{node=\"http1-slow\"} 0") {
+        tokio::task::yield_now().await;
+    }
+    door.app.shutdown.begin();
+    assert!(door.app.shutdown.ended(Duration::from_millis(400)).await);
+    assert_eq!(say(&mut stream, b"").await, "");
+}
+
+#[tokio::test]
 async fn malformed_requests_are_answered_or_cut_and_hurt_nobody() {
     let door = Door::open("http1-malformed");
     let address = listening(&door);
