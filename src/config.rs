@@ -132,7 +132,7 @@ pub struct BusConfig {
 pub struct HttpConfig {
     /// Default `127.0.0.1:6878`.
     pub listen: SocketAddr,
-    /// `host:port` under which others reach it; default: as listened on.
+    /// `host:port` under which others reach it; default: as listened on, or the host name where that is every address.
     pub advertise: Option<String>,
     /// Origins that may write besides this node's own.
     pub cors_origins: Vec<String>,

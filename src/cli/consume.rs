@@ -23,8 +23,8 @@ pub(super) struct Services {
     /// Only services whose names begin so
     #[arg(long)]
     prefix: Option<String>,
-    /// Of every namespace
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    /// Of every namespace, whatever -n says
+    #[arg(short = 'A', long)]
     all_namespaces: bool,
     #[command(flatten)]
     within: Within,
@@ -45,16 +45,16 @@ pub(super) struct Instances {
     /// The service; without one, those of all services are searched
     service: Option<ServiceName>,
     /// Of every namespace; without a service only
-    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "service"])]
+    #[arg(short = 'A', long, conflicts_with = "service")]
     all_namespaces: bool,
-    #[command(flatten)]
-    selection: Selection,
     #[command(flatten)]
     within: Within,
     #[command(flatten)]
     reach: Reach,
     #[command(flatten)]
     shape: Shape,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub(super) async fn services(arguments: Services) -> Result<Code, Failure> {

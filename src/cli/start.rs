@@ -70,7 +70,7 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {
     Settings {
-        http: config.http.advertise.clone().unwrap_or_else(|| address.to_string()),
+        http: config.http.advertise.clone().unwrap_or_else(|| advertised(address)),
         has_bus,
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
         evict_after_ms: config.leases.evict_after_ms,
@@ -78,6 +78,14 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
         limits: config.limits,
         ..Settings::new(config.node.name.clone(), Epoch(random::number()))
     }
+}
+
+/// What peers are told where nobody says: every address is none that they could ask.
+fn advertised(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    format!("{}:{}", gethostname::gethostname().to_string_lossy(), address.port())
 }
 
 impl Running {

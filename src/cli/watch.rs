@@ -33,13 +33,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
     #[command(flatten)]
-    selection: Selection,
-    #[command(flatten)]
     within: Within,
     #[command(flatten)]
     reach: Reach,
     #[command(flatten)]
     shape: Shape,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
@@ -51,6 +51,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let mut watch = arguments.reach.client()?.watch(namespace.clone(), followed, query);
     let mut runner = arguments.exec.map(|command| Runner::new(command, namespace));
     let writer = Writer { format: arguments.shape.output, several };
+    let names = arguments.services.join(", ");
+    let mut opened = false;
     let mut lost = false;
     loop {
         let event = tokio::select! {
@@ -65,11 +67,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
                     runner.offer(&service, held);
                 }
             }
-            WatchEvent::Opened(server) => {
-                if std::mem::take(&mut lost) {
-                    output::remark(&format!("following again at {server}"));
-                }
-            }
+            WatchEvent::Opened(server) => match (std::mem::replace(&mut opened, true), std::mem::take(&mut lost)) {
+                (false, _) => output::remark(&format!("following {names} at {server}; Ctrl-C ends it")),
+                (true, true) => output::remark(&format!("following again at {server}")),
+                (true, false) => {}
+            },
             WatchEvent::Stale(true) => output::remark("this node does not hear its bus: what follows may be late"),
             WatchEvent::Stale(false) => output::remark("the node hears its bus again"),
             WatchEvent::Lost(why) => {

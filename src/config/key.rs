@@ -46,7 +46,7 @@ pub(super) const KEYS: &[Key] = &[
         flag: Some("--data-dir"),
         set: |config, given| put(&mut config.node.data_dir, given.path().map(Some)),
         show: |config| config.node.data_dir.as_ref().map(|path| path.display().to_string()),
-        ..key("node.data_dir", "Where this node keeps its files. Absent: nothing on disk.")
+        ..key("node.data_dir", "Where this node keeps its files. This version keeps everything in memory and writes none.")
     },
     Key {
         set: |config, given| put(&mut config.node.region, given.parsed().map(Some)),
@@ -100,7 +100,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.http.advertise, given.host_and_port().map(Some)),
         show: |config| config.http.advertise.clone(),
-        ..key("http.advertise", "Where others reach this node's HTTP, host:port. Absent: as it listens.")
+        ..key(
+            "http.advertise",
+            "Where others reach this node's HTTP, host:port. Absent: as it listens; where that is every address, the host name.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.http.cors_origins, given.origins()),
