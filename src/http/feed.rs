@@ -37,6 +37,9 @@ use crate::shutdown::Shutdown;
 /// How long the historian gathers: of a service that changes more often than this, only the views that streams were told are kept.
 const HISTORIAN_PAUSE: Duration = Duration::from_millis(20);
 
+/// How many services the historian looks after at a time: in a storm of changes it is the quiet services that matter.
+const HISTORIAN_SERVICES_MAX: usize = 256;
+
 type FeedKey = (ServiceKey, Selection);
 
 /// Every feed of a node. A feed lives as long as somebody follows it.
@@ -56,9 +59,11 @@ impl Feeds {
     /// No feeds yet, and the tasks that all of them need.
     pub(in crate::http) fn start(node: Handle, config: WatchConfig, shutdown: Shutdown) -> Self {
         let history = Arc::new(Mutex::new(History::new(config.views_kept)));
+        let mut conditions = node.follow_condition();
         let mood = Arc::new(Mood::new(config.streams_max));
+        mood.take(*conditions.borrow_and_update());
         shutdown.spawn("historian", keep_history(node.follow_catalog(), Arc::clone(&history), shutdown.clone()));
-        shutdown.spawn("crier", mood::cry(Arc::clone(&mood), node.follow_condition(), shutdown.clone()));
+        shutdown.spawn("crier", mood::cry(Arc::clone(&mood), conditions, shutdown.clone()));
         Self(Arc::new(Parts { node, shutdown, config, history, feeds: Mutex::default(), mood }))
     }
 
@@ -137,7 +142,7 @@ async fn keep_history(mut catalogs: watch::Receiver<Arc<Catalog>>, history: Arc<
 }
 
 fn keep_replaced(history: &Mutex<History>, old: &Catalog, new: &Catalog) {
-    for item in old.services().diff(new.services()) {
+    for item in old.services().diff(new.services()).take(HISTORIAN_SERVICES_MAX) {
         match item {
             DiffItem::Update { old: (service, view), .. } | DiffItem::Remove(service, view) => history.lock().keep(service, view),
             DiffItem::Add(..) => {}

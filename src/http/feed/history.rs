@@ -8,7 +8,7 @@ use crate::registry::View;
 
 /// How many former views are kept in all; past it those of the service that changed longest ago go.
 /// A view shares all but a leaf or two with its neighbours: a few kilobytes each.
-const VIEWS_MAX: usize = 16_384;
+const VIEWS_MAX: usize = 4096;
 
 /// Former views, a bounded number for each service and in all.
 #[derive(Debug)]

@@ -76,7 +76,8 @@ impl Mood {
         self.complete.load(Ordering::Acquire)
     }
 
-    fn take(&self, condition: Condition) {
+    /// Takes what the node now says of itself, and wakes every stream if that concerns them.
+    pub(in crate::http) fn take(&self, condition: Condition) {
         let changed = [
             self.stale.swap(condition.unheard_since.is_some(), Ordering::AcqRel) != condition.unheard_since.is_some(),
             self.complete.swap(condition.complete, Ordering::AcqRel) != condition.complete,
@@ -105,15 +106,15 @@ impl Drop for Open {
     }
 }
 
-/// Watches the node for all streams.
+/// Watches the node for all streams, from the condition on that was seen last.
 pub(super) async fn cry(mood: Arc<Mood>, mut conditions: watch::Receiver<Condition>, shutdown: Shutdown) {
     loop {
-        let condition = *conditions.borrow_and_update();
-        mood.take(condition);
         tokio::select! {
             changed = conditions.changed() => if changed.is_err() { break },
             () = shutdown.begun() => break,
         }
+        let condition = *conditions.borrow_and_update();
+        mood.take(condition);
     }
     mood.leave();
 }

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::Door;
+use crate::node::Condition;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -212,6 +213,43 @@ async fn a_selection_hides_what_is_outside_and_tells_what_leaves() {
     assert_eq!(delta.data["from"], snapshot.data["revision"]);
     assert_eq!(delta.data["remove"], json!([{"id": "a", "cause": "updated", "status": "up"}]));
     assert_eq!(delta.data["revision"], revision(&door, "user").await);
+}
+
+#[tokio::test]
+async fn every_stream_is_told_once_that_the_bus_is_silent_and_once_that_it_is_heard() {
+    let door = Door::open("watch-notice");
+    let mut stream = Stream::open(&door, "service=user&service=cart", None).await;
+    while stream.next().await.name != "synced" {}
+    let heard = door.app.node.condition();
+    for (unheard_since, stale) in [(Some(1), true), (Some(2), true), (None, false)] {
+        door.app.feeds.mood().take(Condition { unheard_since, ..heard });
+        if unheard_since == Some(2) {
+            assert!(stream.is_silent().await, "it was said");
+        } else {
+            assert_eq!(stream.expect("notice").await.data, json!({"stale": stale}));
+        }
+    }
+    door.app.feeds.mood().take(Condition { unheard_since: Some(3), ..heard });
+    stream.expect("notice").await;
+    let mut late = Stream::open(&door, "service=user", None).await;
+    late.expect("snapshot").await;
+    late.expect("synced").await;
+    assert_eq!(late.expect("notice").await.data, json!({"stale": true}));
+}
+
+#[tokio::test]
+async fn what_was_sent_in_doubt_is_sent_again_when_all_is_known() {
+    let door = Door::open("watch-complete");
+    register(&door, "user", "a", "x").await;
+    let known = door.app.node.condition();
+    door.app.feeds.mood().take(Condition { complete: false, ..known });
+    let mut stream = Stream::open(&door, "service=user", None).await;
+    stream.expect("snapshot").await;
+    stream.expect("synced").await;
+    door.app.feeds.mood().take(known);
+    assert_eq!(stream.expect("snapshot").await.data["complete"], true);
+    register(&door, "user", "b", "x").await;
+    stream.expect("delta").await;
 }
 
 #[tokio::test]

@@ -236,9 +236,9 @@ impl Subscription {
 
     /// Sends a service whole again: what was kept because the node did not know all can go now.
     fn send_anew(&mut self) -> Option<Bytes> {
-        let trust = self.trust();
         loop {
             let place = self.anew.pop_front()?;
+            let trust = self.trust();
             let Some(following) = self.followed.get_mut(place as usize).and_then(Option::as_mut) else { continue };
             let before = following.revision();
             let event = following.anew(trust);
