@@ -22,7 +22,6 @@ pub struct Metrics {
     request_seconds: Mutex<BTreeMap<RouteAndMethod, Arc<Histogram>>>,
     node: String,
     changes: Family,
-    heartbeats: Family,
     notices: Family,
     node_states: States,
     bus_states: States,
@@ -31,6 +30,10 @@ pub struct Metrics {
     frames_bad: Family,
     dropped: Family,
     stream_events: Family,
+    /// Heartbeats that were taken without asking the registry.
+    pub heartbeats_renewed: Counter,
+    /// Heartbeats that the registry decided on: relayed, late, or refused.
+    pub heartbeats_asked: Counter,
     /// Bytes given to the bus.
     pub bus_sent_bytes: Counter,
     /// Bytes heard on the bus.
@@ -101,7 +104,8 @@ impl Metrics {
             request_seconds: Mutex::default(),
             node: node.to_owned(),
             changes: family("muster_changes_total", "cause", "Records written here, by what changed them"),
-            heartbeats: family("muster_heartbeats_total", "answer", "Heartbeats, by how they were answered"),
+            heartbeats_renewed: heartbeats(&recorder, "renewed"),
+            heartbeats_asked: heartbeats(&recorder, "asked"),
             notices: family("muster_notices_total", "kind", "What an operator should hear of, by kind; the log has the words"),
             node_states: States::new(&recorder, "muster_node_state", "1 for the state the node is in", &NODE_STATES),
             bus_states: States::new(&recorder, "muster_bus_state", "1 for the state the bus is in", &BUS_STATES),
@@ -145,11 +149,6 @@ impl Metrics {
     /// A record was written here.
     pub fn changed(&self, cause: &'static str) {
         self.changes.add(cause, 1);
-    }
-
-    /// A heartbeat was answered: `renewed`, `asked` when the registry had to decide, `refused`.
-    pub fn heartbeat(&self, answer: &'static str) {
-        self.heartbeats.add(answer, 1);
     }
 
     /// An operator should hear of this.
@@ -232,6 +231,12 @@ fn describe(recorder: &PrometheusRecorder, name: &'static str, help: &'static st
 fn counter(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) -> Counter {
     describe(recorder, name, help);
     family::register_counter(recorder, name, &[])
+}
+
+fn heartbeats(recorder: &PrometheusRecorder, how: &'static str) -> Counter {
+    let name = "muster_heartbeats_total";
+    describe(recorder, name, "Heartbeats: `renewed` at once, or `asked` of the registry: relayed, late or refused");
+    family::register_counter(recorder, name, &[("how", how.to_owned())])
 }
 
 fn gauge(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) -> Gauge {

@@ -103,8 +103,10 @@ impl Handle {
     /// [`Refused`]; nothing was changed.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<Renewed, Refused> {
         if let Some(renewed) = self.shared.leases.renew(&heartbeat) {
+            self.shared.metrics.heartbeats_renewed.increment(1);
             return Ok(renewed);
         }
+        self.shared.metrics.heartbeats_asked.increment(1);
         match self.ask(|reply| Command::Heartbeat(heartbeat, reply)).await? {
             Answer::Renewed(renewed) => Ok(renewed),
             other => Err(refused(other)),

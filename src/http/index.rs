@@ -56,6 +56,8 @@ pub(super) fn describe(openapi: &mut OpenApi) {
 }
 
 /// Where everything is
+///
+/// A browser gets the same, until there is a console for it.
 #[utoipa::path(get, path = "/", tag = "operate", operation_id = "index", responses((status = 200, description = "Paths by what they are for", body = Index)))]
 async fn index(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     query.finish()?;

@@ -39,8 +39,14 @@ async fn it_is_reached_where_it_says_and_stops_when_told() {
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut first = [0; 15];
     idle.read_exact(&mut first).await.unwrap();
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut http2 = TcpStream::connect(address).await.unwrap();
+    http2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    http2.read_exact(&mut first[..9]).await.unwrap();
     door.app.shutdown.begin();
     assert!(say(&mut idle, b"").await.ends_with("ok\n"));
+    assert_eq!(say(&mut silent, b"").await, "");
+    say(&mut http2, b"").await;
     assert!(door.app.shutdown.ended(PATIENCE).await);
     assert!(TcpStream::connect(address).await.is_err());
 }
