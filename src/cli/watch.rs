@@ -26,7 +26,7 @@ Examples:
   muster watch '*' -o json
   muster watch user --exec 'jq -r \".instances[] | .address\" > upstreams && nginx -s reload'")]
 pub(super) struct Arguments {
-    /// The services; '*' for all of the namespace
+    /// The services; '*' for all of the namespace, 'pay*' for those whose names begin so
     #[arg(required = true, value_name = "SERVICE")]
     services: Vec<String>,
     /// Run CMD by sh once a service is known and whenever it has changed, with its list as the API writes it on stdin and MUSTER_SERVICE set
@@ -84,9 +84,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     }
 }
 
+/// Names, or one pattern: `*` for all, `pay*` for those that begin so.
 fn to_followed(services: &[String]) -> Result<Followed, Failure> {
-    if services.iter().any(|service| service == "*") {
-        return if services.len() == 1 { Ok(Followed::All) } else { Err(Failure::usage("'*' is all services: name no other beside it")) };
+    if let [pattern] = services
+        && let Some(prefix) = pattern.strip_suffix('*')
+    {
+        return Ok(if prefix.is_empty() { Followed::All } else { Followed::Prefix(prefix.to_owned()) });
+    }
+    if let Some(pattern) = services.iter().find(|service| service.ends_with('*')) {
+        return Err(Failure::usage(format!("'{pattern}' stands for many services: name no other beside it")));
     }
     let named: Result<Vec<ServiceName>, _> = services.iter().map(|service| service.parse()).collect();
     named.map(Followed::Named).map_err(|error| Failure::usage(error.to_string()))

@@ -239,3 +239,76 @@ fn endless() -> ExponentialBackoff {
 fn read<T: DeserializeOwned>(data: &str) -> Result<T, String> {
     serde_json::from_str(data).map_err(|error| format!("an event cannot be read: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    fn watch(followed: Followed) -> Watch {
+        let client = Client::builder().servers(["http://127.0.0.1:1", "http://127.0.0.1:2"]).build().unwrap();
+        client.watch(Namespace::default(), followed, Query::default().with("usable", "true"))
+    }
+
+    fn event(name: &str, data: &serde_json::Value) -> Sse {
+        Sse::default().event(name).data(data.to_string())
+    }
+
+    fn snapshot(service: &str, revision: u128) -> Sse {
+        let instance = serde_json::json!({"id": "a", "address": "10.0.0.7", "port": 80, "status": "up", "weight": 100});
+        let revision = crate::api::Hex(revision);
+        event(
+            "snapshot",
+            &serde_json::json!({"namespace": "default", "service": service, "revision": revision,
+            "complete": true, "stale": false, "preserved": false, "instances": [instance]}),
+        )
+    }
+
+    fn pairs(watch: &Watch) -> String {
+        watch.to_query().iter().map(|(key, value)| format!("{key}={value} ")).collect()
+    }
+
+    #[test]
+    fn what_is_held_is_named_when_a_stream_is_opened_again() {
+        let user: ServiceName = "user".parse().unwrap();
+        let mut named = watch(Followed::Named(vec![user, "cart".parse().unwrap()]));
+        assert_eq!(pairs(&named), "usable=true namespace=default service=user service=cart ");
+        named.take(&snapshot("user", 1));
+        assert_eq!(pairs(&named), format!("usable=true namespace=default service=user@{:032x} service=cart ", 1));
+
+        let mut all = watch(Followed::All);
+        all.take(&snapshot("user", 2));
+        assert_eq!(pairs(&all), format!("usable=true namespace=default service=* at=user@{:032x} ", 2));
+    }
+
+    #[test]
+    fn a_step_that_does_not_follow_ends_the_stream_and_asks_for_the_whole() {
+        let mut watch = watch(Followed::All);
+        watch.take(&snapshot("user", 1));
+        let (from, revision) = (crate::api::Hex(7), crate::api::Hex(8));
+        let delta = serde_json::json!({"namespace": "default", "service": "user", "from": from, "revision": revision,
+            "upsert": [], "remove": [{"id": "a", "cause": "expired"}]});
+        watch.take(&event("delta", &delta));
+        assert!(matches!(watch.pending.back(), Some(WatchEvent::Lost(_))), "{:?}", watch.pending);
+        assert_eq!(watch.replica("user").and_then(Replica::held).unwrap().instances.len(), 1, "what is held is kept");
+        assert_eq!(pairs(&watch), "usable=true namespace=default service=* ");
+    }
+
+    #[test]
+    fn what_cannot_be_read_ends_the_stream_and_what_is_unknown_does_not() {
+        let mut watch = watch(Followed::All);
+        watch.take(&event("later", &serde_json::json!({"x": 1})));
+        assert!(watch.pending.is_empty());
+        watch.take(&event("snapshot", &serde_json::json!({"x": 1})));
+        assert!(matches!(watch.pending.back(), Some(WatchEvent::Lost(_))));
+    }
+
+    #[test]
+    fn a_node_that_leaves_is_left() {
+        let mut watch = watch(Followed::All);
+        watch.take(&event("goodbye", &serde_json::json!({"reconnect_ms": 1200})));
+        assert_eq!(watch.wait, Duration::from_millis(1200));
+        watch.take(&event("goodbye", &serde_json::json!({"reconnect_ms": 3_600_000})));
+        assert_eq!(watch.wait, RECONNECT_WAIT_MAX);
+    }
+}
