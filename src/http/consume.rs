@@ -7,16 +7,16 @@ mod page;
 mod search;
 mod services;
 
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(in crate::http) use encoded::Lists;
 
-use super::App;
 use super::problem::{Code, Problem};
+use super::{App, body};
 use crate::registry::NodeState;
 
 /// The routes of this folder.
@@ -38,12 +38,11 @@ fn check_warm(app: &App) -> Result<(), Problem> {
     }
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 /// To be asked again each time: what is listed can change at any moment.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
-fn json(body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("unreachable: the shapes have only string keys");
-    ([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, NO_CACHE)], bytes).into_response()
+fn json(shape: &impl Serialize) -> Response {
+    let mut response = body::json(StatusCode::OK, shape);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
+    response
 }

@@ -37,6 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     get,
     path = "/v1/watch",
     tag = "consume",
+    operation_id = "watch",
     params(
         ("namespace" = Option<String>, Query, description = "Default: `default`."),
         ("service" = Option<Vec<String>>, Query, description = "A service, or `SERVICE@REVISION`, or `*` for all of the namespace; may be repeated, for at most 1,000 names."),

@@ -19,6 +19,7 @@ use crate::registry::{Body, Inspected, Record, Seen};
     get,
     path = "/v1/services/{service}/instances/{id}",
     tag = "consume",
+    operation_id = "getInstance",
     params(
         ("service" = String, Path, description = "What it is a copy of."),
         ("id" = String, Path, description = "Which copy, percent-encoded."),
@@ -33,8 +34,7 @@ use crate::registry::{Body, Inspected, Record, Seen};
 )]
 pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: Query) -> Result<Response, Problem> {
     let key = names.instance(&mut query);
-    query.finish()?;
-    let Some(key) = key else { return Err(Problem::invalid(Vec::new())) };
+    let key = query.finish_with(key)?;
     check_warm(&app)?;
     let unknown = || Problem::new(Code::UnknownInstance, format!("No instance `{}` of service `{}` is listed.", key.id, key.service));
     let inspected = app.node.inspect(key.clone()).await?.ok_or_else(unknown)?;

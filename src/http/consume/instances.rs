@@ -1,14 +1,16 @@
 //! A service's instances: listed, compared by etag, and waited for.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::encoded::{Encoded, Question};
-use super::{JSON, NO_CACHE, check_warm, page};
+use super::{NO_CACHE, check_warm, page};
 use crate::api;
 use crate::http::App;
 use crate::http::extract::PathNames;
@@ -31,6 +33,7 @@ const WAIT_MS_MAX: u64 = 5 * 60_000;
     get,
     path = "/v1/services/{service}/instances",
     tag = "consume",
+    operation_id = "listInstances",
     params(
         ("service" = String, Path, description = "What is looked up."),
         ("namespace" = Option<String>, Query, description = "Default: `default`."),
@@ -53,13 +56,12 @@ const WAIT_MS_MAX: u64 = 5 * 60_000;
         (status = 503, description = "The node does not know enough yet.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn instances(State(app): State<App>, names: PathNames, headers: HeaderMap, mut query: Query) -> Result<Response, Problem> {
+pub(super) async fn instances(State(app): State<App>, names: PathNames, known: Known, mut query: Query) -> Result<Response, Problem> {
     let service = names.service(&mut query);
     let wait_ms = query.ms("wait", 0..=WAIT_MS_MAX);
     let question = (selection(&mut query), page::limit(&mut query), query.name::<InstanceId>("after"));
-    query.finish()?;
+    let service = query.finish_with(service)?;
     let (selection, limit, after) = question;
-    let Some(service) = service else { return Err(Problem::invalid(Vec::new())) };
     let question = Question { service, selection, limit, after };
     check_warm(&app)?;
 
@@ -67,12 +69,11 @@ pub(super) async fn instances(State(app): State<App>, names: PathNames, headers:
         Some(view) => answer(&app, &question, view),
         None => answer(&app, &question, &View::default()),
     };
-    let known = Known::read(&headers);
     if !known.includes(&list.etag) {
         return Ok(whole(list));
     }
     match wait_ms {
-        Some(wait_ms) if wait_ms > 0 => hold(&app, &question, &known.at(&list.etag), wait_ms).await,
+        Some(wait_ms) if wait_ms > 0 => Ok(hold(&app, &question, &known.at(&list.etag), wait_ms).await),
         Some(_) | None => Ok(not_modified(list.etag)),
     }
 }
@@ -82,7 +83,7 @@ fn answer(app: &App, question: &Question, view: &View) -> Encoded {
 }
 
 /// Waits for a list that is none of those known.
-async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Result<Response, Problem> {
+async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Response {
     let mut views = app.node.follow(&question.service);
     let mut conditions = app.node.follow_condition();
     // Up to a tenth earlier, so that polls that began together do not stay together.
@@ -93,16 +94,16 @@ async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Re
         let is_leaving = conditions.borrow_and_update().state == NodeState::Leaving;
         let list = answer(app, question, &view);
         if !known.includes(&list.etag) {
-            return Ok(whole(list));
+            return whole(list);
         }
         if is_leaving || app.shutdown.has_begun() {
-            return Ok(not_modified(list.etag));
+            return not_modified(list.etag);
         }
         tokio::select! {
             Ok(()) = views.changed() => {}
             Ok(()) = conditions.changed() => {}
-            () = &mut over => return Ok(not_modified(list.etag)),
-            () = app.shutdown.begun() => return Ok(not_modified(list.etag)),
+            () = &mut over => return not_modified(list.etag),
+            () = app.shutdown.begun() => return not_modified(list.etag),
         }
     }
 }
@@ -110,7 +111,7 @@ async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Re
 fn whole(list: Encoded) -> Response {
     let mut response = Response::new(Body::from(list.body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ETAG, list.etag);
     headers.insert(header::CACHE_CONTROL, NO_CACHE);
     response
@@ -122,11 +123,18 @@ fn not_modified(etag: HeaderValue) -> Response {
 
 /// What the consumer says that it has: the etags of its `If-None-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
+pub(super) enum Known {
     /// Whatever there is.
     Anything,
     /// One of these, without quotes.
     Etags(Vec<String>),
+}
+
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(&parts.headers))
+    }
 }
 
 impl Known {

@@ -37,6 +37,7 @@ struct Search {
     get,
     path = "/v1/instances",
     tag = "consume",
+    operation_id = "searchInstances",
     params(
         ("namespace" = Option<String>, Query, description = "Default: `default`; `*`: all."),
         ("address" = Option<String>, Query, description = "Only those that listen there; a comma means any of."),

@@ -22,6 +22,7 @@ use crate::registry::{Catalog, View};
     get,
     path = "/v1/namespaces",
     tag = "consume",
+    operation_id = "listNamespaces",
     params(
         ("q" = Option<String>, Query, description = "Only those whose names begin so."),
         ("limit" = Option<u64>, Query, description = "At most so many, 1 to 10,000; default: 1,000."),
@@ -50,6 +51,7 @@ pub(super) async fn namespaces(State(app): State<App>, mut query: Query) -> Resu
     get,
     path = "/v1/services",
     tag = "consume",
+    operation_id = "listServices",
     params(
         ("namespace" = Option<String>, Query, description = "Default: `default`; `*`: all."),
         ("q" = Option<String>, Query, description = "Only those whose names begin so."),
@@ -81,6 +83,7 @@ pub(super) async fn services(State(app): State<App>, mut query: Query) -> Result
     get,
     path = "/v1/services/{service}",
     tag = "consume",
+    operation_id = "getService",
     params(
         ("service" = String, Path, description = "What is looked up."),
         ("namespace" = Option<String>, Query, description = "Default: `default`."),
@@ -93,8 +96,7 @@ pub(super) async fn services(State(app): State<App>, mut query: Query) -> Result
 )]
 pub(super) async fn service(State(app): State<App>, names: PathNames, mut query: Query) -> Result<Response, Problem> {
     let service = names.service(&mut query);
-    query.finish()?;
-    let Some(service) = service else { return Err(Problem::invalid(Vec::new())) };
+    let service = query.finish_with(service)?;
     check_warm(&app)?;
     let (catalog, nothing) = (app.node.catalog(), View::default());
     let view = catalog.view(&service).map_or(&nothing, |view| view);
