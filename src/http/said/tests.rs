@@ -105,7 +105,7 @@ fn what_another_write_takes_is_unknown_here() {
 #[test]
 fn what_is_no_object_or_no_json_is_said_so() {
     for body in ["[]", "5", "\"x\"", "null", "true"] {
-        assert_eq!(places(body)[0], ("".to_owned(), "invalid_value".to_owned()), "{body}");
+        assert_eq!(places(body)[0], (String::new(), "invalid_value".to_owned()), "{body}");
     }
     for body in ["{", "{\"address\":}", "\u{feff}{}", "{} {}", "[".repeat(100_000).as_str()] {
         let problem = Said::read(body.as_bytes(), Fields::REGISTER, &mut Faults::default()).unwrap_err();
