@@ -1,9 +1,9 @@
 //! What a heartbeat costs on the bus: nothing at its owner, a share of a batch elsewhere. Counted by a plain NATS client.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -15,32 +15,41 @@ const INSTANCES: usize = 10;
 const HEARTBEATS: usize = 10_000;
 const CONNECTIONS: usize = 4;
 
-/// Counts the messages on a subject, from the moment it exists.
-struct Counter {
-    count: Arc<AtomicUsize>,
+/// Keeps the messages on a subject, from the moment it exists.
+struct Listener {
+    heard: Arc<Mutex<Vec<Bytes>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Counter {
+impl Listener {
     async fn on(client: &async_nats::Client, subject: &str) -> Self {
         let mut messages = client.subscribe(subject.to_owned()).await.expect("a subscription");
         client.flush().await.expect("a server that runs");
-        let count = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&count);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heard);
         let task = tokio::spawn(async move {
-            while messages.next().await.is_some() {
-                counted.fetch_add(1, Ordering::SeqCst);
+            while let Some(message) = messages.next().await {
+                kept.lock().expect("messages").push(message.payload);
             }
         });
-        Self { count, task }
+        Self { heard, task }
     }
 
-    fn get(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
+    fn count(&self) -> usize {
+        self.heard.lock().expect("messages").len()
+    }
+
+    /// Where the message is that names `marker`.
+    async fn find(&self, marker: &str) -> usize {
+        let names = |message: &Bytes| message.windows(marker.len()).any(|part| part == marker.as_bytes());
+        eventually(&format!("{marker} is heard of"), Duration::from_secs(5), async || {
+            self.heard.lock().expect("messages").iter().position(names).ok_or_else(|| "it is not".into())
+        })
+        .await
     }
 }
 
-impl Drop for Counter {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -60,21 +69,18 @@ async fn heads(nodes: &[Node]) -> Vec<Value> {
     heads
 }
 
-/// How many change messages each node published while `work` was done. Each then writes one thing more: when that has been counted,
+/// How many change messages each node published while `work` was done. Each then writes one thing more: when that has been heard,
 /// so has everything before it.
-async fn changes_during(nodes: &[Node], changes: &[Counter], marker: &str, work: impl Future<Output = ()>) -> Vec<usize> {
-    let since: Vec<usize> = changes.iter().map(Counter::get).collect();
+async fn changes_during(nodes: &[Node], changes: &[Listener], marker: &str, work: impl Future<Output = ()>) -> Vec<usize> {
+    let since: Vec<usize> = changes.iter().map(Listener::count).collect();
     let heads_before = heads(nodes).await;
     work.await;
     assert_eq!(heads(nodes).await, heads_before, "something was written");
     let mut counts = Vec::new();
-    for ((node, counter), since) in nodes.iter().zip(changes).zip(since) {
-        register(node, &format!("{marker}-{}", node.name)).await;
-        let count = eventually("the marker's change is counted", Duration::from_secs(5), async || match counter.get() - since {
-            0 => Err("nothing is counted".into()),
-            count => Ok(count),
-        });
-        counts.push(count.await - 1);
+    for ((node, changes), since) in nodes.iter().zip(changes).zip(since) {
+        let marker = format!("{marker}-{}", node.name);
+        register(node, &marker).await;
+        counts.push(changes.find(&marker).await - since);
     }
     counts
 }
@@ -86,7 +92,7 @@ async fn send_heartbeats(node: &Node) {
         tokio::spawn(async move {
             let mut connection = Connection::open(host).await.expect("a node that listens");
             for number in 0..HEARTBEATS / CONNECTIONS {
-                let request = Request::new("POST", &format!("/v1/services/user/instances/u{}/heartbeat", number % INSTANCES));
+                let request = Request::new("POST", &format!("/v1/services/user/instances/copy-{}/heartbeat", number % INSTANCES));
                 connection.send(&request).await.expect("an answer").expect(200);
             }
         })
@@ -103,11 +109,11 @@ async fn a_heartbeat_costs_no_change() {
     let client = nats.client().await;
     let mut changes = Vec::new();
     for node in &nodes {
-        changes.push(Counter::on(&client, &format!("muster.{CLUSTER}.change.{}", node.name)).await);
+        changes.push(Listener::on(&client, &format!("muster.{CLUSTER}.change.{}", node.name)).await);
     }
-    let relays = Counter::on(&client, &format!("muster.{CLUSTER}.relay.n1")).await;
+    let relays = Listener::on(&client, &format!("muster.{CLUSTER}.relay.n1")).await;
     for number in 0..INSTANCES {
-        register(&nodes[0], &format!("u{number}")).await;
+        register(&nodes[0], &format!("copy-{number}")).await;
     }
     eventually("the other node lists them", Duration::from_secs(5), async || {
         let list = nodes[1].get("/v1/services/user/instances").await.expect(200);
@@ -117,23 +123,24 @@ async fn a_heartbeat_costs_no_change() {
     eventually(
         "their changes are counted",
         Duration::from_secs(5),
-        async || if changes[0].get() > 0 { Ok(()) } else { Err("none".into()) },
+        async || if changes[0].count() > 0 { Ok(()) } else { Err("none".into()) },
     )
     .await;
 
     let at_owner = changes_during(&nodes, &changes, "first", send_heartbeats(&nodes[0])).await;
     assert_eq!(at_owner, [0, 0], "changes for {HEARTBEATS} heartbeats at the owner");
-    assert_eq!(relays.get(), 0, "relays for heartbeats at the owner");
+    assert_eq!(relays.count(), 0, "relays for heartbeats at the owner");
 
     let begun = Instant::now();
     let elsewhere = changes_during(&nodes, &changes, "second", send_heartbeats(&nodes[1])).await;
     assert_eq!(elsewhere, [0, 0], "changes for {HEARTBEATS} heartbeats at another node");
-    eventually("the owner is told", Duration::from_secs(5), async || if relays.get() > 0 { Ok(()) } else { Err("no relay".into()) }).await;
+    eventually("the owner is told", Duration::from_secs(5), async || if relays.count() > 0 { Ok(()) } else { Err("no relay".into()) })
+        .await;
     // A batch leaves every 200 ms or when it has 1,000 renewals.
     let batches_max = begun.elapsed().as_millis() as usize / 200 + HEARTBEATS / 1000 + 2;
-    assert!(relays.get() <= batches_max, "{} relays, at most {batches_max} batches were due", relays.get());
+    assert!(relays.count() <= batches_max, "{} relays, at most {batches_max} batches were due", relays.count());
     for number in 0..INSTANCES {
-        let detail = nodes[1].get(&format!("/v1/services/user/instances/u{number}")).await.expect(200);
+        let detail = nodes[1].get(&format!("/v1/services/user/instances/copy-{number}")).await.expect(200);
         assert_eq!((&detail["owner"], &detail["generation"]), (&json!("n1"), &json!(0)), "ownership moved: {detail}");
         let silent_ms = detail["lease"]["last_heartbeat_ms"].as_u64().expect("the owner answers");
         assert!(silent_ms < 30_000, "the relayed heartbeats did not reach the owner: {detail}");
