@@ -97,13 +97,12 @@ impl Feed {
 
     /// Looks for a newer view and tells the followers what is other in it; false when there was nothing to tell.
     pub(super) fn tell(&self) -> bool {
-        let is_told = self.state.lock().advance(self);
-        if is_told {
-            for (mailbox, place) in self.followers.lock().marks.values() {
-                mailbox.mark(*place);
-            }
+        let Some(replaced) = self.state.lock().advance(self) else { return false };
+        for (mailbox, place) in self.followers.lock().marks.values() {
+            mailbox.mark(*place);
         }
-        is_told
+        self.history.lock().keep(&self.service, &replaced);
+        true
     }
 
     /// Begins to follow: from now on the place is marked when there is something to tell. The event is the first one to send:
@@ -190,21 +189,19 @@ impl State {
         self.newest.clone()
     }
 
-    /// Moves on to the newest view, if it differs under the selection.
-    fn advance(&mut self, feed: &Feed) -> bool {
+    /// Moves on to the newest view, if it differs under the selection; gives the one it replaces.
+    fn advance(&mut self, feed: &Feed) -> Option<Arc<View>> {
         let newest = self.refresh();
         let base = std::mem::replace(&mut self.base, Arc::clone(&newest.view));
         let difference = Difference::between(&feed.selection, &base, &newest.view);
         if difference.is_empty() && !self.is_ahead {
-            return false;
+            return None;
         }
         self.is_ahead = false;
         let (from, to) = (self.told.view.revision(), newest.view.revision());
         let event = (!difference.is_empty()).then(|| difference.into_event(&feed.service, from, to));
         self.keep(Step { from, to, event });
-        let before = std::mem::replace(&mut self.told, newest);
-        feed.history.lock().keep(&feed.service, &before.view);
-        true
+        Some(std::mem::replace(&mut self.told, newest).view)
     }
 
     /// The step between two views; `None` when there is none under the selection.
