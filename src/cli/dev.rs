@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         config.node.name = NodeName::parse(&format!("n{number}")).expect("unreachable: a letter and digits are a label");
         nodes.push(start(config, bound, Bus::Memory(&hub)).await?);
     }
-    output::line(&banner(&nodes))?;
+    output::say(&banner(&nodes));
     run_until_asked(&nodes, &mut asked).await
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let (key, registration) = arguments.told.to_registration(&arguments.within.namespace, &arguments.reach)?;
     let place = format!("{}:{}", registration.address, registration.port);
     let mut lease = arguments.reach.client()?.register(key, registration).await?;
-    output::line(&told(&lease, &place))?;
+    output::say(&told(&lease, &place));
 
     let mut missing = false;
     let lost = tokio::select! {
@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         closed = lease.close() => closed?,
         () = asked.end() => return Err(Failure::new(Code::Failed, format!("{name} was not deregistered; its lease runs out"))),
     }
-    output::line(&format!("deregistered {name}"))?;
+    output::say(&format!("deregistered {name}"));
     Ok(Code::Ok)
 }
 

@@ -79,6 +79,11 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// One line on stdout from a verb whose work goes on whether or not anybody reads it.
+pub(super) fn say(text: &str) {
+    let _ = line(text);
+}
+
 /// Text on stdout as it is.
 pub(super) fn write(text: &str) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();

@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let bound = bind(config.http.listen)?;
     let bus = if config.bus.url.is_empty() { Bus::None } else { Bus::Nats };
     let running = start(config, bound, bus).await?;
-    output::line(&banner(&running))?;
+    output::say(&banner(&running));
     run_until_asked(&[running], &mut asked).await
 }
 

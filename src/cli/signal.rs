@@ -1,8 +1,8 @@
 //! Signals: what asks a running verb to end.
 
-use std::io;
-
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::{Code, Failure};
 
 /// SIGINT and SIGTERM, as they come.
 pub(super) struct Asked {
@@ -12,8 +12,9 @@ pub(super) struct Asked {
 
 impl Asked {
     /// From now on these signals are heard here, and no longer end the process by themselves.
-    pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let heard = |kind| signal(kind).map_err(|error| Failure::new(Code::Failed, format!("signals cannot be heard: {error}")));
+        Ok(Self { interrupt: heard(SignalKind::interrupt())?, terminate: heard(SignalKind::terminate())? })
     }
 
     /// Ends with the next of them.

@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn pairs(watch: &Watch) -> String {
-        watch.to_query().iter().map(|(key, value)| format!("{key}={value} ")).collect()
+        watch.to_query().iter().map(|(key, value)| [key, "=", value, " "].concat()).collect()
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The verbs together, against real nodes: what the five-minute tour does, and how each of them ends.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use super::canned::nobody;
-use super::{Running, eventually, muster};
+use super::{Running, eventually, muster, plain};
 
 /// `dev` with some nodes on free ports, and where they listen.
 fn dev(nodes: usize) -> (Running, Vec<String>) {
@@ -30,7 +31,7 @@ fn what_is_registered_at_one_node_is_seen_at_another_until_it_is_taken_away() {
     let (mut dev, urls) = dev(3);
     let mut watch = Running::start(&["watch", "user", "-s", &urls[2]]);
     let mut register =
-        Running::start(&["register", "--service", "user", "--port", "8080", "--id", "u1", "--zone", "eu-a", "--ttl", "2s", "-s", &urls[0]]);
+        Running::start(&["register", "--service", "user", "--port", "8080", "--id", "u1", "--zone", "eu-a", "--ttl", "3s", "-s", &urls[0]]);
     register.until("registered user u1");
     watch.until("+ u1 127.0.0.1:8080 up\n");
 
@@ -44,7 +45,7 @@ fn what_is_registered_at_one_node_is_seen_at_another_until_it_is_taken_away() {
     assert_eq!((&body["service"], &body["instances"][0]["id"]), (&"user".into(), &"u1".into()));
 
     // Longer than its ttl: heartbeats hold it.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    std::thread::sleep(std::time::Duration::from_millis(3500));
     assert!(!watch.said().contains("suspect"), "{}", watch.said());
 
     register.signal("INT");
@@ -152,6 +153,21 @@ fn a_port_that_is_taken_is_told_with_what_to_do() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{err}");
         assert!(err.contains(&address) && err.contains("--listen"), "{err}");
     }
+}
+
+#[test]
+fn a_registration_whose_words_nobody_reads_is_held_and_taken_away_all_the_same() {
+    let (_dev, urls) = dev(1);
+    let mut child = plain(&["register", "--service", "user", "--port", "1", "--id", "u1", "-s", &urls[0]])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a muster that starts");
+    drop(child.stdout.take());
+    let list = || stdout(&["instances", "user", "-o", "name", "-s", &urls[0]]);
+    eventually("it is registered", || if list() == "u1\n" { Ok(()) } else { Err(list()) });
+    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(list(), "");
 }
 
 #[test]
