@@ -12,6 +12,7 @@ mod jitter;
 pub mod listener;
 mod operate;
 mod origin;
+mod params;
 pub mod problem;
 mod provide;
 pub mod query;

@@ -38,8 +38,10 @@ impl Span {
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     /// An IP address or a host name.
+    #[cfg_attr(feature = "server", schema(pattern = r"^[A-Za-z0-9_.:-]{1,253}$"))]
     pub address: String,
     /// 1 to 65535.
+    #[cfg_attr(feature = "server", schema(minimum = 1))]
     pub port: u16,
     /// Further ports by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -48,9 +50,11 @@ pub struct Registration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// Its place.
+    #[cfg_attr(feature = "server", schema(pattern = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Its place within the region.
+    #[cfg_attr(feature = "server", schema(pattern = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// Free words.
@@ -60,12 +64,14 @@ pub struct Registration {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// `starting` or `up`; default `up`.
+    #[cfg_attr(feature = "server", schema(pattern = r"^(starting|up)$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// How long it stays listed without a heartbeat; default 15 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
     /// Which life of the process this is, 1 to 2^53 - 1; absent: the known one, 1 where none is known.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
     /// How long it stays listed once it is down; absent: the node's default.
@@ -82,6 +88,7 @@ pub struct Registration {
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// `http`, `tcp`, `grpc` or `none`.
+    #[cfg_attr(feature = "server", schema(pattern = r"^(http|tcp|grpc|none)$"))]
     pub kind: String,
     /// With `http`: what is asked for; default `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,12 +182,14 @@ pub struct Deregistered {
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// Which life beats; absent: the known one.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
     /// As the registration's answer gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// `starting` or `up`, when that has changed.
+    #[cfg_attr(feature = "server", schema(pattern = r"^(starting|up)$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
 }
@@ -215,44 +224,14 @@ pub struct Batch {
     pub ops: Vec<Op>,
 }
 
-/// One write of a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One write of a batch: what it is, which instance it is about, and what that kind of write says besides.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Op {
-    /// As `PUT /v1/services/{service}/instances/{id}`.
-    Register {
-        /// Which instance.
-        #[serde(flatten)]
-        of: OpKey,
-        /// What its provider says.
-        #[serde(flatten)]
-        registration: Box<Registration>,
-    },
-    /// As `POST /v1/services/{service}/instances/{id}/heartbeat`.
-    Heartbeat {
-        /// Which instance.
-        #[serde(flatten)]
-        of: OpKey,
-        /// Its life, content and state.
-        #[serde(flatten)]
-        heartbeat: Heartbeat,
-    },
-    /// As `DELETE /v1/services/{service}/instances/{id}`.
-    Deregister {
-        /// Which instance.
-        #[serde(flatten)]
-        of: OpKey,
-        /// Which life is meant.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        incarnation: Option<u64>,
-    },
-}
-
-/// Which instance a write of a batch is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct OpKey {
+#[serde(deny_unknown_fields)]
+pub struct Op {
+    /// `register`, `heartbeat` or `deregister`.
+    #[cfg_attr(feature = "server", schema(pattern = r"^(register|heartbeat|deregister)$"))]
+    pub op: String,
     /// Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -260,6 +239,48 @@ pub struct OpKey {
     pub service: String,
     /// Which copy.
     pub id: String,
+    /// Which life of the process this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// `register`, `heartbeat`: `starting` or `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// `heartbeat`: as the registration's answer gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// `register`, needed: an IP address or a host name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// `register`, needed: 1 to 65535.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// `register`: further ports by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<String, u16>,
+    /// `register`: share of traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// `register`: its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// `register`: its place within the region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// `register`: free words.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+    /// `register`: free keys and values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// `register`: how long it stays listed without a heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+    /// `register`: how long it stays listed once it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict_after: Option<Span>,
+    /// `register`: how the registry may look for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 /// What became of a batch.

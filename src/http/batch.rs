@@ -17,6 +17,7 @@ use super::App;
 use super::body::{self, Limits};
 use super::extract::Arrived;
 use super::fault::{Fault, FaultCode, Faults};
+use super::params::AckKeys;
 use super::problem::Problem;
 use super::provide::{missed, status_of, to_heartbeat, to_register};
 use super::query::Query;
@@ -44,8 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(
     post, path = "/v1/batch", tag = "provide", operation_id = "batch",
     params(
-        ("ack" = Option<String>, Query, description = "`local` (default), `peer` or `all`: who must have applied each before the answer"),
-        ("ack_timeout" = Option<String>, Query, description = "How long to wait for that; default 2s, at most 5m"),
+        AckKeys,
     ),
     request_body = Batch,
     responses(

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::{App, body};
 use crate::api::operate::{Index, Version};
+use crate::api::problem::Problem as ProblemBody;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Told by whoever builds a release: `MUSTER_COMMIT=$(git rev-parse HEAD) cargo build --release`.
@@ -58,7 +59,13 @@ pub(super) fn describe(openapi: &mut OpenApi) {
 /// Where everything is
 ///
 /// A browser gets the same, until there is a console for it.
-#[utoipa::path(get, path = "/", tag = "operate", operation_id = "index", responses((status = 200, description = "Paths by what they are for", body = Index)))]
+#[utoipa::path(
+    get, path = "/", tag = "operate", operation_id = "index",
+    responses(
+        (status = 200, description = "Paths by what they are for", body = Index),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
 async fn index(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     query.finish()?;
     let index = Index {
@@ -72,7 +79,13 @@ async fn index(State(app): State<App>, query: Query) -> Result<Response, Problem
 }
 
 /// What answers here
-#[utoipa::path(get, path = "/v1/version", tag = "operate", operation_id = "version", responses((status = 200, description = "Program, source and abilities", body = Version)))]
+#[utoipa::path(
+    get, path = "/v1/version", tag = "operate", operation_id = "version",
+    responses(
+        (status = 200, description = "Program, source and abilities", body = Version),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
 async fn version(query: Query) -> Result<Response, Problem> {
     query.finish()?;
     let features = FEATURES.into_iter().map(str::to_owned).collect();
@@ -80,7 +93,13 @@ async fn version(query: Query) -> Result<Response, Problem> {
 }
 
 /// This description
-#[utoipa::path(get, path = "/v1/openapi.json", tag = "operate", operation_id = "openapi", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
+#[utoipa::path(
+    get, path = "/v1/openapi.json", tag = "operate", operation_id = "openapi",
+    responses(
+        (status = 200, description = "OpenAPI 3.1", content_type = "application/json"),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
 async fn openapi(query: Query) -> Result<Response, Problem> {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
         let document = super::openapi();

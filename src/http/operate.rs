@@ -36,7 +36,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(
     get, path = "/livez", tag = "operate", operation_id = "livez",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
-    responses((status = 200, description = "It lives", body = String, content_type = "text/plain")),
+    responses(
+        (status = 200, description = "It lives", body = String, content_type = "text/plain"),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
 )]
 async fn livez(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     let health = Health::of(&app);
@@ -52,6 +55,7 @@ async fn livez(State(app): State<App>, query: Query) -> Result<Response, Problem
     responses(
         (status = 200, description = "`ok` or `degraded`", body = String, content_type = "text/plain"),
         (status = 503, description = "`warming` or `leaving`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 async fn readyz(State(app): State<App>, query: Query) -> Result<Response, Problem> {
@@ -70,7 +74,10 @@ async fn readyz(State(app): State<App>, query: Query) -> Result<Response, Proble
 #[utoipa::path(
     get, path = "/healthz", tag = "operate", operation_id = "healthz",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
-    responses((status = 200, description = "The word", body = String, content_type = "text/plain")),
+    responses(
+        (status = 200, description = "The word", body = String, content_type = "text/plain"),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
 )]
 async fn healthz(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     let health = Health::of(&app);
@@ -82,7 +89,10 @@ async fn healthz(State(app): State<App>, query: Query) -> Result<Response, Probl
 /// In Prometheus' text.
 #[utoipa::path(
     get, path = "/metrics", tag = "operate", operation_id = "metrics",
-    responses((status = 200, description = "Prometheus' text", body = String, content_type = "text/plain")),
+    responses(
+        (status = 200, description = "Prometheus' text", body = String, content_type = "text/plain"),
+        (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
 )]
 async fn metrics(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     query.finish()?;

@@ -14,6 +14,7 @@ use super::App;
 use super::body::{self, Limits};
 use super::extract::{Arrived, PathNames};
 use super::fault::Faults;
+use super::params::{AckKeys, InstancePath, NamespaceKey, ServicePath};
 use super::problem::Problem;
 use super::query::Query;
 use super::said::{Fields, Said};
@@ -37,12 +38,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(
     put, path = "/v1/services/{service}/instances/{id}", tag = "provide", operation_id = "register",
     params(
-        ("service" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ -`"),
-        ("id" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ / -`, percent-encoded"),
-        ("namespace" = Option<String>, Query, description = "Default `default`"),
+        ServicePath,
+        InstancePath,
+        NamespaceKey,
         ("takeover" = Option<bool>, Query, description = "Register as a life above whatever is known"),
-        ("ack" = Option<String>, Query, description = "`local` (default), `peer` or `all`: who must have applied it before the answer"),
-        ("ack_timeout" = Option<String>, Query, description = "How long to wait for that; default 2s, at most 5m"),
+        AckKeys,
     ),
     request_body = Registration,
     responses(
@@ -72,11 +72,10 @@ async fn put(
 #[utoipa::path(
     post, path = "/v1/services/{service}/instances", tag = "provide", operation_id = "registerNew",
     params(
-        ("service" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ -`"),
-        ("namespace" = Option<String>, Query, description = "Default `default`"),
+        ServicePath,
+        NamespaceKey,
         ("takeover" = Option<bool>, Query, description = "Register as a life above whatever is known"),
-        ("ack" = Option<String>, Query, description = "`local` (default), `peer` or `all`: who must have applied it before the answer"),
-        ("ack_timeout" = Option<String>, Query, description = "How long to wait for that; default 2s, at most 5m"),
+        AckKeys,
     ),
     request_body = Registration,
     responses(
@@ -107,9 +106,9 @@ async fn post(
 #[utoipa::path(
     post, path = "/v1/services/{service}/instances/{id}/heartbeat", tag = "provide", operation_id = "heartbeat",
     params(
-        ("service" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ -`"),
-        ("id" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ / -`, percent-encoded"),
-        ("namespace" = Option<String>, Query, description = "Default `default`"),
+        ServicePath,
+        InstancePath,
+        NamespaceKey,
     ),
     request_body(content = Option<HeartbeatBody>, description = "May be left out"),
     responses(
@@ -140,12 +139,11 @@ async fn heartbeat(
 #[utoipa::path(
     delete, path = "/v1/services/{service}/instances/{id}", tag = "provide", operation_id = "deregister",
     params(
-        ("service" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ -`"),
-        ("id" = String, Path, description = "1 to 128 of `A-Z a-z 0-9 . _ : @ / -`, percent-encoded"),
-        ("namespace" = Option<String>, Query, description = "Default `default`"),
+        ServicePath,
+        InstancePath,
+        NamespaceKey,
         ("incarnation" = Option<u64>, Query, description = "Which life is meant: a newer one stays"),
-        ("ack" = Option<String>, Query, description = "`local` (default), `peer` or `all`: who must have applied it before the answer"),
-        ("ack_timeout" = Option<String>, Query, description = "How long to wait for that; default 2s, at most 5m"),
+        AckKeys,
     ),
     responses(
         (status = 202, description = "Done here; `ack` says who has it", body = Deregistered),

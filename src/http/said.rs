@@ -238,7 +238,7 @@ impl Said {
                 let tree = tree(body)?;
                 let before = faults.len();
                 let said = Self::diagnose(&tree, allowed, "", faults);
-                if faults.len() == before {
+                if faults.len() == before && !tree.is_null() {
                     // The tree hides what serde saw: a key that stands twice.
                     faults.push(Fault::pointer("", FaultCode::InvalidValue, error.to_string()));
                 }
@@ -254,10 +254,11 @@ impl Said {
 
     /// Reads a tree; what is wrong is left out and told.
     pub(super) fn diagnose(tree: &Value, allowed: Fields, at: &str, faults: &mut Faults) -> Self {
-        match is_object(tree, at, faults) {
-            Some(fields) => Self::collect(fields, allowed, at, faults),
-            None => Self::default(),
+        // Null says nothing, here as in every field.
+        if tree.is_null() {
+            return Self::default();
         }
+        is_object(tree, at, faults).map(|fields| Self::collect(fields, allowed, at, faults)).unwrap_or_default()
     }
 
     /// The registration that is said; `None`: the faults say why not.

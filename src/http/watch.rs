@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::params::NamespaceKey;
 use crate::api;
 use crate::registry::NodeState;
 
@@ -39,7 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     tag = "consume",
     operation_id = "watch",
     params(
-        ("namespace" = Option<String>, Query, description = "Default: `default`."),
+        NamespaceKey,
         ("service" = Option<Vec<String>>, Query, description = "A service, or `SERVICE@REVISION`, or `*` for all of the namespace; may be repeated, for at most 1,000 names."),
         ("prefix" = Option<String>, Query, description = "All services whose names begin so; may be repeated."),
         ("at" = Option<Vec<String>>, Query, description = "`SERVICE@REVISION`: what is held of a service that is not named; may be repeated."),

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 
+use super::super::params::{InstancePath, NamespaceKey, ServicePath};
 use super::{check_warm, json};
 use crate::api;
 use crate::api::consume::{CheckDetail, Detail, Instance, LeaseDetail, StatusDetail};
@@ -21,9 +22,9 @@ use crate::registry::{Body, Inspected, Record, Seen};
     tag = "consume",
     operation_id = "getInstance",
     params(
-        ("service" = String, Path, description = "What it is a copy of."),
-        ("id" = String, Path, description = "Which copy, percent-encoded."),
-        ("namespace" = Option<String>, Query, description = "Default: `default`."),
+        ServicePath,
+        InstancePath,
+        NamespaceKey,
     ),
     responses(
         (status = 200, description = "What this node and its owner know.", body = api::consume::Detail<'static>),

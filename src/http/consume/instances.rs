@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::super::params::{NamespaceKey, ServicePath};
 use super::encoded::{Encoded, Question};
 use super::{NO_CACHE, check_warm, page};
 use crate::api;
@@ -35,8 +36,8 @@ const WAIT_MS_MAX: u64 = 5 * 60_000;
     tag = "consume",
     operation_id = "listInstances",
     params(
-        ("service" = String, Path, description = "What is looked up."),
-        ("namespace" = Option<String>, Query, description = "Default: `default`."),
+        ServicePath,
+        NamespaceKey,
         ("status" = Option<String>, Query, description = "Selects by status; a comma means any of."),
         ("usable" = Option<bool>, Query, description = "Only those that are up with a weight above 0; if there are none, those that are suspect."),
         ("zone" = Option<String>, Query, description = "Selects by zone; a comma means any of."),

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use axum::extract::State;
 use axum::response::Response;
 
+use super::super::params::{NamespaceKey, ServicePath};
 use super::{check_warm, json, page};
 use crate::api;
 use crate::api::Hex;
@@ -85,8 +86,8 @@ pub(super) async fn services(State(app): State<App>, mut query: Query) -> Result
     tag = "consume",
     operation_id = "getService",
     params(
-        ("service" = String, Path, description = "What is looked up."),
-        ("namespace" = Option<String>, Query, description = "Default: `default`."),
+        ServicePath,
+        NamespaceKey,
     ),
     responses(
         (status = 200, description = "How it is.", body = api::consume::Service<'static>),

@@ -104,7 +104,7 @@ fn what_another_write_takes_is_unknown_here() {
 
 #[test]
 fn what_is_no_object_or_no_json_is_said_so() {
-    for body in ["[]", "5", "\"x\"", "null", "true"] {
+    for body in ["[]", "5", "\"x\"", "true"] {
         assert_eq!(places(body)[0], (String::new(), "invalid_value".to_owned()), "{body}");
     }
     for body in ["{", "{\"address\":}", "\u{feff}{}", "{} {}", "[".repeat(100_000).as_str()] {
@@ -173,7 +173,7 @@ proptest! {
     fn both_passes_agree(tree in json()) {
         for allowed in [Fields::REGISTER, Fields::HEARTBEAT, Fields::OP] {
             let body = serde_json::to_vec(&tree).unwrap();
-            let is_quick = serde_json::from_slice::<Said>(&body).is_ok_and(|said| said.is_within(allowed));
+            let is_quick = tree.is_null() || serde_json::from_slice::<Said>(&body).is_ok_and(|said| said.is_within(allowed));
             let mut faults = Faults::default();
             Said::diagnose(&serde_json::from_slice(&body).unwrap(), allowed, "", &mut faults);
             prop_assert_eq!(is_quick, faults.is_empty(), "{:?}", faults);
