@@ -12,3 +12,4 @@ mod outage;
 mod permissions;
 mod shutdown;
 mod support;
+mod turmoil;

@@ -21,6 +21,7 @@ const LOG_LINES_SHOWN: usize = 30;
 /// A running node; its HTTP is reached through it.
 pub(crate) struct Node {
     pub(crate) name: String,
+    args: Vec<String>,
     child: Child,
     api: Api,
     log: Log,
@@ -73,15 +74,24 @@ impl Node {
     }
 
     async fn launch(name: &str, args: &[&str]) -> Self {
-        let mut child = muster(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
         let log = Log::default();
-        keep(child.stdout.take(), &log);
-        keep(child.stderr.take(), &log);
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut node = Self { name: name.into(), child, api: Api { host: unbound }, log };
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let mut node = Self { name: name.into(), child: spawn(&args, &log), args, api: Api { host: unbound }, log };
         let host = eventually("the node says where it listens", LISTEN_TIMEOUT, async || node.listening_on()).await;
         node.api = Api { host };
         node
+    }
+
+    /// Starts it again, as it was and where it was; what still runs of it is killed.
+    pub(crate) async fn start_again(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let at = self.args.iter().position(|arg| arg == "--listen").expect("it was told where to listen");
+        self.args[at + 1] = self.host.to_string();
+        self.log = Log::default();
+        self.child = spawn(&self.args, &self.log);
+        eventually("the node listens again", LISTEN_TIMEOUT, async || self.listening_on().map(|_| ())).await;
     }
 
     fn listening_on(&self) -> Result<SocketAddr, String> {
@@ -148,6 +158,14 @@ impl Drop for Node {
             eprintln!("--- the last of what {} said ---\n{last}\n---", self.name);
         }
     }
+}
+
+fn spawn(args: &[String], log: &Log) -> Child {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut child = muster(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
+    keep(child.stdout.take(), log);
+    keep(child.stderr.take(), log);
+    child
 }
 
 /// Keeps what a process writes, until it ends.
