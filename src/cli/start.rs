@@ -1,5 +1,6 @@
 //! A node, put together: its address taken, its task started, on a bus, its HTTP open; and taken apart again in order.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,13 +38,13 @@ pub(super) struct Running {
 /// Takes the address a node is to listen on.
 pub(super) fn bind(listen: SocketAddr) -> Result<Bound, Failure> {
     let refused = |error: std::io::Error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program has that port; --listen 127.0.0.1:0 takes a free one",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; --listen 127.0.0.1:6878 does not",
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; --listen 0.0.0.0:6878 takes all it has",
-            _ => "another address with --listen",
+        let (why, hint) = match error.kind() {
+            ErrorKind::AddrInUse => ("another program has that port", "--listen 127.0.0.1:0, which takes a free one"),
+            ErrorKind::PermissionDenied => ("ports below 1024 need a privilege", "--listen 127.0.0.1:6878"),
+            ErrorKind::AddrNotAvailable => ("this machine has no such address", "--listen 0.0.0.0:6878, which takes all it has"),
+            _ => ("the system refuses", "another address with --listen"),
         };
-        Failure::new(Code::Failed, format!("cannot listen on {listen}: {error}")).hint(hint)
+        Failure::new(Code::Failed, format!("cannot listen on {listen}: {why} ({error})")).hint(hint)
     };
     Bound::bind(listen).map_err(refused)
 }
