@@ -3,9 +3,9 @@
 mod detail;
 mod encoded;
 mod instances;
-mod page;
+pub(in crate::http) mod page;
 mod search;
-mod services;
+pub(in crate::http) mod services;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;

@@ -1,6 +1,8 @@
 //! Watching: `GET /v1/watch`, one stream of events about as many services as a consumer needs.
 
+mod counting;
 mod request;
+mod rhythm;
 mod roster;
 mod subscription;
 
@@ -18,7 +20,7 @@ use crate::api;
 use crate::registry::NodeState;
 
 use super::App;
-use super::feed::Mailbox;
+use super::feed::{Mailbox, Open};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use request::Request;
@@ -32,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// Follow services as they change.
 ///
 /// A stream of server-sent events, each with one `data:` line of JSON: `snapshot`, `delta`, `unchanged`, `synced`, `notice`
-/// and `goodbye`. A delta is to be applied only to what is at its `from`. To resume, here or at any other node, send the last
+/// and `goodbye`; `counts` where `detail=counts` is asked for. A delta is to be applied only to what is at its `from`. To resume, here or at any other node, send the last
 /// event's id as `Last-Event-ID`, or name what is held as `service=user@REVISION`.
 #[utoipa::path(
     get,
@@ -44,6 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         ("service" = Option<Vec<String>>, Query, description = "A service, or `SERVICE@REVISION`, or `*` for all of the namespace; may be repeated, for at most 1,000 names."),
         ("prefix" = Option<String>, Query, description = "All services whose names begin so; may be repeated."),
         ("at" = Option<Vec<String>>, Query, description = "`SERVICE@REVISION`: what is held of a service that is not named; may be repeated."),
+        ("detail" = Option<String>, Query, description = "`counts`: a `counts` event for each service, now and when it changes, and no instances; with `namespace=*` of all namespaces. Default: `instances`."),
         ("client" = Option<String>, Query, description = "What the subscriber calls itself, NAME/VERSION; or the header `muster-client`."),
         ("status" = Option<String>, Query, description = "Selects by status; a comma means any of."),
         ("usable" = Option<bool>, Query, description = "Only those that are up with a weight above 0; if there are none, those that are suspect."),
@@ -60,23 +63,44 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         (status = 503, description = "The node is warming or leaving, or has as many streams as it takes.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
 )]
-async fn watch(State(app): State<App>, headers: HeaderMap, query: Query) -> Result<Response, Problem> {
-    let request = Request::read(query, &headers)?;
-    check_ready(&app)?;
+async fn watch(State(app): State<App>, headers: HeaderMap, mut query: Query) -> Result<Response, Problem> {
     let mailbox = Arc::new(Mailbox::default());
-    let Some(open) = app.feeds.mood().open(&mailbox) else {
-        app.metrics.streams_refused.increment(1);
-        let detail = format!("{} streams are open here, as many as `watch.streams_max` allows. Ask another.", app.config.watch.streams_max);
-        return Err(Problem::new(Code::Overloaded, detail).with_key("watch.streams_max"));
+    let stream = match query.word("detail", &[("instances", Detail::Instances), ("counts", Detail::Counts)]) {
+        Some(Detail::Counts) => {
+            let request = counting::Request::read(query)?;
+            let open = open(&app, &mailbox)?;
+            Body::from_stream(counting::stream(&app, request, open))
+        }
+        Some(Detail::Instances) | None => {
+            let request = Request::read(query, &headers)?;
+            let open = open(&app, &mailbox)?;
+            tracing::debug!(client = request.client.as_deref(), namespace = %request.namespace, "a subscriber came");
+            Body::from_stream(Subscription::new(&app, request, mailbox, open))
+        }
     };
-    tracing::debug!(client = request.client.as_deref(), namespace = %request.namespace, "a subscriber came");
-    let stream = Body::from_stream(Subscription::new(&app, request, mailbox, open));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, stream).into_response())
+}
+
+/// How much of a service is told.
+#[derive(Debug, Clone, Copy)]
+enum Detail {
+    Instances,
+    Counts,
+}
+
+/// A place for a stream, where the node can answer and has one left.
+fn open(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
+    check_ready(app)?;
+    app.feeds.mood().open(mailbox).ok_or_else(|| {
+        app.metrics.streams_refused.increment(1);
+        let detail = format!("{} streams are open here, as many as `watch.streams_max` allows. Ask another.", app.config.watch.streams_max);
+        Problem::new(Code::Overloaded, detail).with_key("watch.streams_max")
+    })
 }
 
 /// A node that does not know enough must not say that there is nothing; one that stops must not take new streams.

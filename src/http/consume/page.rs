@@ -20,7 +20,7 @@ pub(super) fn limit_or_default(query: &mut Query) -> usize {
 }
 
 /// `namespace=`; `None`: `*`, all of them.
-pub(super) fn namespaces(query: &mut Query) -> Option<Namespace> {
+pub(in crate::http) fn namespaces(query: &mut Query) -> Option<Namespace> {
     let Some(text) = query.one("namespace") else { return Some(Namespace::default()) };
     if text == "*" {
         return None;

@@ -106,7 +106,7 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
 }
 
 /// The visible services from the one after `after` on, of one namespace or of all.
-fn visible_from<'a>(
+pub(in crate::http) fn visible_from<'a>(
     catalog: &'a Catalog,
     namespace: Option<&'a Namespace>,
     after: Option<ServiceKey>,
@@ -124,7 +124,8 @@ fn visible_from<'a>(
         .map(|(service, view)| (service, &**view))
 }
 
-fn service_counts<'a>(service: &'a ServiceKey, view: &View) -> ServiceCounts<'a> {
+/// How one service is.
+pub(in crate::http) fn service_counts<'a>(service: &'a ServiceKey, view: &View) -> ServiceCounts<'a> {
     ServiceCounts {
         namespace: service.namespace.as_str().into(),
         service: service.service.as_str().into(),

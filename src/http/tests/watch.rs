@@ -316,3 +316,32 @@ async fn a_burst_is_told_in_few_steps_and_a_lone_change_at_once() {
     let delta = stream.expect("delta").await;
     assert_eq!(delta.data["upsert"].as_array().unwrap().len(), 3, "what has gathered leaves together");
 }
+
+#[tokio::test]
+async fn consoles_are_told_counts_of_all_namespaces_and_no_instance() {
+    let door = Door::open("watch-counts");
+    register(&door, "user", "a", "x").await;
+    assert!(door.put("/v1/services/cart/instances/a?namespace=test", r#"{"address":"10.0.0.7","port":80}"#).await.status.is_success());
+    let mut stream = Stream::open(&door, "namespace=*&detail=counts", None).await;
+    let counts = |namespace: &str, service: &str, revision: &str, up: usize| {
+        let counts = json!({"starting": 0, "up": up, "suspect": 0, "down": 0, "draining": 0});
+        json!({"namespace": namespace, "service": service, "revision": revision, "instances": up, "counts": counts})
+    };
+    assert_eq!(stream.expect("counts").await.data, counts("default", "user", &revision(&door, "user").await, 1));
+    assert_eq!(stream.expect("counts").await.data["namespace"], json!("test"));
+    assert_eq!(stream.expect("synced").await.data, json!({"services": 2}));
+
+    register(&door, "user", "b", "x").await;
+    assert_eq!(stream.expect("counts").await.data, counts("default", "user", &revision(&door, "user").await, 2));
+    for id in ["a", "b"] {
+        door.delete(&format!("/v1/services/user/instances/{id}")).await;
+    }
+    let empty = counts("default", "user", &"0".repeat(32), 0);
+    while stream.expect("counts").await.data != empty {}
+    assert!(stream.is_silent().await);
+    door.app.shutdown.begin();
+    stream.expect("goodbye").await;
+
+    let refused = door.get("/v1/watch?namespace=*&detail=counts&service=user").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["errors"][0]["parameter"]), (400, &json!("service")));
+}

@@ -8,29 +8,23 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::Interval;
 
 use crate::api::Hex;
-use crate::api::consume::{Goodbye, Notice, Synced, Trust, Unchanged};
+use crate::api::consume::{Synced, Trust, Unchanged};
 use crate::http::App;
 use crate::http::feed::{Event, Feeds, Following, Mailbox, Open, Place, plain, trust};
-use crate::http::jitter::jitter;
 use crate::metrics::Metrics;
 use crate::model::ServiceKey;
 use crate::node::Handle;
 use crate::registry::service_digest;
 
 use super::request::{LastEvent, Request};
+use super::rhythm;
 use super::roster::Roster;
-
-/// How often a comment is sent, so that both ends notice when the other is gone.
-const COMMENT_EVERY: Duration = Duration::from_secs(10);
-/// What a browser waits before it connects again, in ms: spread, so that a node's consumers do not all come at once.
-const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=5000;
 
 /// One open stream.
 pub(super) struct Subscription {
@@ -104,7 +98,7 @@ impl Subscription {
             rest: None,
             phase: Phase::New,
             told_stale: false,
-            comment: first_after(COMMENT_EVERY),
+            comment: rhythm::comments(),
         };
         subscription.plan();
         subscription
@@ -192,7 +186,7 @@ impl Subscription {
             self.rest = Some(plain("unchanged", None, &Unchanged { namespace, service: None, revision: Hex(self.sent) }));
         }
         self.sent = 0;
-        format!("retry: {}\n\n", jitter(RETRY_MS)).into()
+        rhythm::retry()
     }
 
     /// Sends a service for the first time.
@@ -287,7 +281,7 @@ impl Subscription {
         }
         self.told_stale = stale;
         self.count("notice");
-        Some(plain("notice", None, &Notice { stale: Some(stale) }))
+        Some(rhythm::notice(stale))
     }
 
     fn say_goodbye(&mut self) -> Option<Bytes> {
@@ -296,7 +290,7 @@ impl Subscription {
         }
         self.phase = Phase::Over;
         self.count("goodbye");
-        Some(plain("goodbye", None, &Goodbye { reconnect_ms: jitter(RETRY_MS) }))
+        Some(rhythm::goodbye())
     }
 }
 
@@ -341,7 +335,7 @@ impl Stream for Subscription {
             return Poll::Ready(None);
         }
         if this.comment.poll_tick(context).is_ready() {
-            return Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))));
+            return Poll::Ready(Some(Ok(rhythm::comment())));
         }
         Poll::Pending
     }
@@ -351,12 +345,4 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.metrics.streams.decrement(1.0);
     }
-}
-
-/// Ticks every `period`, the first time after one.
-fn first_after(period: Duration) -> Interval {
-    let mut interval = tokio::time::interval(period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval.reset();
-    interval
 }
