@@ -23,9 +23,13 @@ impl Registry {
             view_digest: self.store.catalog().view_digest(),
             instances: self.store.live_count(),
         };
-        let peers = self.peers.iter().map(|(node, peer)| self.to_node_view(node, peer, now));
+        let peers = self.peers.iter().filter(|(_, peer)| !peer.is_gone(now.mono)).map(|(node, peer)| self.to_node_view(node, peer, now));
         let own_applied = (self.life.node.clone(), self.applied.to_said(&self.life, now.mono));
-        let said = self.peers.iter().filter_map(|(node, peer)| Some((node.clone(), peer.beacon.as_ref()?.applied.clone())));
+        let said = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.is_gone(now.mono))
+            .filter_map(|(node, peer)| Some((node.clone(), peer.beacon.as_ref()?.applied.clone())));
         ClusterView {
             state: self.state,
             bus: self.link.health(),

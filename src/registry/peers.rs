@@ -11,6 +11,8 @@ use crate::model::{Epoch, Life, NodeName};
 pub(super) const ALIVE_MS: u64 = 5000;
 /// A node silent for this long looks dead. Nothing is decided by that yet.
 pub(super) const DEAD_MS: u64 = 15_000;
+/// A node that said goodbye and then was silent for this long has gone.
+const GONE_MS: u64 = 1500;
 /// Another life of a node becomes the present one when the present one has been silent for this long.
 const EPOCH_SILENT_MS: u64 = 3000;
 /// How many former lives of a node are remembered, so that a late frame of one is known as such.
@@ -59,6 +61,11 @@ impl Peer {
 
     pub(super) fn is_ready(&self) -> bool {
         self.beacon.as_ref().is_some_and(|beacon| beacon.state == NodeState::Ready)
+    }
+
+    /// It said goodbye, and is silent since: nobody counts it any more. It is known for a while only to tell its late frames.
+    pub(super) fn is_gone(&self, now: Mono) -> bool {
+        self.has_left() && now > self.heard_at + GONE_MS
     }
 
     /// The word of the API for how it is.
