@@ -1,0 +1,132 @@
+//! Agreement: what must hold of all nodes together once nothing goes wrong any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use muster::model::InstanceKey;
+use muster::registry::{Record, Registry};
+
+use crate::world::{World, describe};
+
+impl World {
+    /// Why the nodes that run do not agree; `None` when they do, and say so.
+    pub(crate) fn disagreement(&self) -> Option<String> {
+        let running = self.running();
+        let registries: Vec<(usize, &Registry)> = running.iter().filter_map(|node| Some((*node, self.registry(*node)?))).collect();
+        for (node, registry) in &registries {
+            if !self.is_ready(*node) {
+                return Some(format!("n{node} is {}", registry.state().as_str()));
+            }
+        }
+        let (first, judge) = *registries.first()?;
+        for (node, registry) in &registries {
+            if registry.digest() != judge.digest() || registry.record_count() != judge.record_count() {
+                return Some(format!("n{first} and n{node} do not agree: {}", difference(judge, registry)));
+            }
+            if registry.catalog().view_digest() != judge.catalog().view_digest() {
+                return Some(format!("the views of n{first} and n{node} do not agree"));
+            }
+        }
+        registries.iter().map(|(node, _)| *node).find(|node| !self.is_converged(*node)).map(|node| format!("n{node} says that nodes do not agree"))
+    }
+
+    /// What agreement by digest must mean: every record, live or not, is the same; so is every consumer's picture.
+    pub(crate) fn check_contents(&mut self) {
+        let mut broken = None;
+        let running = self.running();
+        for node in &running {
+            let (Some(one), Some(other)) = (self.registry(running[0]), self.registry(*node)) else { continue };
+            let whole = |registry: &Registry| registry.records().cloned().collect::<Vec<Arc<Record>>>();
+            if whole(one) != whole(other) {
+                broken.get_or_insert(format!("n{} and n{node} hold different records: {}", running[0], difference(one, other)));
+            }
+            if !other.complete() {
+                broken.get_or_insert(format!("n{node} does not think that it knows all"));
+            }
+            if let Err(why) = self.slots[*node].watcher.compare(other.catalog()) {
+                broken.get_or_insert(format!("n{node}: {why}"));
+            }
+        }
+        if let Some(broken) = broken {
+            self.violate(broken);
+        }
+    }
+
+    /// Exactly one node holds the lease of each live record: the one that the record names, if that life runs.
+    pub(crate) fn check_leases(&mut self) {
+        let running = self.running();
+        let Some(judge) = running.first().and_then(|node| self.registry(*node)) else { return };
+        let mut broken = Vec::new();
+        for record in judge.records() {
+            let holders: Vec<usize> =
+                running.iter().copied().filter(|node| self.registry(*node).is_some_and(|registry| registry.holds_lease(&record.key))).collect();
+            let is_live = record.registration().is_some();
+            let named: Vec<usize> =
+                running.iter().copied().filter(|node| is_live && self.life(*node).as_ref() == Some(&record.version.owner)).collect();
+            if holders != named {
+                broken.push(format!("the lease of {} is held at {holders:?}, its owner is at {named:?}", describe(record)));
+            }
+        }
+        if let Some(broken) = broken.into_iter().next() {
+            self.violate(broken);
+        }
+    }
+
+    /// Every provider that runs is listed at every node with what it says now; nothing else is that anybody could have removed.
+    pub(crate) fn check_providers(&mut self) {
+        let mut broken = None;
+        for node in self.running() {
+            let Some(registry) = self.registry(node) else { continue };
+            for provider in &self.providers {
+                let record = registry.record(&provider.key);
+                let listed = record.and_then(|record| record.to_listed());
+                let said = record.map_or("nothing".to_owned(), describe);
+                if provider.runs() {
+                    let content = provider.content();
+                    let is_right = listed.is_some_and(|listed| *listed.registration == content && listed.status == content.reported().into());
+                    if !is_right {
+                        broken.get_or_insert(format!("n{node}: {} says :{}, and is not listed so: {said}", provider.key, content.port()));
+                    }
+                } else if let Some(record) = record.filter(|_| listed.is_some())
+                    && self.is_life_running(record)
+                {
+                    broken.get_or_insert(format!("n{node}: {} stopped at {} and is still listed: {said}", provider.key, provider.stopped_at));
+                }
+            }
+        }
+        if let Some(broken) = broken {
+            self.violate(broken);
+        }
+    }
+
+    /// The owner's life runs: a record whose owner is gone stays as it was last heard, until its provider is heard.
+    fn is_life_running(&self, record: &Record) -> bool {
+        self.running().into_iter().any(|node| self.life(node).as_ref() == Some(&record.version.owner))
+    }
+
+    /// From now on the instances of the providers that are answered stay listed everywhere.
+    pub(crate) fn protect(&mut self) {
+        let running = self.running();
+        let is_listed = |key: &InstanceKey| {
+            running.iter().all(|node| self.registry(*node).and_then(|registry| registry.record(key)).is_some_and(|record| record.registration().is_some()))
+        };
+        let protected: Vec<InstanceKey> = self
+            .providers
+            .iter()
+            .filter(|provider| provider.runs() && self.now < provider.succeeded_at + provider.habits.ttl_ms / 2 && is_listed(&provider.key))
+            .map(|provider| provider.key.clone())
+            .collect();
+        self.trace.say(self.now, || format!("protected from now on: {protected:?}"));
+        self.protected = protected;
+    }
+}
+
+/// The first few records in which two nodes differ.
+fn difference(one: &Registry, other: &Registry) -> String {
+    let records = |registry: &Registry| registry.records().map(|record| (record.key.clone(), Arc::clone(record))).collect::<BTreeMap<_, _>>();
+    let (ours, theirs) = (records(one), records(other));
+    let keys = ours.keys().chain(theirs.keys()).filter(|key| ours.get(*key) != theirs.get(*key));
+    let said = |record: Option<&Arc<Record>>| record.map_or("nothing".to_owned(), describe);
+    let lines: Vec<String> = keys.take(4).map(|key| format!("{key}: {} | {}", said(ours.get(key)), said(theirs.get(key)))).collect();
+    lines.join("; ")
+}

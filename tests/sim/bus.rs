@@ -1,0 +1,119 @@
+//! The bus: who hears whom, and what becomes of a frame on its way.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::chance::Chance;
+use crate::counts::{Counts, Injected};
+
+/// How many frames are remembered to be replayed.
+const RECENT_MAX: usize = 200;
+
+/// What may happen to a frame, in thousandths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weather {
+    pub(crate) loss: u64,
+    pub(crate) duplication: u64,
+    /// Overtaken by others.
+    pub(crate) late: u64,
+    /// How late.
+    pub(crate) late_ms: u64,
+}
+
+impl Weather {
+    pub(crate) const FAIR: Self = Self { loss: 0, duplication: 0, late: 0, late_ms: 0 };
+}
+
+pub(crate) struct Bus {
+    pub(crate) weather: Weather,
+    /// (from, to) that does not get through.
+    cuts: BTreeSet<(usize, usize)>,
+    /// Whose line to the bus works.
+    attached: BTreeSet<usize>,
+    /// Frames that carry changes are lost until then: a lost tail.
+    pub(crate) changes_lost_until: u64,
+    recent: VecDeque<(usize, usize, Bytes)>,
+}
+
+impl Bus {
+    pub(crate) fn new() -> Self {
+        Self { weather: Weather::FAIR, cuts: BTreeSet::new(), attached: BTreeSet::new(), changes_lost_until: 0, recent: VecDeque::new() }
+    }
+
+    pub(crate) fn attach(&mut self, node: usize, works: bool) {
+        if works {
+            self.attached.insert(node);
+        } else {
+            self.attached.remove(&node);
+        }
+    }
+
+    pub(crate) fn is_attached(&self, node: usize) -> bool {
+        self.attached.contains(&node)
+    }
+
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    pub(crate) fn cut_both(&mut self, one: usize, other: usize) {
+        self.cut(one, other);
+        self.cut(other, one);
+    }
+
+    /// Nodes of different groups do not hear each other.
+    pub(crate) fn split(&mut self, groups: &[Vec<usize>]) {
+        for (index, group) in groups.iter().enumerate() {
+            for other in groups.iter().skip(index + 1).flatten() {
+                for one in group {
+                    self.cut_both(*one, *other);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn mend_cuts(&mut self) {
+        self.cuts.clear();
+    }
+
+    pub(crate) fn has_cuts(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
+    pub(crate) fn carries(&self, from: usize, to: usize) -> bool {
+        self.is_attached(from) && self.is_attached(to) && !self.cuts.contains(&(from, to))
+    }
+
+    /// When a frame that leaves now arrives: never, once, or more than once.
+    pub(crate) fn deliveries(&mut self, from: usize, to: usize, frame: &Bytes, chance: &mut Chance, counts: &mut Counts) -> Vec<u64> {
+        self.recent.push_back((from, to, frame.clone()));
+        if self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
+        }
+        if !self.carries(from, to) {
+            counts.add(Injected::Cut);
+            return Vec::new();
+        }
+        if chance.permille(self.weather.loss) {
+            counts.add(Injected::Lost);
+            return Vec::new();
+        }
+        let mut delays = vec![chance.between(1, 4)];
+        if chance.permille(self.weather.late) {
+            counts.add(Injected::Late);
+            delays[0] += chance.between(1, self.weather.late_ms);
+        }
+        if chance.permille(self.weather.duplication) {
+            counts.add(Injected::Duplicated);
+            let more = chance.between(1, 1000);
+            delays.push(more);
+        }
+        delays
+    }
+
+    /// The last frames that were sent, whoever heard them.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = &(usize, usize, Bytes)> {
+        self.recent.iter()
+    }
+}

@@ -1,0 +1,269 @@
+//! Providers: what keeps an instance registered, each with its own habits and its own ways to fail.
+
+use std::sync::Arc;
+
+use muster::model::{Address, Incarnation, InstanceKey, Port, Registration, RegistrationDraft, Reported, Ttl};
+use muster::registry::{Ack, Answer, Deregister, Heartbeat, Refusal, Register, content_digest};
+
+use crate::counts::Injected;
+use crate::world::{Ask, Asker, Event, Reply, World};
+
+/// How long a provider waits for an answer.
+pub(crate) const TIMEOUT_MS: u64 = 1000;
+/// Of every provider here: so that runs end.
+const EVICT_AFTER_MS: u32 = 2000;
+
+/// Which node it turns to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// One, while it answers.
+    Sticky,
+    /// A balancer in front of all nodes.
+    RoundRobin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// The process does not run.
+    Nothing,
+    Registering,
+    Renewing,
+}
+
+/// What a provider does always.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    pub(crate) route: Route,
+    pub(crate) ttl_ms: u64,
+    /// Says its incarnation in every call.
+    pub(crate) is_named: bool,
+    pub(crate) sends_digest: bool,
+    /// Says its status with each heartbeat.
+    pub(crate) reports: bool,
+}
+
+pub(crate) struct Provider {
+    pub(crate) key: InstanceKey,
+    pub(crate) habits: Habits,
+    pub(crate) doing: Doing,
+    pub(crate) home: usize,
+    /// Counts its processes; what was asked by a former one is not answered to the present one.
+    pub(crate) process: u32,
+    pub(crate) incarnation: u64,
+    pub(crate) port: u16,
+    pub(crate) reported: Reported,
+    digest: Option<u128>,
+    asked: u64,
+    tick: u64,
+    /// When the last answer came that renewed or registered it.
+    pub(crate) succeeded_at: u64,
+    /// When it ceased to run.
+    pub(crate) stopped_at: u64,
+    pub(crate) registered: u64,
+    pub(crate) renewed: u64,
+}
+
+impl Provider {
+    pub(crate) fn new(key: InstanceKey, habits: Habits, home: usize) -> Self {
+        Self {
+            key,
+            habits,
+            doing: Doing::Nothing,
+            home,
+            process: 0,
+            incarnation: 1,
+            port: 1000,
+            reported: Reported::Up,
+            digest: None,
+            asked: 0,
+            tick: 0,
+            succeeded_at: 0,
+            stopped_at: 0,
+            registered: 0,
+            renewed: 0,
+        }
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.doing != Doing::Nothing
+    }
+
+    /// What it says of itself now.
+    pub(crate) fn content(&self) -> Registration {
+        let mut draft = draft(self.port, self.habits.ttl_ms);
+        draft.reported = self.reported;
+        Registration::new(draft).expect("unreachable: it is within the bounds")
+    }
+
+    fn named(&self) -> Option<Incarnation> {
+        self.habits.is_named.then(|| Incarnation::new(self.incarnation).expect("unreachable: simulated time is small"))
+    }
+
+    pub(crate) fn to_register(&self, ack: Ack) -> Register {
+        Register {
+            key: self.key.clone(),
+            registration: Arc::new(self.content()),
+            incarnation: self.named(),
+            takeover: false,
+            actor: None,
+            ack,
+            at: 0,
+        }
+    }
+
+    pub(crate) fn to_heartbeat(&self) -> Heartbeat {
+        Heartbeat {
+            key: self.key.clone(),
+            incarnation: self.named(),
+            digest: self.digest.filter(|_| self.habits.sends_digest),
+            reported: self.habits.reports.then_some(self.reported),
+            at: 0,
+        }
+    }
+
+    pub(crate) fn to_deregister(&self) -> Deregister {
+        Deregister { key: self.key.clone(), incarnation: self.named(), actor: None, ack: Ack::Local }
+    }
+}
+
+/// A registration that differs by its port.
+pub(crate) fn draft(port: u16, ttl_ms: u64) -> RegistrationDraft {
+    let address = Address::parse("10.0.0.1").expect("unreachable: it is an address");
+    let ttl = Ttl::from_ms(ttl_ms).expect("unreachable: it is a ttl");
+    let mut draft = RegistrationDraft::new(address, Port::new(port).expect("unreachable: it is not 0"), ttl);
+    draft.evict_after_ms = Some(EVICT_AFTER_MS);
+    draft
+}
+
+impl World {
+    /// A new process of a provider starts, on another port.
+    pub(crate) fn start_provider(&mut self, index: usize) {
+        let now = self.now;
+        let provider = &mut self.providers[index];
+        provider.process += 1;
+        provider.incarnation = now + 1;
+        provider.port = provider.port % 60_000 + 1;
+        provider.reported = Reported::Up;
+        provider.digest = None;
+        provider.doing = Doing::Registering;
+        self.tick_provider(index, 1);
+    }
+
+    pub(crate) fn stop_provider(&mut self, index: usize) {
+        let now = self.now;
+        let provider = &mut self.providers[index];
+        provider.process += 1;
+        provider.doing = Doing::Nothing;
+        provider.stopped_at = now;
+    }
+
+    /// The provider says something else of itself within its life.
+    pub(crate) fn update_provider(&mut self, index: usize) {
+        let provider = &mut self.providers[index];
+        provider.port = provider.port % 60_000 + 1;
+        provider.doing = Doing::Registering;
+        self.tick_provider(index, 1);
+    }
+
+    /// The provider acts in so many milliseconds, and not when it would have.
+    pub(crate) fn tick_provider(&mut self, index: usize, after_ms: u64) {
+        let provider = &mut self.providers[index];
+        provider.tick += 1;
+        let (process, tick) = (provider.process, provider.tick);
+        self.after(after_ms, Event::Tick { provider: index, process, tick });
+    }
+
+    pub(crate) fn provider_acts(&mut self, index: usize, process: u32, tick: u64) {
+        let provider = &self.providers[index];
+        if provider.process != process || provider.tick != tick {
+            return;
+        }
+        let ttl_ms = provider.habits.ttl_ms;
+        let (ask, next) = match provider.doing {
+            Doing::Nothing => return,
+            Doing::Registering => {
+                let ack = match self.chance.index(4) {
+                    0 => Ack::Peer { until: 500 },
+                    1 => Ack::All { until: 500 },
+                    _ => Ack::Local,
+                };
+                (Ask::Register(self.providers[index].to_register(ack)), TIMEOUT_MS + self.chance.between(0, 200))
+            }
+            Doing::Renewing => {
+                (Ask::Heartbeat(self.providers[index].to_heartbeat()), self.chance.between(ttl_ms / 3 - ttl_ms / 12, ttl_ms / 3))
+            }
+        };
+        self.tick_provider(index, next);
+        let nodes = self.slots.len();
+        let provider = &mut self.providers[index];
+        if provider.habits.route == Route::RoundRobin {
+            provider.home = (provider.home + 1) % nodes;
+        }
+        provider.asked += 1;
+        let asker = Asker::Provider { provider: index, process, asked: provider.asked, from_ms: self.now };
+        let to = provider.home;
+        self.ask(to, ask, asker);
+    }
+
+    pub(crate) fn provider_hears(&mut self, index: usize, process: u32, asked: u64, from_ms: u64, reply: Reply) {
+        let provider = &mut self.providers[index];
+        if provider.process != process || provider.asked != asked {
+            return;
+        }
+        match reply {
+            Reply::Answered(Answer::Registered(registered)) => {
+                let digest = content_digest(&provider.content());
+                provider.doing = Doing::Renewing;
+                provider.digest = Some(registered.digest);
+                provider.succeeded_at = from_ms;
+                provider.registered += 1;
+                let key = provider.key.clone();
+                if registered.digest != digest {
+                    self.violate(format!("{key} registered {digest:x} and was answered {:x}", registered.digest));
+                }
+                let after = self.chance.between(1, self.providers[index].habits.ttl_ms / 3);
+                self.tick_provider(index, after);
+            }
+            Reply::Answered(Answer::Renewed(_)) => {
+                provider.succeeded_at = from_ms;
+                provider.renewed += 1;
+            }
+            Reply::Answered(Answer::Refused(Refusal::UnknownLease)) => {
+                provider.doing = Doing::Registering;
+                self.tick_provider(index, 1);
+            }
+            Reply::Answered(Answer::Refused(Refusal::Superseded { incarnation })) => {
+                if provider.habits.is_named {
+                    let (key, own) = (provider.key.clone(), provider.incarnation);
+                    self.violate(format!("the last life of {key}, {own}, was told of a later one, {incarnation}"));
+                }
+                self.providers[index].doing = Doing::Registering;
+                self.tick_provider(index, 1);
+            }
+            Reply::Answered(Answer::Refused(Refusal::Warming | Refusal::Leaving)) | Reply::Unreachable => {
+                let nodes = self.slots.len();
+                self.providers[index].home = self.chance.index(nodes);
+                let after = self.chance.between(50, 300);
+                self.tick_provider(index, after);
+            }
+            Reply::Answered(other @ (Answer::Refused(Refusal::LimitReached { .. }) | Answer::Deregistered { .. } | Answer::Inspected(_))) => {
+                let key = provider.key.clone();
+                self.violate(format!("{key} was answered {other:?}"));
+            }
+        }
+    }
+
+    /// A provider leaves in order; sometimes its request is repeated late, at another node.
+    pub(crate) fn deregister_provider(&mut self, index: usize, late_ms: Option<u64>) {
+        self.counts.add(Injected::ProviderDeregistered);
+        let deregister = self.providers[index].to_deregister();
+        self.stop_provider(index);
+        let to = self.chance.index(self.slots.len());
+        self.ask(to, Ask::Deregister(deregister.clone()), Asker::Nobody);
+        if let Some(late_ms) = late_ms {
+            self.counts.add(Injected::LateRequest);
+            let to = self.chance.index(self.slots.len());
+            self.ask_after(late_ms, to, Ask::Deregister(deregister), Asker::Nobody);
+        }
+    }
+}

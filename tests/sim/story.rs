@@ -1,0 +1,189 @@
+//! A story: one run from its seed. First everything goes wrong, then it heals, and then all must agree.
+
+use crate::counts::{Counts, Injected};
+use crate::provider::{Doing, Habits, Provider, Route};
+use crate::teeth::Sabotage;
+use crate::trace::{Level, Trace};
+use crate::world::{Event, World, key};
+
+/// The nodes agree so long after the last fault or the last write, whichever was later.
+const AGREE_MS: u64 = 10_000;
+/// From healing to the time at which nothing changes any more: every lease of before has ended, one way or the other.
+const SETTLE_MS: u64 = 45_000;
+/// So long nothing is written, though every provider goes on renewing.
+const REST_MS: u64 = 15_000;
+const LOOK_EVERY_MS: u64 = 250;
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Story {
+    pub(crate) seed: u64,
+    pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) level: Level,
+    /// Wall clocks are wrong, each its own way.
+    pub(crate) wall_clocks_err: bool,
+}
+
+impl Story {
+    pub(crate) fn of(seed: u64) -> Self {
+        Self { seed, sabotage: None, level: Level::Off, wall_clocks_err: true }
+    }
+}
+
+/// How a run went.
+pub(crate) struct Told {
+    pub(crate) violation: Option<String>,
+    pub(crate) counts: Counts,
+    pub(crate) trace: Trace,
+    /// Of simulated time.
+    pub(crate) ms: u64,
+    pub(crate) writes: u64,
+    /// The digests of all nodes at the end.
+    pub(crate) digests: Vec<u128>,
+}
+
+/// Runs a story to its end, or to what is wrong.
+pub(crate) fn run(story: &Story) -> Told {
+    let mut world = begin(story);
+    world.run_until(world.chaos_until);
+    if world.violation.is_none() {
+        settle(&mut world);
+    }
+    if world.violation.is_none() {
+        rest(&mut world);
+    }
+    if world.violation.is_none() {
+        rejoin(&mut world);
+    }
+    let digests = world.running().iter().filter_map(|node| world.registry(*node)).map(muster::registry::Registry::digest).collect();
+    Told { violation: world.violation, counts: world.counts, trace: world.trace, ms: world.now, writes: world.writes, digests }
+}
+
+fn begin(story: &Story) -> World {
+    let mut world = World::new(story.seed, 1);
+    let nodes = world.chance.pick(&[2, 3, 3, 3, 4, 5]);
+    let mut world = World::new(world.chance.next(), nodes);
+    world.trace.level = story.level;
+    world.sabotage = story.sabotage;
+    if !story.wall_clocks_err {
+        world.slots.iter_mut().for_each(|slot| slot.wall_offset = 0);
+    }
+    world.bootstrap_wait_ms = world.chance.pick(&[200, 2000]);
+    world.answers_lost = world.chance.pick(&[0, 0, 100]);
+    world.chaos_until = world.chance.between(5000, 60_000);
+    let providers = world.chance.between(1, 12) as usize;
+    for index in 0..providers {
+        let habits = Habits {
+            route: world.chance.pick(&[Route::Sticky, Route::RoundRobin]),
+            ttl_ms: world.chance.pick(&[3000, 4500, 6000]),
+            is_named: world.chance.permille(600),
+            sends_digest: world.chance.permille(600),
+            reports: world.chance.permille(200),
+        };
+        let home = world.chance.index(nodes);
+        world.providers.push(Provider::new(key(["a", "b", "c"][index % 3], &format!("i{index}")), habits, home));
+        let after = world.chance.between(0, 8000);
+        world.after(after, Event::Restart { provider: index });
+    }
+    for node in 0..nodes {
+        let after = world.chance.pick(&[0, 0, 0, 300, 3000, 20_000]);
+        world.after(after, Event::Start { node });
+    }
+    world.start(0);
+    let after = world.chance.between(100, 6000);
+    world.after(after, Event::Chaos);
+    world
+}
+
+/// Everything heals, and all come to agree, in time after each write.
+fn settle(world: &mut World) {
+    world.heal();
+    for node in 0..world.slots.len() {
+        if world.chance.permille(800) || world.running().is_empty() {
+            world.start(node);
+        }
+    }
+    for index in 0..world.providers.len() {
+        if world.providers[index].runs() {
+            let after = world.chance.between(1, 500);
+            world.tick_provider(index, after);
+            if !world.providers[index].habits.sends_digest {
+                // What such a provider says holds from its next registration on.
+                world.providers[index].doing = Doing::Registering;
+            }
+        }
+    }
+    let healed_at = world.now;
+    let mut has_agreed = false;
+    while world.now < healed_at + SETTLE_MS {
+        world.run_for(LOOK_EVERY_MS);
+        let disagreement = world.disagreement();
+        match disagreement {
+            Some(why) if world.now > world.last_write.max(healed_at) + AGREE_MS => world.violate(why),
+            None if !has_agreed && world.now > healed_at + AGREE_MS => {
+                has_agreed = true;
+                world.protect();
+                // Once all agree, those that send no digest register once more.
+                for index in 0..world.providers.len() {
+                    if world.providers[index].runs() && !world.providers[index].habits.sends_digest {
+                        world.providers[index].doing = Doing::Registering;
+                        world.tick_provider(index, 1);
+                    }
+                }
+            }
+            Some(_) | None => {}
+        }
+        if world.violation.is_some() {
+            return;
+        }
+    }
+    if !has_agreed {
+        world.violate("the nodes did not agree at any moment".to_owned());
+    }
+}
+
+/// Nothing changes any more, and everything is as it must be.
+fn rest(world: &mut World) {
+    world.protect();
+    let writes = world.writes;
+    world.run_for(REST_MS);
+    if world.writes != writes {
+        let count = world.writes - writes;
+        world.violate(format!("there is no rest: {count} changes in {REST_MS} ms in which nothing happened"));
+    }
+    check_all(world);
+}
+
+/// A node starts again while all is well: it knows all, and nobody lists less meanwhile.
+fn rejoin(world: &mut World) {
+    let node = world.chance.index(world.slots.len());
+    if world.running() == [node] {
+        return;
+    }
+    world.protect();
+    if world.registry(node).is_some() {
+        world.counts.add(Injected::NodeCrashed);
+        world.crash(node);
+        let down_ms = world.chance.between(1, 8000);
+        world.run_for(down_ms);
+    }
+    world.start(node);
+    world.run_for(4000);
+    if !world.is_ready(node) && world.violation.is_none() {
+        world.violate(format!("n{node} is not ready 4 s after it started in fair weather"));
+    }
+    world.run_for(30_000);
+    check_all(world);
+}
+
+fn check_all(world: &mut World) {
+    if world.violation.is_some() {
+        return;
+    }
+    if let Some(why) = world.disagreement() {
+        world.violate(why);
+    }
+    world.check_contents();
+    world.check_providers();
+    world.check_leases();
+}
