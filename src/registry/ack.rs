@@ -41,6 +41,13 @@ impl Acks {
             waiting.applied.insert(peer.clone());
         }
     }
+
+    /// A peer has a new life, which has applied nothing yet.
+    pub(super) fn forget(&mut self, peer: &NodeName) {
+        for waiting in self.waiting.values_mut() {
+            waiting.applied.remove(peer);
+        }
+    }
 }
 
 impl Registry {
@@ -60,8 +67,8 @@ impl Registry {
         };
         let mut applied: BTreeSet<NodeName> =
             self.peers.alive(now.mono).filter(|(_, peer)| has(peer)).map(|(node, _)| node.clone()).collect();
-        // An owner has what it wrote.
-        applied.extend((life != self.life).then(|| life.node.clone()));
+        // An owner has what it wrote, while it is in the life that wrote it.
+        applied.extend(self.peers.is_life_alive(&life, now.mono).then(|| life.node.clone()));
         let until = if self.acks.waiting.len() < WAITING_MAX { until } else { now.mono };
         self.acks.waiting.insert(ticket, Waiting { life, seq, wants_all, until, applied, answer });
         self.settle_acks(now, out);

@@ -59,6 +59,8 @@ impl Registry {
             Presence::Present => true,
             Presence::Appeared => {
                 out.push(Output::Noticed(Notice::PeerAppeared(from.clone())));
+                self.repair.forget(&from.node);
+                self.acks.forget(&from.node);
                 self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
                 true
             }

@@ -91,7 +91,7 @@ impl Registry {
             }
             Stage::Comparing { with, knew_all, targets } => {
                 let (with, knew_all) = (with.clone(), *knew_all);
-                let has_all = targets.iter().all(|(life, seq)| self.applied.seq(life) >= *seq);
+                let has_all = !targets.iter().any(|(life, seq)| self.is_owed(life, *seq, now.mono));
                 match knew_all {
                     Some(knew_all) if has_all => self.become_ready(knew_all, now, out),
                     _ if self.peers.get(&with).is_none_or(|peer| !peer.is_alive(now.mono)) => self.join.stage = Stage::Listening,
@@ -130,6 +130,13 @@ impl Registry {
     fn targets(&self, now: Mono) -> Vec<(Life, Seq)> {
         let said = self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied);
         said.filter(|at| at.life != self.life).map(|at| (at.life.clone(), at.seq)).collect()
+    }
+
+    /// This node lacks a part of this life's log up to `seq`, and an alive peer has it. What nobody has any more is not waited for.
+    fn is_owed(&self, life: &Life, seq: Seq, now: Mono) -> bool {
+        let had = self.applied.seq(life);
+        let mut said = self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied);
+        had < seq && said.any(|at| at.life == *life && at.seq > had)
     }
 
     /// A whole copy came from this peer.

@@ -442,8 +442,12 @@ impl Registry {
                 if differs {
                     self.ask_again.mark(key.clone(), Unless::Digest);
                 }
-                let digest = if differs { None } else { beat.digest };
-                self.renew(record, Beat { digest, ..beat }, now, out);
+                // Passed on where that can be done, never claimed: two nodes that do not hear each other's beacons would take the
+                // record from each other as fast as changes travel. If the new owner is gone, the next heartbeat claims.
+                if self.can_relay(&record.version.owner, now.mono) {
+                    let digest = if differs { None } else { beat.digest };
+                    self.renew(record, Beat { digest, ..beat }, now, out);
+                }
             }
             // Whoever withdrew it could not know that its provider was heard here.
             Body::Withdrawn { .. } => {

@@ -29,7 +29,8 @@ pub(super) struct Peers {
 pub(super) struct Peer {
     /// Its present life.
     pub(super) epoch: Epoch,
-    /// The lives it had before; none of them can be the present one again.
+    /// The lives it had before. One of them becomes the present one again only when the present one is silent: so late frames of a life
+    /// that is over can displace the one that runs for a few seconds, and never for good.
     former: BTreeSet<Epoch>,
     /// When its last beacon came.
     pub(super) heard_at: Mono,
@@ -95,12 +96,15 @@ impl Peers {
         if peer.epoch == life.epoch {
             return Presence::Present;
         }
-        if peer.former.contains(&life.epoch) || (!peer.has_left() && now < peer.heard_at + EPOCH_SILENT_MS) {
+        let is_silent = now >= peer.heard_at + EPOCH_SILENT_MS;
+        let gave_way = peer.has_left() && !peer.former.contains(&life.epoch);
+        if !is_silent && !gave_way {
             return Presence::NotPresent;
         }
         if peer.former.len() == FORMER_MAX {
             peer.former.pop_first();
         }
+        peer.former.remove(&life.epoch);
         peer.former.insert(peer.epoch);
         peer.epoch = life.epoch;
         peer.beacon = None;
@@ -165,12 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn a_new_life_waits_until_the_former_one_is_silent_and_the_former_never_returns() {
+    fn a_new_life_waits_until_the_former_one_is_silent() {
         let mut peers = Peers::default();
         assert_eq!(peers.presence(&life(1), 0), Presence::Appeared);
         assert_eq!(peers.presence(&life(2), 2999), Presence::NotPresent);
         assert_eq!(peers.presence(&life(2), 3000), Presence::Appeared);
-        assert_eq!(peers.presence(&life(1), 99_999), Presence::NotPresent);
+        assert_eq!(peers.presence(&life(1), 5999), Presence::NotPresent);
         assert_eq!(peers.presence(&life(2), 99_999), Presence::Present);
+    }
+
+    #[test]
+    fn a_late_frame_of_a_former_life_does_not_shut_out_the_one_that_runs() {
+        let mut peers = Peers::default();
+        assert_eq!(peers.presence(&life(2), 0), Presence::Appeared);
+        assert_eq!(peers.presence(&life(1), 4000), Presence::Appeared);
+        assert_eq!(peers.presence(&life(2), 6999), Presence::NotPresent);
+        assert_eq!(peers.presence(&life(2), 7000), Presence::Appeared);
     }
 }

@@ -22,8 +22,9 @@ const COMPARE_EVERY_MS: u64 = 10_000;
 const LOOK_EVERY_MS: u64 = 100;
 /// How many buckets' versions one question asks for.
 const BUCKETS_ASKED: usize = 256;
-/// After a pull that brought nothing, the next with that peer waits this long, doubled each time up to the most.
+/// After a pull that failed, or brought nothing, the next with that peer waits this long.
 const REST_MS: u64 = 500;
+/// Pulls that bring nothing, again and again while neither side changes, wait twice as long each time, up to this.
 const REST_MS_MAX: u64 = 60_000;
 /// Two nodes that have applied the same and differ all the same: that many comparisons in a row that brought nothing are said aloud.
 const UNEXPLAINED_NOTICED: u32 = 3;
@@ -105,10 +106,12 @@ struct CopySoFar {
 #[derive(Default)]
 struct Rest {
     until: Mono,
-    /// Pulls in a row that brought nothing.
+    /// Pulls in a row that brought nothing while the digests stayed as they are.
     fruitless: u32,
     /// Those of them that should have brought something.
     unexplained: u32,
+    /// Ours and the peer's: once one is another, a pull may bring something again.
+    digests: (u128, u128),
 }
 
 /// How a pull went.
@@ -128,6 +131,12 @@ impl Repair {
     /// This peer may be asked now.
     pub(super) fn is_free(&self, peer: &NodeName, now: Mono) -> bool {
         !self.is_pulling(peer) && self.rests.get(peer).is_none_or(|rest| rest.until <= now)
+    }
+
+    /// A peer has a new life: what was asked of the former one is not answered any more.
+    pub(super) fn forget(&mut self, peer: &NodeName) {
+        self.pulls.remove(peer);
+        self.rests.remove(peer);
     }
 }
 
@@ -160,8 +169,14 @@ impl Registry {
     /// A peer's beacon: it has applied what we have and yet holds something else, or it can tell us whether we know all.
     pub(super) fn compare_beacon(&mut self, peer: &NodeName, beacon: &Beacon, now: Now, out: &mut Outbox) {
         let is_suspicious = beacon.digest != self.store.live().total() && self.has_applied_the_same(beacon);
-        if !is_suspicious && let Some(rest) = self.repair.rests.get_mut(peer) {
-            rest.unexplained = 0;
+        let digests = (self.store.live().total(), beacon.digest);
+        if let Some(rest) = self.repair.rests.get_mut(peer) {
+            if rest.fruitless > 0 && rest.digests != digests {
+                *rest = Rest::default();
+            }
+            if !is_suspicious {
+                rest.unexplained = 0;
+            }
         }
         let may_teach = beacon.state == NodeState::Ready && self.wants_to_compare(peer);
         if self.may_repair() && (may_teach || is_suspicious) {
@@ -395,14 +410,21 @@ impl Registry {
 
     /// A pull is over: one that brought nothing makes the next with that peer wait.
     fn end_pull(&mut self, pull: Pull, ended: Ended, now: Now, out: &mut Outbox) {
+        let theirs = self.peers.get(&pull.of.node).and_then(|peer| peer.beacon.as_ref()).map_or(0, |beacon| beacon.digest);
+        let digests = (self.store.live().total(), theirs);
         let rest = self.repair.rests.entry(pull.of.node.clone()).or_default();
         if ended == Ended::Done && (pull.gained > 0 || pull.kind == Kind::Copy) {
             *rest = Rest::default();
             return;
         }
-        rest.fruitless = rest.fruitless.saturating_add(1);
-        let doubled = REST_MS.saturating_mul(1 << rest.fruitless.min(10)).min(REST_MS_MAX) / 2;
-        rest.until = now.mono + self.rng.around(doubled);
+        // One that was not answered says nothing of what the next would bring.
+        let mut rest_ms = REST_MS;
+        if ended == Ended::Done {
+            rest.fruitless = if rest.digests == digests { rest.fruitless.saturating_add(1) } else { 1 };
+            rest.digests = digests;
+            rest_ms = REST_MS.saturating_mul(1 << (rest.fruitless - 1).min(10)).min(REST_MS_MAX);
+        }
+        rest.until = now.mono + self.rng.around(rest_ms);
         if ended == Ended::Done && pull.is_suspicious {
             rest.unexplained += 1;
             if rest.unexplained == UNEXPLAINED_NOTICED {

@@ -27,17 +27,26 @@ impl World {
                 return Some(format!("the views of n{first} and n{node} do not agree"));
             }
         }
-        registries.iter().map(|(node, _)| *node).find(|node| !self.is_converged(*node)).map(|node| format!("n{node} says that nodes do not agree"))
+        registries.iter().map(|(node, _)| *node).find(|node| !self.is_converged(*node)).map(|node| {
+            let view = self.registry(node).map(|registry| registry.cluster(self.now_at(node)));
+            format!("n{node} says that nodes do not agree: {view:?}")
+        })
     }
 
-    /// What agreement by digest must mean: every record, live or not, is the same; so is every consumer's picture.
+    /// What agreement by digest must mean: every live record is the same, and so is every consumer's picture.
+    ///
+    /// A withdrawn record may be known to one node alone, when whoever wrote it is gone and nobody else heard of it: withdrawn records are
+    /// no part of the digest. Two nodes never hold different ones.
     pub(crate) fn check_contents(&mut self) {
         let mut broken = None;
         let running = self.running();
         for node in &running {
             let (Some(one), Some(other)) = (self.registry(running[0]), self.registry(*node)) else { continue };
-            let whole = |registry: &Registry| registry.records().cloned().collect::<Vec<Arc<Record>>>();
-            if whole(one) != whole(other) {
+            let differs = |record: &Arc<Record>| match other.record(&record.key) {
+                Some(theirs) => theirs != record,
+                None => record.registration().is_some(),
+            };
+            if one.records().any(differs) {
                 broken.get_or_insert(format!("n{} and n{node} hold different records: {}", running[0], difference(one, other)));
             }
             if !other.complete() {
@@ -58,8 +67,11 @@ impl World {
         let Some(judge) = running.first().and_then(|node| self.registry(*node)) else { return };
         let mut broken = Vec::new();
         for record in judge.records() {
-            let holders: Vec<usize> =
-                running.iter().copied().filter(|node| self.registry(*node).is_some_and(|registry| registry.holds_lease(&record.key))).collect();
+            let holders: Vec<usize> = running
+                .iter()
+                .copied()
+                .filter(|node| self.registry(*node).is_some_and(|registry| registry.holds_lease(&record.key)))
+                .collect();
             let is_live = record.registration().is_some();
             let named: Vec<usize> =
                 running.iter().copied().filter(|node| is_live && self.life(*node).as_ref() == Some(&record.version.owner)).collect();
@@ -83,14 +95,16 @@ impl World {
                 let said = record.map_or("nothing".to_owned(), describe);
                 if provider.runs() {
                     let content = provider.content();
-                    let is_right = listed.is_some_and(|listed| *listed.registration == content && listed.status == content.reported().into());
+                    let is_right =
+                        listed.is_some_and(|listed| *listed.registration == content && listed.status == content.reported().into());
                     if !is_right {
                         broken.get_or_insert(format!("n{node}: {} says :{}, and is not listed so: {said}", provider.key, content.port()));
                     }
                 } else if let Some(record) = record.filter(|_| listed.is_some())
-                    && self.is_life_running(record)
+                    && self.may_withdraw(record)
                 {
-                    broken.get_or_insert(format!("n{node}: {} stopped at {} and is still listed: {said}", provider.key, provider.stopped_at));
+                    broken
+                        .get_or_insert(format!("n{node}: {} stopped at {} and is still listed: {said}", provider.key, provider.stopped_at));
                 }
             }
         }
@@ -99,16 +113,24 @@ impl World {
         }
     }
 
-    /// The owner's life runs: a record whose owner is gone stays as it was last heard, until its provider is heard.
-    fn is_life_running(&self, record: &Record) -> bool {
-        self.running().into_iter().any(|node| self.life(node).as_ref() == Some(&record.version.owner))
+    /// The owner's life runs and hears a majority: else a record stays as it was last heard, until its provider is heard.
+    fn may_withdraw(&self, record: &Record) -> bool {
+        let is_owner = |node: &usize| self.life(*node).as_ref() == Some(&record.version.owner);
+        let Some(owner) = self.running().into_iter().find(is_owner) else { return false };
+        let Some(registry) = self.registry(owner) else { return false };
+        let states: Vec<&str> =
+            registry.cluster(self.now_at(owner)).nodes.iter().map(|node| node.state).filter(|state| *state != "leaving").collect();
+        let heard = states.iter().filter(|state| !matches!(**state, "suspect" | "dead")).count();
+        states.len() < 3 || heard * 2 > states.len()
     }
 
     /// From now on the instances of the providers that are answered stay listed everywhere.
     pub(crate) fn protect(&mut self) {
         let running = self.running();
         let is_listed = |key: &InstanceKey| {
-            running.iter().all(|node| self.registry(*node).and_then(|registry| registry.record(key)).is_some_and(|record| record.registration().is_some()))
+            running.iter().all(|node| {
+                self.registry(*node).and_then(|registry| registry.record(key)).is_some_and(|record| record.registration().is_some())
+            })
         };
         let protected: Vec<InstanceKey> = self
             .providers
@@ -123,7 +145,8 @@ impl World {
 
 /// The first few records in which two nodes differ.
 fn difference(one: &Registry, other: &Registry) -> String {
-    let records = |registry: &Registry| registry.records().map(|record| (record.key.clone(), Arc::clone(record))).collect::<BTreeMap<_, _>>();
+    let records =
+        |registry: &Registry| registry.records().map(|record| (record.key.clone(), Arc::clone(record))).collect::<BTreeMap<_, _>>();
     let (ours, theirs) = (records(one), records(other));
     let keys = ours.keys().chain(theirs.keys()).filter(|key| ours.get(*key) != theirs.get(*key));
     let said = |record: Option<&Arc<Record>>| record.map_or("nothing".to_owned(), describe);

@@ -196,7 +196,7 @@ fn replay(world: &mut World) {
     for (from, to, frame) in recent {
         if world.chance.permille(300) {
             world.counts.add(Injected::Replayed);
-            let after = world.chance.between(1, 8000);
+            let after = until_heal(world, 8000);
             world.after(after, Event::Frame { from, to, frame });
         }
     }
@@ -304,4 +304,3 @@ fn until_heal(world: &mut World, most_ms: u64) -> u64 {
     let left = world.chaos_until.saturating_sub(world.now + 10).max(1);
     world.chance.between(1, most_ms.min(left))
 }
-

@@ -162,6 +162,8 @@ impl World {
         let provider = &mut self.providers[index];
         provider.port = provider.port % 60_000 + 1;
         provider.doing = Doing::Registering;
+        // What is on its way is about what it said before.
+        provider.asked += 1;
         self.tick_provider(index, 1);
     }
 
@@ -197,7 +199,11 @@ impl World {
         let nodes = self.slots.len();
         let provider = &mut self.providers[index];
         if provider.habits.route == Route::RoundRobin {
-            provider.home = (provider.home + 1) % nodes;
+            // The balancer knows, mostly, which nodes run.
+            let is_informed = self.chance.permille(900);
+            let order = (1..=nodes).map(|step| (provider.home + step) % nodes);
+            let runs = |node: &usize| !is_informed || self.slots[*node].shell.is_some();
+            provider.home = order.into_iter().find(runs).unwrap_or(provider.home);
         }
         provider.asked += 1;
         let asker = Asker::Provider { provider: index, process, asked: provider.asked, from_ms: self.now };
@@ -212,14 +218,14 @@ impl World {
         }
         match reply {
             Reply::Answered(Answer::Registered(registered)) => {
-                let digest = content_digest(&provider.content());
+                let digest = content_digest(&registered.listed.registration);
                 provider.doing = Doing::Renewing;
                 provider.digest = Some(registered.digest);
                 provider.succeeded_at = from_ms;
                 provider.registered += 1;
                 let key = provider.key.clone();
                 if registered.digest != digest {
-                    self.violate(format!("{key} registered {digest:x} and was answered {:x}", registered.digest));
+                    self.violate(format!("{key} was answered the digest {:x} for a content of {digest:x}", registered.digest));
                 }
                 let after = self.chance.between(1, self.providers[index].habits.ttl_ms / 3);
                 self.tick_provider(index, after);
@@ -246,7 +252,9 @@ impl World {
                 let after = self.chance.between(50, 300);
                 self.tick_provider(index, after);
             }
-            Reply::Answered(other @ (Answer::Refused(Refusal::LimitReached { .. }) | Answer::Deregistered { .. } | Answer::Inspected(_))) => {
+            Reply::Answered(
+                other @ (Answer::Refused(Refusal::LimitReached { .. }) | Answer::Deregistered { .. } | Answer::Inspected(_)),
+            ) => {
                 let key = provider.key.clone();
                 self.violate(format!("{key} was answered {other:?}"));
             }

@@ -41,7 +41,10 @@ impl Watcher {
         for (service, view) in catalog.services() {
             let told = self.services.get(service);
             let is_told = match told {
-                Some(held) => held.len() == view.instances().len() && held.iter().all(|(id, listed)| view.instances().get(id).is_some_and(|now| **now == *listed)),
+                Some(held) => {
+                    held.len() == view.instances().len()
+                        && held.iter().all(|(id, listed)| view.instances().get(id).is_some_and(|now| **now == *listed))
+                }
                 None => view.instances().is_empty(),
             };
             if !is_told {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster::model::{Cluster, Epoch, InstanceId, InstanceKey, Life, Namespace, NodeName, ServiceKey, ServiceName, Version};
 use muster::registry::{
-    Ack, AckReport, Answer, Body, Deregister, Heartbeat, Input, Message, Mono, NodeState, Now, Record, Register, Registry, Settings, Ticket, To,
+    Ack, AckReport, Answer, Body, Deregister, Heartbeat, Input, Message, Mono, NodeState, Now, Record, Register, Registry, Settings,
+    Ticket, To,
 };
 use muster::wire::Codec;
 
@@ -26,23 +27,58 @@ const OUTPUTS_MAX: usize = 5000;
 const STEPS_A_MS_MAX: u32 = 500;
 
 pub(crate) enum Event {
-    Frame { from: usize, to: usize, frame: Bytes },
+    Frame {
+        from: usize,
+        to: usize,
+        frame: Bytes,
+    },
     /// The node's next deadline.
-    Wake { node: usize, life: u32 },
-    Publish { node: usize, life: u32 },
+    Wake {
+        node: usize,
+        life: u32,
+    },
+    Publish {
+        node: usize,
+        life: u32,
+    },
     /// The bus's client tells the node how its connection is.
-    TellLink { node: usize, life: u32, up: bool },
-    Request { node: usize, ask: Ask, asker: Asker },
-    Reply { provider: usize, process: u32, asked: u64, from_ms: u64, reply: Reply },
-    Tick { provider: usize, process: u32, tick: u64 },
-    Start { node: usize },
-    Stop { node: usize, life: u32 },
+    TellLink {
+        node: usize,
+        life: u32,
+        up: bool,
+    },
+    Request {
+        node: usize,
+        ask: Ask,
+        asker: Asker,
+    },
+    Reply {
+        provider: usize,
+        process: u32,
+        asked: u64,
+        from_ms: u64,
+        reply: Reply,
+    },
+    Tick {
+        provider: usize,
+        process: u32,
+        tick: u64,
+    },
+    Start {
+        node: usize,
+    },
+    Stop {
+        node: usize,
+        life: u32,
+    },
     /// What was broken is whole again.
     Mend(Mend),
     /// Something goes wrong.
     Chaos,
     /// A provider starts again.
-    Restart { provider: usize },
+    Restart {
+        provider: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +123,12 @@ impl Ask {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Asker {
-    Provider { provider: usize, process: u32, asked: u64, from_ms: u64 },
+    Provider {
+        provider: usize,
+        process: u32,
+        asked: u64,
+        from_ms: u64,
+    },
     /// A scenario, which reads the answer itself.
     Scenario,
     Nobody,
@@ -249,6 +290,8 @@ impl World {
             Event::Request { node, ask, asker } => self.arrive(node, ask, asker),
             Event::Reply { provider, process, asked, from_ms, reply } => self.provider_hears(provider, process, asked, from_ms, reply),
             Event::Tick { provider, process, tick } => self.provider_acts(provider, process, tick),
+            // What was to start later stays down: nothing is new once everything has healed.
+            Event::Start { node } if self.now > self.chaos_until => self.trace.say(self.now, || format!("n{node} stays down")),
             Event::Start { node } => self.start(node),
             Event::Stop { node, life } => {
                 if self.slots[node].life == life {
@@ -267,7 +310,7 @@ impl World {
 
     // Nodes.
 
-    fn now_at(&self, node: usize) -> Now {
+    pub(crate) fn now_at(&self, node: usize) -> Now {
         let slot = &self.slots[node];
         Now { mono: self.now + slot.mono_offset, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
     }
@@ -531,12 +574,18 @@ impl World {
 
     fn tell_link(&mut self, node: usize, life: u32, up: bool) {
         let slot = &mut self.slots[node];
-        if slot.life != life || slot.told_up == up || up != self.bus.is_attached(node) && up {
+        let is_attached = self.bus.is_attached(node);
+        if slot.life != life || slot.told_up == up || up && !is_attached {
             return;
         }
         slot.told_up = up;
         self.trace.say(self.now, || format!("n{node} is told that its bus is {}", if up { "up" } else { "down" }));
         self.feed(node, if up { Input::BusConnected } else { Input::BusDisconnected });
+        if !up && is_attached {
+            // The line works: the client is connected again before long.
+            let after = self.chance.between(5, 300);
+            self.after(after, Event::TellLink { node, life, up: true });
+        }
     }
 
     /// The node's line to the bus breaks; its client notices some time later.
@@ -557,8 +606,6 @@ impl World {
     fn reconnect(&mut self, node: usize) {
         let life = self.slots[node].life;
         self.after(0, Event::TellLink { node, life, up: false });
-        let after = self.chance.between(5, 300);
-        self.after(after, Event::TellLink { node, life, up: true });
     }
 
     // Requests.
@@ -632,19 +679,23 @@ impl World {
             Answer::Renewed(_) | Answer::Inspected(_) | Answer::Refused(_) => None,
         };
         if let (Some(report), Some(version)) = (report, &pending.version) {
-            self.check_report(&pending, version, report);
+            self.check_report(node, &pending, version, report);
         }
         self.answered(node, pending.asker, answer);
     }
 
-    /// Whoever is said to have applied a write holds it, or something greater.
-    fn check_report(&mut self, pending: &Pending, version: &Version, report: &AckReport) {
-        for name in &report.applied {
-            let Some(node) = self.slots.iter().position(|slot| slot.name == *name) else { continue };
-            let Some(registry) = self.registry(node).filter(|_| self.slots[node].life == pending.lives[node]) else { continue };
-            if registry.record(&pending.key).is_none_or(|record| record.version < *version) {
-                return self.violate(format!("n{node} is said to have applied {} {version:?}, and has not", pending.key));
-            }
+    /// Whoever is said to have applied a write holds it, or something greater; it may have started again since, unheard.
+    fn check_report(&mut self, at: usize, pending: &Pending, version: &Version, report: &AckReport) {
+        let Some(registry) = self.registry(at) else { return };
+        let believed: Vec<Life> = registry.cluster(self.now_at(at)).nodes.into_iter().map(|node| node.life).collect();
+        let runs =
+            |node: &usize| self.life(*node).is_some_and(|life| believed.contains(&life)) && self.slots[*node].life == pending.lives[*node];
+        let said = (0..self.slots.len()).filter(|node| report.applied.contains(&self.slots[*node].name)).filter(runs);
+        let has = |node: usize| {
+            self.registry(node).and_then(|registry| registry.record(&pending.key)).is_some_and(|record| record.version >= *version)
+        };
+        if let Some(node) = said.into_iter().find(|node| !has(*node)) {
+            self.violate(format!("n{node} is said to have applied {} {version:?}, and has not", pending.key));
         }
     }
 
