@@ -28,7 +28,7 @@ impl Registry {
             Message::Relay { ticket, renewals } => self.handle_relay(&from, ticket, &renewals, now, out),
             Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),
             Message::Applied { epoch, seq } => {
-                if epoch == self.life.epoch {
+                if epoch == self.life.epoch && self.peers.is_life_alive(&from, now.mono) {
                     self.acks.note(&from.node, &self.life, seq);
                     self.settle_acks(now, out);
                 }
@@ -61,10 +61,15 @@ impl Registry {
                 out.push(Output::Noticed(Notice::PeerAppeared(from.clone())));
                 self.repair.forget(&from.node);
                 self.acks.forget(&from.node);
-                self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
+                self.greet(now);
                 true
             }
         }
+    }
+
+    /// Speaks soon, to one who may not know that there is anybody.
+    fn greet(&mut self, now: Now) {
+        self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
     }
 
     fn hear_change(&mut self, from: &Life, change: Change, now: Now, out: &mut Outbox) {
@@ -99,6 +104,10 @@ impl Registry {
 
     fn hear_beacon(&mut self, from: &Life, beacon: Beacon, now: Now, out: &mut Outbox) {
         if !self.is_present(from, now, out) {
+            // A node that has just started again counts once its former life is silent; it may hear us before.
+            if beacon.state == NodeState::Warming {
+                self.greet(now);
+            }
             return;
         }
         self.applied.heard(from, beacon.head, Some(0), now.mono);
