@@ -142,7 +142,7 @@ async fn heartbeat(
         ServicePath,
         InstancePath,
         NamespaceKey,
-        ("incarnation" = Option<u64>, Query, description = "Which life is meant: a newer one stays"),
+        ("incarnation" = Option<u64>, Query, minimum = 1, maximum = 9_007_199_254_740_991_u64, description = "Which life is meant: a newer one stays"),
         AckKeys,
     ),
     responses(
