@@ -43,7 +43,7 @@ async fn an_acknowledged_write_is_where_the_answer_says() {
 async fn a_peer_that_does_not_answer_is_named() {
     let nats = Nats::start(1).await;
     let nodes = Node::start_cluster(3, "ack-missed", &nats.urls(), &[]).await;
-    nodes[2].signal("STOP");
+    nodes[2].pause().await;
     let target = "/v1/services/user/instances/u1?ack=all&ack_timeout=1s";
     let answer = nodes[0].put(target, &registration()).await.expect(202);
     assert_eq!(answer["ack"], json!({"asked": "all", "applied": ["n2"], "missing": ["n3"]}));

@@ -57,7 +57,7 @@ async fn each_node_goes_on_alone_and_all_converge_when_the_bus_is_back() {
     }
     for node in &nodes {
         let during = time_rounds(node, &node.name, ROUNDS).await;
-        assert!(during < before * 5 + Duration::from_millis(500), "{during:?} for what took {before:?} with the bus");
+        assert!(during < before * 10 + Duration::from_secs(1), "{during:?} for what took {before:?} with the bus");
         let list = node.get("/v1/services/user/instances").await.expect(200);
         assert_eq!((&list["stale"], list["instances"].as_array().map(Vec::len)), (&json!(true), Some(2 * ROUNDS)), "{}", node.name);
     }

@@ -110,7 +110,7 @@ async fn nobody_who_lives_is_taken_away() {
     nats.start_again().await;
     assert_all_well(&nodes).await;
     // One is paused for longer than its leases last.
-    nodes[1].signal("STOP");
+    nodes[1].pause().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     nodes[1].signal("CONT");
     assert_all_well(&nodes).await;

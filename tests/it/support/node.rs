@@ -133,10 +133,23 @@ impl Node {
         .await;
     }
 
-    /// Sends it a signal, by name: `TERM`, `KILL`, `STOP`, `CONT`.
+    /// Sends it a signal, by name: `TERM`, `KILL`, `CONT`.
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill(1)").success(), "kill -{signal} {}", self.name);
+    }
+
+    /// Stops it in the middle of what it does, as `CONT` undoes; returns when every thread of it stands still, which on a busy machine
+    /// is a while after the signal was sent.
+    pub(crate) async fn pause(&self) {
+        self.signal("STOP");
+        eventually(&format!("{} stands still", self.name), Duration::from_secs(10), async || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).map_err(|error| error.to_string())?;
+            let states = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok());
+            let still = |status: &String| status.lines().any(|line| line.starts_with("State:\tT"));
+            if states.collect::<Vec<_>>().iter().all(still) { Ok(()) } else { Err("a thread runs".into()) }
+        })
+        .await;
     }
 
     /// Waits until the process has ended.
