@@ -26,6 +26,8 @@ pub(crate) async fn measure(server: SocketAddr, count: usize) -> Latencies {
             ticks.tick().await;
             publisher.publish("floor", message(start.elapsed()).into()).await.expect("a publisher that is connected");
         }
+        // A client that is dropped takes along what it has not written yet.
+        publisher.flush().await.expect("a publisher that is connected");
     });
     let mut latencies = Vec::with_capacity(count);
     while latencies.len() < count {
