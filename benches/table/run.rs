@@ -58,6 +58,9 @@ pub(crate) async fn run(amount: Amount) -> Vec<Pair> {
     let (mut pairs, sse) = alone(amount, dir.path()).await;
     pairs.extend(across(amount, &sse, dir.path()).await);
     assert_eq!(pairs.len(), ROWS.len(), "a figure for each row");
+    for (row, pair) in ROWS.iter().zip(&pairs) {
+        eprintln!("  row {}, {}: {:.2} of the floor", row.number, row.what, pair.ratio());
+    }
     pairs
 }
 
