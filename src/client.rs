@@ -7,6 +7,7 @@ mod error;
 mod query;
 mod register;
 mod replica;
+mod tls;
 mod watch;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use error::{Attempt, BuildError, Error};
 pub use query::Query;
 pub use register::{HeldEvent, Lease};
 pub use replica::{Change, Held, Replica};
+pub use tls::Tls;
 pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{FoundInstances, Instances, Services};

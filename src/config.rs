@@ -7,6 +7,7 @@ mod fault;
 mod file;
 mod given;
 mod key;
+mod pem;
 mod raw;
 mod rule;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use fault::{Fault, Faults};
 pub use given::masked;
 pub use key::Setting;
+pub use pem::{IdentityFiles, IdentityPem};
 pub use raw::{Flag, Inputs, Origin};
 
 use crate::model::{Cluster, NodeName, Region, Zone};
@@ -125,6 +127,25 @@ pub struct BusConfig {
     pub credentials_file: Option<PathBuf>,
     /// A file with an nkey seed.
     pub nkey_file: Option<PathBuf>,
+    /// `[bus.tls]`
+    pub tls: BusTlsConfig,
+}
+
+/// How the bus's servers and this node prove who they are.
+#[derive(Debug, Clone, Default)]
+pub struct BusTlsConfig {
+    /// The authorities that sign servers' certificates; default: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What this node shows the servers.
+    pub identity: IdentityFiles,
+}
+
+impl BusTlsConfig {
+    /// Somebody gave files for it: then a connection without TLS is none.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.ca_file.is_some() || self.identity.pair().is_some()
+    }
 }
 
 /// The HTTP door.
@@ -136,6 +157,8 @@ pub struct HttpConfig {
     pub advertise: Option<String>,
     /// Origins that may write besides this node's own.
     pub cors_origins: Vec<String>,
+    /// `[http.tls]`: given, and this node speaks HTTPS alone.
+    pub tls: IdentityFiles,
     /// Of one request. Default 1 MiB.
     pub body_bytes_max: usize,
     /// Of a batch. Default 8 MiB.
@@ -204,6 +227,7 @@ impl Default for HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT)),
             advertise: None,
             cors_origins: Vec::new(),
+            tls: IdentityFiles::default(),
             body_bytes_max: 1 << 20,
             batch_body_bytes_max: 8 << 20,
             connections_max: 100_000,
@@ -271,7 +295,7 @@ mod tests {
         insta::assert_snapshot!(faults, @r#"
         the configuration has 9 faults; nothing was started
           leases.ttl (muster.toml:6): must be text, a whole number or a list of texts, not a TOML float
-          http.prot (muster.toml:3): unknown key; [http] has listen, advertise, cors_origins, body_bytes_max, batch_body_bytes_max, connections_max, header_timeout, body_timeout
+          http.prot (muster.toml:3): unknown key; [http] has listen, advertise, cors_origins, tls.cert_file, tls.key_file, body_bytes_max, batch_body_bytes_max, connections_max, header_timeout, body_timeout
           htpp.listen (muster.toml:8): unknown key; did you mean `http.listen`?
           MUSTER_LEASES_TLL: unknown variable; did you mean `MUSTER_LEASES_TTL`?
           watch.bursts (--set): unknown key; did you mean `watch.burst`?

@@ -20,6 +20,7 @@ mod request_id;
 mod said;
 mod select;
 mod templates;
+mod tls;
 mod watch;
 mod write;
 
@@ -31,6 +32,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use edge::Edge;
 pub use listener::Bound;
+pub use tls::{Tls, TlsError};
 
 use crate::config::Config;
 use crate::metrics::{self, Metrics};

@@ -28,5 +28,7 @@ pub mod node;
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod shutdown;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod tls;
 #[cfg(feature = "server")]
 pub mod wire;

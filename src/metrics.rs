@@ -56,6 +56,8 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Connections closed because no request arrived in time.
     pub connections_timed_out: Counter,
+    /// TLS handshakes that came to nothing.
+    pub handshakes_failed: Counter,
     /// Defects met while answering.
     pub panics: Counter,
     /// Open subscriptions.
@@ -127,6 +129,10 @@ impl Metrics {
             connections_timed_out: counter(
                 "muster_http_connections_timed_out_total",
                 "Connections closed because no request arrived in time",
+            ),
+            handshakes_failed: counter(
+                "muster_http_handshakes_failed_total",
+                "TLS handshakes that failed: no TLS, no common version, or a certificate the client refused",
             ),
             panics: counter("muster_http_panics_total", "Defects met while answering; the log has the words"),
             streams: gauge("muster_streams", "Open subscriptions"),

@@ -15,18 +15,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("registry", &["model"]),
     ("node", &["model", "registry", "clock", "shutdown", "metrics"]),
     ("bus", &["model", "registry", "node", "wire", "config", "clock", "random", "shutdown", "metrics"]),
-    ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics", "nearest", "units"]),
+    ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics", "nearest", "tls", "units"]),
     ("api", &["model", "units"]),
     ("wire", &["model", "registry"]),
-    ("client", &["model", "api", "clock", "random"]),
-    ("config", &["model", "registry", "nearest", "units"]),
+    ("client", &["model", "api", "clock", "random", "tls"]),
+    ("config", &["model", "registry", "nearest", "tls", "units"]),
     ("clock", &[]),
     ("shutdown", &[]),
+    ("tls", &[]),
     ("metrics", &[]),
     ("nearest", &[]),
     ("random", &[]),
     ("units", &[]),
-    ("cli", &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "units"]),
+    (
+        "cli",
+        &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "tls", "units"],
+    ),
 ];
 
 /// Words that only some modules may use: (words, who may, why).

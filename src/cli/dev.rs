@@ -35,7 +35,16 @@ pub(super) struct Arguments {
 const DEFAULTS: [(&str, &str); 2] = [("cluster.bootstrap_wait", "200ms"), ("log.filter", "warn")];
 
 /// What `dev` decides by itself.
-const DECIDED: [&str; 5] = ["node.name", "bus.url", "bus.credentials_file", "bus.nkey_file", "http.advertise"];
+const DECIDED: [&str; 8] = [
+    "node.name",
+    "bus.url",
+    "bus.credentials_file",
+    "bus.nkey_file",
+    "bus.tls.ca_file",
+    "bus.tls.cert_file",
+    "bus.tls.key_file",
+    "http.advertise",
+];
 
 pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let mut asked = Asked::listen()?;

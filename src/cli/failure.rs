@@ -74,6 +74,9 @@ impl From<io::Error> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (code, hint) = match &error {
+            Error::Unreachable(attempts) if attempts.iter().any(|attempt| attempt.untrusted) => {
+                (Code::Unavailable, Some("--ca FILE, with the certificate (PEM) of the authority that signs the nodes' certificates"))
+            }
             Error::Unreachable(_) => {
                 (Code::Unavailable, Some("is a node running? `muster dev` starts some; -s or MUSTER_SERVER says where they are"))
             }
@@ -91,7 +94,12 @@ impl From<Error> for Failure {
 
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
-        Self::usage(error.to_string()).hint("-s http://127.0.0.1:6878, or MUSTER_SERVER")
+        let hint = match &error {
+            BuildError::Server(_) | BuildError::NoServer => "-s http://127.0.0.1:6878, or MUSTER_SERVER",
+            BuildError::Token => "--token-file, with a file that holds the token and nothing else",
+            BuildError::Tls(_) => "--ca, with the authorities to trust instead of the system's",
+        };
+        Self::usage(error.to_string()).hint(hint)
     }
 }
 

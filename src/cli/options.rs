@@ -1,14 +1,15 @@
 //! Options that several verbs share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::output::Format;
-use crate::client::{Client, SERVER_DEFAULT};
+use crate::client::{Client, SERVER_DEFAULT, Tls};
 use crate::config::{Flag, Inputs};
 use crate::model::Namespace;
+use crate::tls::Unfit;
 
 /// Which cluster is asked.
 #[derive(Debug, Args)]
@@ -16,13 +17,56 @@ pub(super) struct Reach {
     /// A node, or several: the others are asked when the first does not answer
     #[arg(short, long = "server", value_name = "URL", env = "MUSTER_SERVER", value_delimiter = ',', default_value = SERVER_DEFAULT)]
     pub(super) servers: Vec<String>,
+    /// Trust the authorities in this file (PEM) and no others; default: the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Show this certificate (PEM) to a server that asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Say who calls with the token in this file [env: MUSTER_TOKEN, the token itself]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl Reach {
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let name = concat!("muster-cli/", env!("CARGO_PKG_VERSION"));
         let given = self.servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty());
-        Ok(Client::builder().servers(given).name(name).build()?)
+        let mut builder = Client::builder().servers(given).name(name).tls(self.tls()?);
+        if let Some(token) = self.token()? {
+            builder = builder.token(token);
+        }
+        Ok(builder.build()?)
+    }
+
+    fn tls(&self) -> Result<Tls, Failure> {
+        let mut tls = Tls::default();
+        if let Some(file) = &self.ca {
+            tls = tls.authorities(&read("--ca", file)?).map_err(|unfit| unusable("--ca", file, &unfit))?;
+        }
+        if let Some((cert, key)) = self.cert.as_ref().zip(self.key.as_ref()) {
+            let (cert_pem, key_pem) = (read("--cert", cert)?, read("--key", key)?);
+            tls = tls.identity(&cert_pem, &key_pem).map_err(|unfit| match unfit {
+                Unfit::NoKey | Unfit::NoPair => unusable("--key", key, &unfit),
+                Unfit::NoCertificate | Unfit::NotPem | Unfit::Unusable(_) => unusable("--cert", cert, &unfit),
+            })?;
+        }
+        Ok(tls)
+    }
+
+    /// A file counts for more than the environment. Neither is ever shown.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(file) = &self.token_file else {
+            return Ok(Inputs::from_environment().variable("MUSTER_TOKEN").map(|token| token.trim().to_owned()));
+        };
+        let token = String::from_utf8(read("--token-file", file)?).map_err(|_| unusable("--token-file", file, &"it is not text"))?;
+        match token.trim() {
+            "" => Err(unusable("--token-file", file, &"it is empty")),
+            token => Ok(Some(token.to_owned())),
+        }
     }
 }
 
@@ -96,6 +140,14 @@ impl Common {
         let own = [flag("--listen", "http.listen", self.listen.as_ref()), flag("--data-dir", "node.data_dir", self.data_dir.as_ref())];
         Inputs { sets: self.sets.clone(), flags: own.into_iter().flatten().collect(), ..Inputs::from_environment() }
     }
+}
+
+fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| unusable(flag, file, &error))
+}
+
+fn unusable(flag: &str, file: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::usage(format!("{flag} {}: {why}", file.display()))
 }
 
 fn flag(flag: &'static str, key: &'static str, value: Option<&String>) -> Option<Flag> {

@@ -114,13 +114,17 @@ pub(super) fn data_shown(config: &Config) -> String {
 /// What anybody may do who gets here.
 pub(super) fn open_doors(running: &Running) -> Vec<String> {
     let reach = if running.address.ip().is_loopback() { "any program on this machine" } else { "anyone who reaches this address" };
-    let mut doors = vec![format!("{reach} can read and write over plain HTTP, without a password")];
+    let how = if running.is_secure() { "without a password" } else { "over plain HTTP, without a password" };
+    let mut doors = vec![format!("{reach} can read and write {how}")];
     let bus = &running.config.bus;
-    let has_identity = bus.credentials_file.is_some() || bus.nkey_file.is_some() || bus.url.iter().any(|url| url.contains('@'));
+    let has_identity = bus.credentials_file.is_some()
+        || bus.nkey_file.is_some()
+        || bus.tls.identity.pair().is_some()
+        || bus.url.iter().any(|url| url.contains('@'));
     if !bus.url.is_empty() && !has_identity {
         doors.push("the bus is used without credentials".to_owned());
     }
-    if bus.url.iter().any(|url| !url.starts_with("tls://")) {
+    if !bus.tls.is_given() && bus.url.iter().any(|url| !url.starts_with("tls://")) {
         doors.push("the bus is used without TLS".to_owned());
     }
     doors

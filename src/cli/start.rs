@@ -10,7 +10,7 @@ use crate::bus::memory::Hub;
 use crate::bus::nats;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{App, Bound};
+use crate::http::{App, Bound, Tls};
 use crate::model::Epoch;
 use crate::node::{self, Handle};
 use crate::random;
@@ -51,6 +51,8 @@ pub(super) fn bind(listen: SocketAddr) -> Result<Bound, Failure> {
 
 /// Starts a node on an address that was taken.
 pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<Running, Failure> {
+    let bound =
+        bound.secured(Tls::load(&config.http.tls).map_err(|error| Failure::new(Code::Configuration, format!("[http] tls: {error}")))?);
     let shutdown = Shutdown::new();
     let address = bound.address();
     let settings = to_settings(&config, address, !matches!(bus, Bus::None));
@@ -92,7 +94,13 @@ fn advertised(address: SocketAddr) -> String {
 impl Running {
     /// Where its HTTP is reached from here.
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.is_secure() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// It speaks TLS alone.
+    pub(super) fn is_secure(&self) -> bool {
+        self.config.http.tls.pair().is_some()
     }
 
     /// Says goodbye to peers and subscribers, and ends; says whether all of it ended in time.

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::tls::{self, Tls, Token};
 use super::{Answer, Attempt, BuildError, Client, Error, Query};
 use crate::api::problem::Problem;
 
@@ -30,6 +31,8 @@ const ANSWER_BYTES_MAX: usize = 512 << 20;
 pub struct Builder {
     servers: Vec<String>,
     name: Option<String>,
+    tls: Tls,
+    token: Option<Token>,
 }
 
 impl Builder {
@@ -47,17 +50,32 @@ impl Builder {
         self
     }
 
+    /// Whom to trust, and what to show, where a server is `https://`.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Says who calls: sent to every server with every request, as `Authorization: Bearer`.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Token(token.into()));
+        self
+    }
+
     /// A client; it connects with its first call.
     ///
     /// # Errors
-    /// [`BuildError`] when a server's address cannot be one.
+    /// [`BuildError`] when a server's address cannot be one, or the token cannot be sent.
     pub fn build(self) -> Result<Client, BuildError> {
         let servers = self.servers.iter().map(|text| to_url(text)).collect::<Result<Vec<_>, _>>()?;
         if servers.is_empty() {
             return Err(BuildError::NoServer);
         }
         let name = self.name.unwrap_or_else(|| concat!("muster/", env!("CARGO_PKG_VERSION")).to_owned());
-        let connection = Connection { http: to_http(&servers)?, servers, current: AtomicUsize::new(0), name };
+        let http = to_http(&servers, &self.tls, self.token.as_ref())?;
+        let connection = Connection { http, servers, current: AtomicUsize::new(0), name };
         Ok(Client { connection: Arc::new(connection) })
     }
 }
@@ -71,26 +89,22 @@ fn to_url(text: &str) -> Result<Url, BuildError> {
     }
 }
 
-/// The system's certificates are read only when a server needs them.
-fn to_http(servers: &[Url]) -> Result<reqwest::Client, BuildError> {
-    let tls_error = |error: &dyn std::fmt::Display| BuildError::Tls(error.to_string());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| tls_error(&error))?;
-    let tls = if servers.iter().any(|url| url.scheme() == "https") {
-        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| tls_error(&error))?;
-        tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-    } else {
-        tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-    };
+fn to_http(servers: &[Url], tls: &Tls, token: Option<&Token>) -> Result<reqwest::Client, BuildError> {
+    let has_secure_server = servers.iter().any(|url| url.scheme() == "https");
     let http = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls.to_config(has_secure_server)?)
+        .default_headers(token.map(to_headers).transpose()?.unwrap_or_default())
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(SILENCE_MAX)
         .tcp_nodelay(true);
     // A node never sends us elsewhere; who tries is no node.
-    http.redirect(reqwest::redirect::Policy::none()).build().map_err(|error| tls_error(&error))
+    http.redirect(reqwest::redirect::Policy::none()).build().map_err(|error| BuildError::Tls(error.to_string()))
+}
+
+fn to_headers(token: &Token) -> Result<HeaderMap, BuildError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.0)).map_err(|_| BuildError::Token)?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
 /// The servers, and which of them is in use.
@@ -191,7 +205,7 @@ impl Connection {
             Ok(body) => Ok(Reply { server, body }),
             Err(why) => {
                 self.turn_to_next();
-                Err(Missed { error: Error::Unreachable(vec![Attempt { server, why }]), again: true })
+                Err(Missed { error: Error::Unreachable(vec![Attempt { server, why, untrusted: false }]), again: true })
             }
         }
     }
@@ -242,11 +256,14 @@ impl Connection {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let answered = tokio::time::timeout(call.timeout, request.send()).await;
-        let silent = |why: String| Failed::Silent(Attempt { server: self.server(at), why });
+        let silent = |why: String, untrusted| Failed::Silent(Attempt { server: self.server(at), why, untrusted });
         let response = match answered {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(silent(in_words(&error))),
-            Err(_) => return Err(silent(format!("no answer within {:?}", call.timeout))),
+            Ok(Err(error)) => {
+                let untrusted = matches!(tls::complaint(&error), Some(rustls::Error::InvalidCertificate(_)));
+                return Err(silent(in_words(&error), untrusted));
+            }
+            Err(_) => return Err(silent(format!("no answer within {:?}", call.timeout), false)),
         };
         if response.status().is_success() { Ok(response) } else { Err(refusal(self.server(at), response).await) }
     }
@@ -289,11 +306,18 @@ fn in_words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return if error.is_connect() { "no connection within 2 s".to_owned() } else { "no answer in time".to_owned() };
     }
+    if let Some(complaint) = tls::complaint(error) {
+        return tls::in_words(complaint);
+    }
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    inner.to_string()
+    match inner.to_string() {
+        // What a server says that expects TLS, in TLS.
+        text if text.starts_with("invalid HTTP") => "it does not answer in plain HTTP: is it an https:// server?".to_owned(),
+        text => text,
+    }
 }
 
 #[cfg(test)]
@@ -309,5 +333,15 @@ mod tests {
             assert!(to_url(bad).is_err(), "{bad}");
         }
         assert_eq!(Client::builder().build().unwrap_err(), BuildError::NoServer);
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let builder = Client::builder().servers(["https://a:1"]).token("hunter2");
+        assert!(!format!("{builder:?}").contains("hunter2"));
+        let client = builder.build().unwrap();
+        assert!(!format!("{client:?}").contains("hunter2"), "{client:?}");
+        let broken = Client::builder().servers(["a:1"]).token("hunter\n2").build().unwrap_err();
+        assert_eq!(broken, BuildError::Token);
     }
 }

@@ -13,6 +13,9 @@ pub enum BuildError {
     /// No server was given.
     #[error("no server was given")]
     NoServer,
+    /// A header cannot carry the token. It is not shown.
+    #[error("the token cannot be sent: it must be plain ASCII without line breaks")]
+    Token,
     /// The TLS library could not be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -46,6 +49,8 @@ pub struct Attempt {
     pub server: String,
     /// In words.
     pub why: String,
+    /// It shows a certificate that this program does not trust.
+    pub untrusted: bool,
 }
 
 impl Error {
@@ -64,7 +69,7 @@ impl fmt::Display for Error {
         match self {
             Self::Unreachable(attempts) => {
                 write!(f, "no node can be reached")?;
-                attempts.iter().try_for_each(|Attempt { server, why }| write!(f, "\n  {server}: {why}"))
+                attempts.iter().try_for_each(|Attempt { server, why, .. }| write!(f, "\n  {server}: {why}"))
             }
             Self::Refused { server, problem } => {
                 write!(f, "{server} refused ({} {}): {}", problem.status, problem.code, problem.detail)?;

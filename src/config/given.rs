@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::pem;
 use crate::model::{Address, NodeName};
+use crate::tls::Unfit;
 use crate::units::{DURATION_RULE, SIZE_RULE, parse_bytes, parse_ms, show_bytes, show_ms};
 
 /// What somebody gave for a key, not yet understood.
@@ -82,6 +84,11 @@ impl Given {
             Ok(_) => Ok(path),
             Err(error) => Err(format!("the file cannot be read: {error}")),
         }
+    }
+
+    /// A file of PEM in which `look` finds what it looks for.
+    pub(super) fn pem_file<T>(&self, look: fn(&[u8]) -> Result<T, Unfit>) -> Result<PathBuf, String> {
+        pem::holding(self.path()?, look)
     }
 
     pub(super) fn socket(&self) -> Result<SocketAddr, String> {

@@ -1,8 +1,11 @@
 //! The table of keys: how each is named, read, shown and explained. Parsing, the environment's names, suggestions, `muster check`
 //! and the reference file all come from it.
 
+use std::path::PathBuf;
+
 use super::given::{Given, masked};
 use super::{Config, Origin};
+use crate::tls;
 use crate::units::{show_bytes, show_ms};
 
 /// One key of the configuration.
@@ -45,7 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         flag: Some("--data-dir"),
         set: |config, given| put(&mut config.node.data_dir, given.path().map(Some)),
-        show: |config| config.node.data_dir.as_ref().map(|path| path.display().to_string()),
+        show: |config| path(config.node.data_dir.as_ref()),
         ..key("node.data_dir", "Where this node keeps its files. This version keeps everything in memory and writes none.")
     },
     Key {
@@ -83,13 +86,28 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         set: |config, given| put(&mut config.bus.credentials_file, given.readable_file().map(Some)),
-        show: |config| config.bus.credentials_file.as_ref().map(|path| path.display().to_string()),
+        show: |config| path(config.bus.credentials_file.as_ref()),
         ..key("bus.credentials_file", "A NATS credentials file (JWT and seed).")
     },
     Key {
         set: |config, given| put(&mut config.bus.nkey_file, given.readable_file().map(Some)),
-        show: |config| config.bus.nkey_file.as_ref().map(|path| path.display().to_string()),
+        show: |config| path(config.bus.nkey_file.as_ref()),
         ..key("bus.nkey_file", "A file with an nkey seed; instead of bus.credentials_file.")
+    },
+    Key {
+        set: |config, given| put(&mut config.bus.tls.ca_file, given.pem_file(tls::authorities).map(Some)),
+        show: |config| path(config.bus.tls.ca_file.as_ref()),
+        ..key("bus.tls.ca_file", "The authorities (PEM) that sign the NATS servers' certificates. Absent: the system's.")
+    },
+    Key {
+        set: |config, given| put(&mut config.bus.tls.identity.cert_file, given.pem_file(tls::certificates).map(Some)),
+        show: |config| path(config.bus.tls.identity.cert_file.as_ref()),
+        ..key("bus.tls.cert_file", "The certificate chain (PEM) that this node shows the NATS servers; with bus.tls.key_file.")
+    },
+    Key {
+        set: |config, given| put(&mut config.bus.tls.identity.key_file, given.pem_file(tls::private_key).map(Some)),
+        show: |config| path(config.bus.tls.identity.key_file.as_ref()),
+        ..key("bus.tls.key_file", "The key (PEM) to bus.tls.cert_file.")
     },
     Key {
         flag: Some("--listen"),
@@ -109,6 +127,19 @@ pub(super) const KEYS: &[Key] = &[
         set: |config, given| put(&mut config.http.cors_origins, given.origins()),
         show: |config| list(&config.http.cors_origins),
         ..key("http.cors_origins", "Origins whose pages may read and write here, besides this node's own.")
+    },
+    Key {
+        set: |config, given| put(&mut config.http.tls.cert_file, given.pem_file(tls::certificates).map(Some)),
+        show: |config| path(config.http.tls.cert_file.as_ref()),
+        ..key(
+            "http.tls.cert_file",
+            "The certificate chain (PEM) that this node shows; with http.tls.key_file it speaks HTTPS alone. Read again when it changes.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.http.tls.key_file, given.pem_file(tls::private_key).map(Some)),
+        show: |config| path(config.http.tls.key_file.as_ref()),
+        ..key("http.tls.key_file", "The key (PEM) to http.tls.cert_file. Read again when it changes.")
     },
     Key {
         set: |config, given| put(&mut config.http.body_bytes_max, given.bytes(1024..=64 << 20)),
@@ -286,6 +317,10 @@ fn to_toml(value: Option<&str>) -> String {
 
 fn list(items: &[String]) -> Option<String> {
     (!items.is_empty()).then(|| items.join(","))
+}
+
+fn path(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {

@@ -73,7 +73,9 @@ impl Inputs {
         Self { environment: std::env::vars_os().filter_map(text).collect(), ..Self::default() }
     }
 
-    fn variable(&self, name: &str) -> Option<&str> {
+    /// A variable's value; an empty one is none.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find(|(given, value)| given == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 }

@@ -8,40 +8,50 @@ use super::{Config, Fault, Origin};
 /// A rule between values: the keys it is about, and what is wrong where it is broken.
 struct Rule {
     keys: &'static [&'static str],
-    broken: fn(&Config) -> Option<&'static str>,
+    broken: fn(&Config) -> Option<String>,
 }
 
 const RULES: &[Rule] = &[
     Rule {
         keys: &["leases.ttl", "leases.ttl_min"],
-        broken: |config| (config.leases.ttl_ms < config.leases.ttl_min_ms).then_some("leases.ttl must be at least leases.ttl_min"),
+        broken: |config| said(config.leases.ttl_ms < config.leases.ttl_min_ms, "leases.ttl must be at least leases.ttl_min"),
     },
     Rule {
         keys: &["leases.ttl", "leases.ttl_max"],
-        broken: |config| (config.leases.ttl_ms > config.leases.ttl_max_ms).then_some("leases.ttl must be at most leases.ttl_max"),
+        broken: |config| said(config.leases.ttl_ms > config.leases.ttl_max_ms, "leases.ttl must be at most leases.ttl_max"),
     },
     Rule {
         keys: &["http.batch_body_bytes_max", "http.body_bytes_max"],
         broken: |config| {
             let fits = config.http.batch_body_bytes_max >= config.http.body_bytes_max;
-            (!fits).then_some("http.batch_body_bytes_max must be at least http.body_bytes_max")
+            said(!fits, "http.batch_body_bytes_max must be at least http.body_bytes_max")
         },
     },
     Rule {
         keys: &["bus.credentials_file", "bus.nkey_file"],
         broken: |config| {
             let both = config.bus.credentials_file.is_some() && config.bus.nkey_file.is_some();
-            both.then_some("only one of bus.credentials_file and bus.nkey_file can be used")
+            said(both, "only one of bus.credentials_file and bus.nkey_file can be used")
         },
     },
     Rule {
         keys: &["bus.credentials_file", "bus.nkey_file", "bus.url"],
         broken: |config| {
             let given = config.bus.credentials_file.is_some() || config.bus.nkey_file.is_some();
-            (given && config.bus.url.is_empty()).then_some("credentials need servers: set bus.url (--nats) too")
+            said(given && config.bus.url.is_empty(), "credentials need servers: set bus.url (--nats) too")
         },
     },
+    Rule { keys: &["http.tls.cert_file", "http.tls.key_file"], broken: |config| config.http.tls.broken() },
+    Rule { keys: &["bus.tls.cert_file", "bus.tls.key_file"], broken: |config| config.bus.tls.identity.broken() },
+    Rule {
+        keys: &["bus.tls.ca_file", "bus.tls.cert_file", "bus.tls.key_file", "bus.url"],
+        broken: |config| said(config.bus.tls.is_given() && config.bus.url.is_empty(), "TLS needs servers: set bus.url (--nats) too"),
+    },
 ];
+
+fn said(is_broken: bool, rule: &str) -> Option<String> {
+    is_broken.then(|| rule.to_owned())
+}
 
 /// Reads everything that was given. A value that is wrong leaves its default in place, so that all the others are still looked at;
 /// rules about it are not, for they would blame the default.
@@ -71,13 +81,13 @@ fn nameless(raw: &Raw) -> Option<Fault> {
 }
 
 /// Tells each value that takes part and where it came from.
-fn to_fault(rule: &Rule, text: &str, config: &Config, raw: &Raw) -> Fault {
+fn to_fault(rule: &Rule, text: String, config: &Config, raw: &Raw) -> Fault {
     let told = rule.keys.iter().filter_map(|path| {
         let value = key::find(path).and_then(|key| (key.show)(config))?;
         let origin = raw.values.get(path).map_or("default".to_owned(), |(_, origin)| origin.to_string());
         Some(format!("{path} = {value:?} ({origin})"))
     });
-    Fault { what: told.collect::<Vec<_>>().join(", "), origin: Origin::Default, rule: text.to_owned() }
+    Fault { what: told.collect::<Vec<_>>().join(", "), origin: Origin::Default, rule: text }
 }
 
 /// A fault must be readable whatever was given.

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,13 +17,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::edge::Edge;
+use super::tls::Tls;
 
 /// How many connections the system holds for us while we are busy.
 const BACKLOG: u32 = 4096;
@@ -53,6 +56,7 @@ const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Bound {
@@ -65,7 +69,7 @@ impl Bound {
         socket.set_reuseaddr(true)?;
         socket.bind(listen)?;
         let listener = socket.listen(BACKLOG)?;
-        Ok(Self { address: listener.local_addr()?, listener })
+        Ok(Self { address: listener.local_addr()?, listener, tls: None })
     }
 
     /// Where it is reached.
@@ -74,10 +78,17 @@ impl Bound {
         self.address
     }
 
+    /// Speaks TLS, and nothing else, where there is one.
+    #[must_use]
+    pub fn secured(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Takes connections until the app's shutdown begins; the shutdown waits for those that are open, within [`FINISH_MAX`].
     pub fn serve(self, app: App) {
         let shutdown = app.shutdown.clone();
-        shutdown.spawn("http", Serving::new(app).run(self.listener));
+        let tls = self.tls.map(|tls| tls.start(&shutdown));
+        shutdown.spawn("http", Serving::new(app, tls).run(self.listener));
     }
 }
 
@@ -85,6 +96,7 @@ impl Bound {
 struct Serving {
     edge: Edge,
     app: App,
+    tls: Option<TlsAcceptor>,
     builder: Arc<Builder<TokioExecutor>>,
     places: Arc<Semaphore>,
     places_max: u32,
@@ -94,7 +106,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn new(app: App) -> Self {
+    fn new(app: App, tls: Option<TlsAcceptor>) -> Self {
         let places_max = u32::try_from(app.config.http.connections_max).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
         Self {
             edge: Edge::new(app.clone()),
@@ -103,6 +115,7 @@ impl Serving {
             places_max,
             turning_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             cut: CancellationToken::new(),
+            tls,
             app,
         }
     }
@@ -136,10 +149,13 @@ impl Serving {
                 cut: self.cut.clone(),
                 place,
             };
-            tokio::spawn(connection.run(stream));
+            tokio::spawn(connection.run(stream, self.tls.clone()));
         } else {
             self.app.metrics.connections_refused.increment(1);
-            if let Ok(place) = Arc::clone(&self.turning_away).try_acquire_owned() {
+            // To say so within TLS would take the very handshake that there is no place for.
+            if self.tls.is_none()
+                && let Ok(place) = Arc::clone(&self.turning_away).try_acquire_owned()
+            {
                 tokio::spawn(turn_away(stream, self.edge.overloaded(), place));
             }
         }
@@ -166,8 +182,32 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
+    /// All that comes before the first request, the handshake included, has one time to come in.
+    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let _open = Open::new(&self.app);
+        let patience = pin!(sleep(Duration::from_millis(self.app.config.http.header_timeout_ms)));
+        match tls {
+            None => self.serve(stream, patience).await,
+            Some(tls) => self.greet(stream, tls, patience).await,
+        }
+    }
+
+    async fn greet(&self, stream: TcpStream, tls: TlsAcceptor, mut patience: Pin<&mut Sleep>) {
+        let greeted = tokio::select! {
+            greeted = tls.accept(stream) => greeted,
+            () = patience.as_mut() => return self.app.metrics.connections_timed_out.increment(1),
+            () = self.app.shutdown.begun() => return,
+        };
+        match greeted {
+            Ok(stream) => self.serve(stream, patience).await,
+            Err(error) => {
+                self.app.metrics.handshakes_failed.increment(1);
+                tracing::debug!(%error, "a TLS handshake failed");
+            }
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, patience: Pin<&mut Sleep>) {
         let has_asked = AtomicBool::new(false);
         let service = service_fn(|request: Request<Incoming>| {
             has_asked.store(true, Relaxed);
@@ -178,7 +218,7 @@ impl Connection {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return log_end(ended),
-            () = silence(&has_asked, self.app.config.http.header_timeout_ms) => {
+            () = silence(&has_asked, patience) => {
                 self.app.metrics.connections_timed_out.increment(1);
                 return;
             }
@@ -229,8 +269,8 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// Ends when the first request has not come in time; never when it has.
-async fn silence(has_asked: &AtomicBool, limit_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(limit_ms)).await;
+async fn silence(has_asked: &AtomicBool, patience: Pin<&mut Sleep>) {
+    patience.await;
     if has_asked.load(Relaxed) {
         std::future::pending::<()>().await;
     }

@@ -1,8 +1,11 @@
 //! The command line from outside: what it says, on which stream, and the code it ends with.
 
 mod canned;
+#[path = "../common/certificates.rs"]
+mod certificates;
 mod cluster;
 mod refusals;
+mod tls;
 mod usage;
 
 use std::io::{BufRead, BufReader};

@@ -5,6 +5,8 @@ mod acknowledgement;
 mod bad_bus;
 mod bad_http;
 mod bus_cost;
+#[path = "../common/certificates.rs"]
+mod certificates;
 mod configuration;
 mod expiry;
 mod fake_nats;
@@ -12,4 +14,5 @@ mod outage;
 mod permissions;
 mod shutdown;
 mod support;
+mod tls;
 mod turmoil;

@@ -7,11 +7,12 @@ use std::path::Path;
 use async_nats::{ConnectOptions, ServerAddr};
 
 use super::StartError;
-use crate::config::{BusConfig, read_secret};
+use crate::config::{BusConfig, BusTlsConfig, read_secret};
 
 /// Servers without secrets, and the one identity with which all connections are made.
 pub(super) struct Access {
     pub(super) servers: Vec<ServerAddr>,
+    tls: BusTlsConfig,
     identity: Identity,
 }
 
@@ -38,12 +39,12 @@ impl Access {
             (None, Some(file)) => from_file(file, seed)?,
             (None, None) => in_urls,
         };
-        Ok(Self { servers, identity })
+        Ok(Self { servers, tls: config.tls.clone(), identity })
     }
 
     /// Options that say who connects.
     pub(super) fn to_options(&self) -> Result<ConnectOptions, StartError> {
-        let options = ConnectOptions::new();
+        let options = self.to_tls_options();
         Ok(match self.identity.clone() {
             Identity::Nobody => options,
             Identity::User { name, password } => options.user_and_password(name, password),
@@ -51,6 +52,20 @@ impl Access {
             Identity::Credentials(text) => options.credentials(&text).map_err(|error| StartError::Client(error.to_string()))?,
             Identity::Seed(seed) => options.nkey(seed),
         })
+    }
+
+    /// The client reads the files again for each connection, so that new ones need no restart. Servers that it discovers are written
+    /// without `tls://`: what all that were named must speak is demanded of those too.
+    fn to_tls_options(&self) -> ConnectOptions {
+        let all_secure = !self.servers.is_empty() && self.servers.iter().all(ServerAddr::tls_required);
+        let mut options = ConnectOptions::new().require_tls(all_secure || self.tls.is_given());
+        if let Some(file) = &self.tls.ca_file {
+            options = options.add_root_certificates(file.clone());
+        }
+        if let Some((cert, key)) = self.tls.identity.pair() {
+            options = options.add_client_certificate(cert.to_owned(), key.to_owned());
+        }
+        options
     }
 }
 
@@ -136,6 +151,19 @@ mod tests {
         assert_eq!(access.servers[1].port(), 4222);
         assert!(load(&["nats://s3cr3t@a"]).unwrap().identity == Identity::Token("s3cr3t".to_owned()));
         assert!(load(&["tls://a"]).unwrap().identity == Identity::Nobody);
+    }
+
+    #[test]
+    fn tls_is_demanded_where_it_is_configured_or_all_servers_say_so() {
+        let demanded = |urls: &[&str], tls: BusTlsConfig| {
+            let access = Access { tls, ..load(urls).unwrap() };
+            format!("{:?}", access.to_options().unwrap()).contains("\"tls_required\": true")
+        };
+        let files = BusTlsConfig { ca_file: Some("ca.pem".into()), ..BusTlsConfig::default() };
+        assert!(!demanded(&["nats://a"], BusTlsConfig::default()));
+        assert!(!demanded(&["tls://a", "nats://b"], BusTlsConfig::default()));
+        assert!(demanded(&["tls://a", "tls://b"], BusTlsConfig::default()));
+        assert!(demanded(&["nats://a"], files));
     }
 
     #[test]
