@@ -54,11 +54,15 @@ impl Access {
         })
     }
 
-    /// The client reads the files again for each connection, so that new ones need no restart. Servers that it discovers are written
-    /// without `tls://`: what all that were named must speak is demanded of those too.
-    fn to_tls_options(&self) -> ConnectOptions {
+    /// Servers that the client discovers are written without `tls://`: what all that were named must speak is demanded of those too.
+    pub(super) fn demands_tls(&self) -> bool {
         let all_secure = !self.servers.is_empty() && self.servers.iter().all(ServerAddr::tls_required);
-        let mut options = ConnectOptions::new().require_tls(all_secure || self.tls.is_given());
+        all_secure || self.tls.is_given()
+    }
+
+    /// The client reads the files again for each connection, so that new ones need no restart.
+    fn to_tls_options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new().require_tls(self.demands_tls());
         if let Some(file) = &self.tls.ca_file {
             options = options.add_root_certificates(file.clone());
         }
@@ -157,7 +161,9 @@ mod tests {
     fn tls_is_demanded_where_it_is_configured_or_all_servers_say_so() {
         let demanded = |urls: &[&str], tls: BusTlsConfig| {
             let access = Access { tls, ..load(urls).unwrap() };
-            format!("{:?}", access.to_options().unwrap()).contains("\"tls_required\": true")
+            let options = format!("{:?}", access.to_options().unwrap());
+            assert_eq!(options.contains("\"tls_required\": true"), access.demands_tls(), "{options}");
+            access.demands_tls()
         };
         let files = BusTlsConfig { ca_file: Some("ca.pem".into()), ..BusTlsConfig::default() };
         assert!(!demanded(&["nats://a"], BusTlsConfig::default()));

@@ -45,6 +45,7 @@ pub(super) type LaneEvent = (Lane, Event);
 #[derive(Clone)]
 pub(super) struct Link {
     clients: [Client; Lane::ALL.len()],
+    demands_tls: bool,
     cluster: Cluster,
 }
 
@@ -60,7 +61,7 @@ impl Link {
         let name = format!("muster {cluster} {}", life.node);
         let open = |lane| open_lane(access, lane, &name, events.clone(), Arc::clone(numbers));
         let clients = [open(Lane::Beacons).await?, open(Lane::Direct).await?, open(Lane::Bulk).await?];
-        Ok(Self { clients, cluster: cluster.clone() })
+        Ok(Self { clients, demands_tls: access.demands_tls(), cluster: cluster.clone() })
     }
 
     pub(super) fn client(&self, lane: Lane) -> &Client {
@@ -69,6 +70,11 @@ impl Link {
 
     pub(super) fn is_connected(&self, lane: Lane) -> bool {
         self.client(lane).connection_state() == State::Connected
+    }
+
+    /// A connection without TLS is none.
+    pub(super) fn demands_tls(&self) -> bool {
+        self.demands_tls
     }
 
     /// Leaves a server that is about to stop, before it closes the connection and not together with all the others.

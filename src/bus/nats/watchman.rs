@@ -115,7 +115,7 @@ impl Watchman {
 
     /// Once for each trouble, not once for each attempt.
     fn complain(&mut self, lane: Lane, error: &str) {
-        let trouble = in_words(error);
+        let trouble = in_words(error, self.link.demands_tls());
         if self.complaint != trouble {
             tracing::warn!(connection = lane.as_str(), "the bus: {trouble}");
             self.complaint = trouble;
@@ -123,14 +123,17 @@ impl Watchman {
     }
 }
 
-/// What the client's few words mean for who runs the node.
-fn in_words(error: &str) -> String {
+/// What the client's few words mean for who runs the node. A handshake that fails is an IO error to it, like a server that is not there.
+fn in_words(error: &str, demands_tls: bool) -> String {
     match error.trim_start_matches("nats: ") {
         "authorization violation" => "the NATS server does not accept this node's credentials".to_owned(),
         "failed signing nonce" => "the NATS server's challenge cannot be signed: look at bus.nkey_file or bus.credentials_file".to_owned(),
+        "IO error" if demands_tls => {
+            "no NATS server takes a connection with TLS: it is not there, or one does not trust the other's certificate".to_owned()
+        }
         "IO error" => "no NATS server takes a connection".to_owned(),
         "timed out" => "the NATS server does not answer".to_owned(),
-        "TLS error" => "the NATS server and this node do not agree on TLS".to_owned(),
+        "TLS error" => "the NATS server and this node do not agree on TLS: look at bus.tls".to_owned(),
         "DNS error" => "the NATS server's name is not known".to_owned(),
         other => format!("the NATS server says: {other}"),
     }
