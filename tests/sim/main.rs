@@ -10,6 +10,7 @@ mod chaos;
 mod counts;
 mod ledger;
 mod provider;
+mod scenarios;
 mod shell;
 mod story;
 mod teeth;
