@@ -35,17 +35,14 @@ impl World {
 
     /// What agreement by digest must mean: every live record is the same, and so is every consumer's picture.
     ///
-    /// A withdrawn record may be known to one node alone, when whoever wrote it is gone and nobody else heard of it: withdrawn records are
-    /// no part of the digest. Two nodes never hold different ones.
+    /// A withdrawn record may be known to one node alone, when whoever wrote it is gone before others heard of it: withdrawn records are no
+    /// part of the digest, so nothing shows it until a live record meets it.
     pub(crate) fn check_contents(&mut self) {
         let mut broken = None;
         let running = self.running();
         for node in &running {
             let (Some(one), Some(other)) = (self.registry(running[0]), self.registry(*node)) else { continue };
-            let differs = |record: &Arc<Record>| match other.record(&record.key) {
-                Some(theirs) => theirs != record,
-                None => record.registration().is_some(),
-            };
+            let differs = |record: &Arc<Record>| record.registration().is_some() && other.record(&record.key) != Some(record);
             if one.records().any(differs) {
                 broken.get_or_insert(format!("n{} and n{node} hold different records: {}", running[0], difference(one, other)));
             }

@@ -77,10 +77,6 @@ impl Bus {
         self.cuts.clear();
     }
 
-    pub(crate) fn has_cuts(&self) -> bool {
-        !self.cuts.is_empty()
-    }
-
     pub(crate) fn carries(&self, from: usize, to: usize) -> bool {
         self.is_attached(from) && self.is_attached(to) && !self.cuts.contains(&(from, to))
     }

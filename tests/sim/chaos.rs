@@ -7,8 +7,10 @@ use crate::counts::Injected;
 use crate::provider::Route;
 use crate::world::{Ask, Asker, Event, Mend, World};
 
+type Fault = fn(&mut World);
+
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, fn(&mut World)); 20] = [
+const FAULTS: [(u64, Fault); 20] = [
     (8, crash_node),
     (3, leave_node),
     (6, start_all),

@@ -1,5 +1,7 @@
 //! Scenarios: failures that have names, each played once by hand.
 
+#![expect(clippy::unwrap_used, reason = "the values are known to be good, and where one is not the test is to fail")]
+
 use std::sync::Arc;
 
 use muster::model::{Incarnation, InstanceKey, Registration};

@@ -1,0 +1,140 @@
+//! The lines between nodes: every message is encoded, carried with whatever becomes of it on the way, and decoded.
+
+use bytes::Bytes;
+use muster::registry::{Input, Message, To};
+
+use super::{Event, World};
+use crate::counts::Injected;
+
+impl World {
+    pub(super) fn publish(&mut self, node: usize, life: u32) {
+        let slot = &mut self.slots[node];
+        if slot.life != life {
+            return;
+        }
+        slot.is_publishing = false;
+        let Some(shell) = &mut slot.shell else { return };
+        let changes = shell.publish();
+        let from = shell.registry.settings().life();
+        for change in changes {
+            self.trace.say(self.now, || format!("n{node} publishes {}..={}", change.first, change.last));
+            match self.codec.encode_change(&from, change) {
+                Ok(frames) => {
+                    for frame in frames {
+                        self.change_frames += 1;
+                        if self.now < self.bus.changes_lost_until {
+                            self.counts.add(Injected::LostTail);
+                        } else {
+                            self.carry_to_all(node, &frame);
+                        }
+                    }
+                }
+                Err(too_large) => self.violate(format!("n{node} publishes what does not fit: {too_large}")),
+            }
+        }
+        self.schedule(node);
+    }
+
+    pub(super) fn send(&mut self, node: usize, to: &To, message: &Message) {
+        if self.sabotage.is_some_and(|sabotage| sabotage.swallows(message)) {
+            return;
+        }
+        if let Message::Relay { renewals, .. } = message {
+            self.relays = (self.relays.0 + 1, self.relays.1 + renewals.len() as u64);
+        }
+        let Some(from) = self.life(node) else { return };
+        let frame = match self.codec.encode(&from, message) {
+            Ok(frame) => frame,
+            Err(too_large) => return self.violate(format!("n{node} sends what does not fit: {too_large}")),
+        };
+        match to {
+            To::All => self.carry_to_all(node, &frame),
+            To::Node(name) => {
+                if let Some(to) = self.slots.iter().position(|slot| slot.name == *name) {
+                    self.carry(node, to, &frame);
+                }
+            }
+        }
+    }
+
+    pub(super) fn carry_to_all(&mut self, from: usize, frame: &Bytes) {
+        for to in 0..self.slots.len() {
+            self.carry(from, to, frame);
+        }
+    }
+
+    pub(super) fn carry(&mut self, from: usize, to: usize, frame: &Bytes) {
+        for delay in self.bus.deliveries(from, to, frame, &mut self.chance, &mut self.counts) {
+            self.after(delay, Event::Frame { from, to, frame: frame.clone() });
+        }
+    }
+
+    pub(super) fn deliver(&mut self, from: usize, to: usize, frame: Bytes) {
+        let slot = &self.slots[to];
+        if slot.shell.is_none() || !self.bus.carries(from, to) {
+            return;
+        }
+        if slot.stalled_until > self.now {
+            let wait = slot.stalled_until - self.now;
+            return self.after(wait, Event::Frame { from, to, frame });
+        }
+        match self.codec.decode_from(&frame, &self.slots[from].name) {
+            Ok(mut envelope) => {
+                if let Some(sabotage) = self.sabotage {
+                    sabotage.alter(&mut envelope, to);
+                }
+                self.trace.say_more(self.now, || format!("n{to} <- {} {}", envelope.from, envelope.message.brief()));
+                self.feed(to, Input::Received(envelope));
+            }
+            Err(rejected) => self.violate(format!("n{to} refused a frame of n{from}'s: {rejected}")),
+        }
+    }
+
+    pub(super) fn tell_link(&mut self, node: usize, life: u32, up: bool) {
+        let slot = &mut self.slots[node];
+        let is_attached = self.bus.is_attached(node);
+        if slot.life != life || slot.told_up == up || up && !is_attached {
+            return;
+        }
+        slot.told_up = up;
+        self.trace.say(self.now, || format!("n{node} is told that its bus is {}", if up { "up" } else { "down" }));
+        self.feed(node, if up { Input::BusConnected } else { Input::BusDisconnected });
+        if !up && is_attached {
+            // The line works: the client is connected again before long.
+            let after = self.chance.between(5, 300);
+            self.after(after, Event::TellLink { node, life, up: true });
+        }
+    }
+
+    /// The node's line to the bus breaks; its client notices some time later.
+    pub(crate) fn break_line(&mut self, node: usize, noticed_after_ms: u64) {
+        self.bus.attach(node, false);
+        let life = self.slots[node].life;
+        self.after(noticed_after_ms, Event::TellLink { node, life, up: false });
+    }
+
+    pub(crate) fn mend_line(&mut self, node: usize) {
+        self.bus.attach(node, true);
+        let life = self.slots[node].life;
+        let after = self.chance.between(5, 200);
+        self.after(after, Event::TellLink { node, life, up: true });
+    }
+
+    /// The node's client connects anew, because the node hears nothing of its own.
+    pub(super) fn reconnect(&mut self, node: usize) {
+        let life = self.slots[node].life;
+        self.after(0, Event::TellLink { node, life, up: false });
+    }
+}
+
+/// A message in a word or two, for traces.
+trait Brief {
+    fn brief(&self) -> String;
+}
+
+impl Brief for Message {
+    fn brief(&self) -> String {
+        let whole = format!("{self:?}");
+        whole.chars().take(400).collect()
+    }
+}

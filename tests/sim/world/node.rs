@@ -1,0 +1,238 @@
+//! Nodes in the world: they start, wake when something is due, and what they want done is done.
+
+use std::collections::BTreeMap;
+
+use muster::model::{Epoch, Life, NodeName, ServiceKey};
+use muster::registry::{Input, NodeState, Now, Registry, Settings, Ticket};
+
+use super::request::Pending;
+use super::{Event, Reply, World, describe};
+use crate::counts::Injected;
+use crate::provider::TIMEOUT_MS;
+use crate::shell::{Effects, Shell};
+use crate::teeth::Sabotage;
+use crate::watcher::Watcher;
+
+/// One call may want so much done at the most; these worlds are small.
+const OUTPUTS_MAX: usize = 5000;
+/// A node may act so often within one millisecond.
+const STEPS_A_MS_MAX: u32 = 500;
+
+/// A place where a node runs, over its lives.
+pub(crate) struct Slot {
+    pub(crate) name: NodeName,
+    pub(crate) life: u32,
+    pub(crate) shell: Option<Shell>,
+    pub(crate) watcher: Watcher,
+    pub(super) mono_offset: u64,
+    pub(crate) wall_offset: u64,
+    /// What its bus client last told it.
+    pub(super) told_up: bool,
+    pub(super) wake_at: Option<u64>,
+    pub(super) is_publishing: bool,
+    pub(crate) stalled_until: u64,
+    pub(super) pending: BTreeMap<Ticket, Pending>,
+    pub(super) steps: (u64, u32),
+}
+
+impl Slot {
+    pub(super) fn new(index: usize, wall_offset: u64) -> Self {
+        Self {
+            name: NodeName::parse(&format!("n{index}")).expect("unreachable: it is a name"),
+            life: 0,
+            shell: None,
+            watcher: Watcher::default(),
+            mono_offset: 0,
+            wall_offset,
+            told_up: false,
+            wake_at: None,
+            is_publishing: false,
+            stalled_until: 0,
+            pending: BTreeMap::new(),
+            steps: (0, 0),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn now_at(&self, node: usize) -> Now {
+        let slot = &self.slots[node];
+        Now { mono: self.now + slot.mono_offset, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
+    }
+
+    pub(crate) fn registry(&self, node: usize) -> Option<&Registry> {
+        self.slots[node].shell.as_ref().map(|shell| &shell.registry)
+    }
+
+    /// How the cluster looks from a node that runs.
+    pub(crate) fn is_converged(&self, node: usize) -> bool {
+        self.registry(node).is_some_and(|registry| registry.cluster(self.now_at(node)).converged)
+    }
+
+    pub(crate) fn life(&self, node: usize) -> Option<Life> {
+        self.registry(node).map(|registry| registry.settings().life())
+    }
+
+    /// The nodes that run.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        (0..self.slots.len()).filter(|node| self.slots[*node].shell.is_some()).collect()
+    }
+
+    /// Starts a node in a new life that knows nothing.
+    pub(crate) fn start(&mut self, node: usize) {
+        if self.slots[node].shell.is_some() {
+            return;
+        }
+        self.counts.add(Injected::NodeStarted);
+        let drawn = (self.chance.next(), self.chance.next(), self.chance.between(1, 40), self.chance.between(0, 1 << 40));
+        let (epoch, seed, connects_after, mono_offset) = drawn;
+        let sabotage = self.sabotage;
+        let slot = &mut self.slots[node];
+        slot.life += 1;
+        slot.mono_offset = 86_400_000 + mono_offset;
+        slot.told_up = false;
+        slot.wake_at = None;
+        slot.is_publishing = false;
+        slot.stalled_until = 0;
+        slot.watcher = Watcher::default();
+        let epoch = Epoch(if sabotage == Some(Sabotage::ReuseEpochs) { node as u64 } else { epoch });
+        let mut settings = Settings::new(slot.name.clone(), epoch);
+        settings.http = format!("{}:1", slot.name);
+        settings.bootstrap_wait_ms = self.bootstrap_wait_ms;
+        (self.settings)(&mut settings);
+        let life = slot.life;
+        let now = self.now_at(node);
+        self.slots[node].shell = Some(Shell::new(settings, seed, now, sabotage));
+        self.trace.say(self.now, || format!("n{node} starts, epoch {epoch}"));
+        self.bus.attach(node, true);
+        self.after(connects_after, Event::TellLink { node, life, up: true });
+        self.schedule(node);
+    }
+
+    /// A node is gone with all it knew.
+    pub(crate) fn crash(&mut self, node: usize) {
+        self.trace.say(self.now, || format!("n{node} is gone"));
+        let slot = &mut self.slots[node];
+        slot.shell = None;
+        let pending = std::mem::take(&mut slot.pending);
+        for pending in pending.into_values() {
+            self.reply(pending.asker, Reply::Unreachable, TIMEOUT_MS);
+        }
+    }
+
+    pub(crate) fn leave(&mut self, node: usize, stops_after_ms: u64) {
+        let life = self.slots[node].life;
+        self.feed(node, Input::Leave);
+        self.after(stops_after_ms, Event::Stop { node, life });
+    }
+
+    pub(crate) fn feed(&mut self, node: usize, input: Input) {
+        let now = self.now_at(node);
+        let Some(shell) = &mut self.slots[node].shell else { return };
+        let effects = shell.feed(input, now);
+        self.apply(node, effects);
+    }
+
+    pub(super) fn wake(&mut self, node: usize, life: u32) {
+        let slot = &mut self.slots[node];
+        if slot.life != life || slot.wake_at != Some(self.now) {
+            return;
+        }
+        slot.wake_at = None;
+        if slot.stalled_until > self.now {
+            self.schedule(node);
+            return;
+        }
+        let now = self.now_at(node);
+        let Some(shell) = &mut self.slots[node].shell else { return };
+        let effects = shell.advance(now);
+        self.apply(node, effects);
+    }
+
+    /// Does in the world what a node wants done.
+    pub(super) fn apply(&mut self, node: usize, effects: Effects) {
+        self.count_step(node, effects.outputs);
+        let Some(life) = self.life(node) else { return };
+        for changed in &effects.changed {
+            if changed.own {
+                self.last_write = self.now;
+                self.writes += 1;
+            }
+            self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
+            if let Err(broken) = self.ledger.note(&life, changed) {
+                self.violate(broken);
+            }
+        }
+        for notice in &effects.notices {
+            self.trace.say(self.now, || format!("n{node} notices {notice:?}"));
+        }
+        for state in &effects.became {
+            self.trace.say(self.now, || format!("n{node} becomes {}", state.as_str()));
+        }
+        for service in &effects.views {
+            self.follow(node, service);
+        }
+        for (ticket, answer) in effects.answers {
+            self.answer(node, ticket, answer);
+        }
+        for (to, message) in effects.sends {
+            self.send(node, &to, &message);
+        }
+        if effects.reconnect {
+            self.reconnect(node);
+        }
+        self.schedule(node);
+    }
+
+    pub(super) fn count_step(&mut self, node: usize, outputs: usize) {
+        let now = self.now;
+        let steps = &mut self.slots[node].steps;
+        *steps = if steps.0 == now { (now, steps.1 + 1) } else { (now, 1) };
+        if steps.1 > STEPS_A_MS_MAX {
+            self.violate(format!("n{node} does not come to rest: {STEPS_A_MS_MAX} steps in one millisecond"));
+        }
+        if outputs > OUTPUTS_MAX {
+            self.violate(format!("n{node} wants {outputs} things done at once"));
+        }
+    }
+
+    pub(super) fn follow(&mut self, node: usize, service: &ServiceKey) {
+        let slot = &mut self.slots[node];
+        let Some(shell) = &slot.shell else { return };
+        match slot.watcher.follow(service, shell.registry.catalog()) {
+            Ok(removed) => {
+                for id in removed {
+                    if let Some(key) = self.protected.iter().find(|key| key.service == *service && key.id == id) {
+                        let what = format!("n{node} no longer lists {key}, whose provider is answered 200");
+                        self.violate(what);
+                        return;
+                    }
+                }
+            }
+            Err(broken) => self.violate(format!("n{node}: {broken}")),
+        }
+    }
+
+    pub(super) fn schedule(&mut self, node: usize) {
+        let publish_ms = self.publish_ms;
+        let slot = &mut self.slots[node];
+        let Some(shell) = &slot.shell else { return };
+        let life = slot.life;
+        let publishes = shell.has_to_publish() && !slot.is_publishing;
+        slot.is_publishing |= publishes;
+        let due = shell.registry.next_deadline().map(|at| at.saturating_sub(slot.mono_offset).max(self.now).max(slot.stalled_until));
+        let wakes = due.filter(|due| slot.wake_at.is_none_or(|at| *due < at));
+        if let Some(at) = wakes {
+            slot.wake_at = Some(at);
+            self.after(at - self.now, Event::Wake { node, life });
+        }
+        if publishes {
+            let after = self.chance.between(0, publish_ms);
+            self.after(after, Event::Publish { node, life });
+        }
+    }
+
+    pub(crate) fn is_ready(&self, node: usize) -> bool {
+        self.registry(node).is_some_and(|registry| registry.state() == NodeState::Ready)
+    }
+}

@@ -1,0 +1,183 @@
+//! Requests: what providers ask nodes, and what becomes of the answers.
+
+use muster::model::{InstanceKey, Life, Version};
+use muster::registry::{Ack, AckReport, Answer, Deregister, Heartbeat, Input, Mono, Register, Ticket};
+
+use super::{Event, World};
+use crate::counts::Injected;
+use crate::provider::TIMEOUT_MS;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    Register(Register),
+    Heartbeat(Heartbeat),
+    Deregister(Deregister),
+}
+
+impl Ask {
+    pub(crate) fn key(&self) -> &InstanceKey {
+        match self {
+            Self::Register(register) => &register.key,
+            Self::Heartbeat(heartbeat) => &heartbeat.key,
+            Self::Deregister(deregister) => &deregister.key,
+        }
+    }
+
+    /// The moment it reaches a socket, by that node's clock.
+    fn arrive(&mut self, mono: Mono) {
+        let settle = |ack: &mut Ack| match ack {
+            Ack::Local => {}
+            Ack::Peer { until } | Ack::All { until } => *until += mono,
+        };
+        match self {
+            Self::Register(register) => {
+                register.at = mono;
+                settle(&mut register.ack);
+            }
+            Self::Heartbeat(heartbeat) => heartbeat.at = mono,
+            Self::Deregister(deregister) => settle(&mut deregister.ack),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asker {
+    Provider {
+        provider: usize,
+        process: u32,
+        asked: u64,
+        from_ms: u64,
+    },
+    /// A scenario, which reads the answer itself.
+    Scenario,
+    Nobody,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    Answered(Answer),
+    Unreachable,
+}
+
+/// A question that a node has not answered yet.
+pub(super) struct Pending {
+    pub(super) asker: Asker,
+    key: InstanceKey,
+    /// What the answer is about, once it is written.
+    version: Option<Version>,
+    /// The lives that ran when it was asked.
+    lives: Vec<u32>,
+}
+
+impl World {
+    /// A provider asks a node.
+    pub(crate) fn ask(&mut self, node: usize, ask: Ask, asker: Asker) {
+        let after = self.chance.between(1, 5);
+        self.ask_after(after, node, ask, asker);
+    }
+
+    pub(crate) fn ask_after(&mut self, after_ms: u64, node: usize, ask: Ask, asker: Asker) {
+        self.after(after_ms, Event::Request { node, ask, asker });
+    }
+
+    pub(super) fn arrive(&mut self, node: usize, mut ask: Ask, asker: Asker) {
+        let now = self.now_at(node);
+        let slot = &mut self.slots[node];
+        let Some(shell) = &mut slot.shell else {
+            self.counts.add(Injected::Unreachable);
+            return self.reply(asker, Reply::Unreachable, 1);
+        };
+        let is_late = slot.stalled_until > self.now;
+        if !is_late || matches!(ask, Ask::Heartbeat(_)) {
+            ask.arrive(now.mono);
+        }
+        if let Ask::Heartbeat(heartbeat) = &ask
+            && let Some(renewed) = shell.renew(heartbeat)
+        {
+            return self.answered(node, asker, Answer::Renewed(renewed));
+        }
+        if is_late {
+            let wait = slot.stalled_until - self.now;
+            return self.ask_after(wait, node, ask, asker);
+        }
+        self.submit(node, ask, asker);
+    }
+
+    pub(super) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let key = ask.key().clone();
+        self.trace.say_more(self.now, || format!("n{node} is asked {ask:?}"));
+        let lives = self.slots.iter().map(|slot| slot.life).collect();
+        self.slots[node].pending.insert(ticket, Pending { asker, key: key.clone(), version: None, lives });
+        let input = match ask {
+            Ask::Register(register) => Input::Register(ticket, register),
+            Ask::Heartbeat(heartbeat) => Input::Heartbeat(ticket, heartbeat),
+            Ask::Deregister(deregister) => Input::Deregister(ticket, deregister),
+        };
+        self.feed(node, input);
+        let version = self.registry(node).and_then(|registry| registry.record(&key)).map(|record| record.version.clone());
+        if let Some(pending) = self.slots[node].pending.get_mut(&ticket) {
+            pending.version = version;
+        }
+    }
+
+    /// Asks a node now, as a scenario does, and gives the answer where there is one at once.
+    pub(crate) fn ask_now(&mut self, node: usize, ask: Ask) -> Option<Answer> {
+        self.answers.clear();
+        self.arrive(node, ask, Asker::Scenario);
+        self.answers.pop()
+    }
+
+    pub(super) fn answer(&mut self, node: usize, ticket: Ticket, answer: Answer) {
+        let Some(pending) = self.slots[node].pending.remove(&ticket) else {
+            return self.violate(format!("n{node} answers a question twice: {answer:?}"));
+        };
+        let report = match &answer {
+            Answer::Registered(registered) => registered.ack.as_ref(),
+            Answer::Deregistered { ack } => ack.as_ref(),
+            Answer::Renewed(_) | Answer::Inspected(_) | Answer::Refused(_) => None,
+        };
+        if let (Some(report), Some(version)) = (report, &pending.version) {
+            self.check_report(node, &pending, version, report);
+        }
+        self.answered(node, pending.asker, answer);
+    }
+
+    /// Whoever is said to have applied a write holds it, or something greater; it may have started again since, unheard.
+    pub(super) fn check_report(&mut self, at: usize, pending: &Pending, version: &Version, report: &AckReport) {
+        let Some(registry) = self.registry(at) else { return };
+        let believed: Vec<Life> = registry.cluster(self.now_at(at)).nodes.into_iter().map(|node| node.life).collect();
+        let runs =
+            |node: &usize| self.life(*node).is_some_and(|life| believed.contains(&life)) && self.slots[*node].life == pending.lives[*node];
+        let said = (0..self.slots.len()).filter(|node| report.applied.contains(&self.slots[*node].name)).filter(runs);
+        let has = |node: usize| {
+            self.registry(node).and_then(|registry| registry.record(&pending.key)).is_some_and(|record| record.version >= *version)
+        };
+        if let Some(node) = said.into_iter().find(|node| !has(*node)) {
+            self.violate(format!("n{node} is said to have applied {} {version:?}, and has not", pending.key));
+        }
+    }
+
+    pub(super) fn answered(&mut self, node: usize, asker: Asker, answer: Answer) {
+        self.trace.say_more(self.now, || format!("n{node} answers {asker:?} {answer:?}"));
+        let is_lost = self.now < self.chaos_until && self.chance.permille(self.answers_lost);
+        if is_lost && matches!(asker, Asker::Provider { .. }) {
+            self.counts.add(Injected::AnswerLost);
+            self.reply(asker, Reply::Unreachable, TIMEOUT_MS);
+        } else {
+            let after = self.chance.between(1, 5);
+            self.reply(asker, Reply::Answered(answer), after);
+        }
+    }
+
+    pub(super) fn reply(&mut self, asker: Asker, reply: Reply, after_ms: u64) {
+        match (asker, reply) {
+            (Asker::Provider { provider, process, asked, from_ms }, reply) => {
+                self.after(after_ms, Event::Reply { provider, process, asked, from_ms, reply });
+            }
+            (Asker::Scenario, Reply::Answered(answer)) => self.answers.push(answer),
+            (Asker::Scenario, Reply::Unreachable) | (Asker::Nobody, _) => {}
+        }
+    }
+}
