@@ -130,7 +130,7 @@ impl Registry {
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Outbox) {
         match input {
             Input::Register(ticket, register) => self.handle_register(ticket, register, now, out),
-            Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, heartbeat, now, out),
+            Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
             Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
             Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
             Input::Lease { key, last_heartbeat, purpose } => match purpose {

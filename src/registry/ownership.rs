@@ -66,8 +66,8 @@ impl Registry {
         }
     }
 
-    pub(super) fn handle_heartbeat(&mut self, ticket: Ticket, heartbeat: Heartbeat, now: Now, out: &mut Outbox) {
-        let answer = match self.heartbeat(&heartbeat, now, out) {
+    pub(super) fn handle_heartbeat(&mut self, ticket: Ticket, heartbeat: &Heartbeat, now: Now, out: &mut Outbox) {
+        let answer = match self.heartbeat(heartbeat, now, out) {
             Ok(renewed) => Answer::Renewed(renewed),
             Err(refusal) => Answer::Refused(refusal),
         };
