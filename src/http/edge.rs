@@ -73,7 +73,7 @@ impl Edge {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let passing = self.0.passing(&request);
-        let response = match self.0.origins.judge(request.method(), request.headers()) {
+        let response = match self.0.origins.judge(&request) {
             Verdict::Pass => self.0.route(request, &passing).await,
             Verdict::Preflight => StatusCode::NO_CONTENT.into_response(),
             Verdict::Foreign => foreign().into_response(),

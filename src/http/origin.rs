@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, Method, Request, Response, header};
 
 use crate::config::HttpConfig;
 
@@ -45,12 +46,13 @@ impl Origins {
         }
     }
 
-    pub(super) fn judge(&self, method: &Method, headers: &HeaderMap) -> Verdict {
+    pub(super) fn judge<B>(&self, request: &Request<B>) -> Verdict {
+        let (method, headers) = (request.method(), request.headers());
         let Some(origin) = headers.get(header::ORIGIN) else { return Verdict::Pass };
         if method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) && self.allows(origin) {
             return Verdict::Preflight;
         }
-        if method.is_safe() || self.allows(origin) || self.is_own(origin, headers) { Verdict::Pass } else { Verdict::Foreign }
+        if method.is_safe() || self.allows(origin) || self.is_own(origin, request) { Verdict::Pass } else { Verdict::Foreign }
     }
 
     /// Lets the page read the answer, where it may.
@@ -71,8 +73,8 @@ impl Origins {
         self.any || origin.to_str().is_ok_and(|origin| self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)))
     }
 
-    fn is_own(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
-        let (Ok(origin), Some(Ok(host))) = (origin.to_str(), headers.get(header::HOST).map(HeaderValue::to_str)) else { return false };
+    fn is_own<B>(&self, origin: &HeaderValue, request: &Request<B>) -> bool {
+        let (Ok(origin), Some(host)) = (origin.to_str(), asked_host(request)) else { return false };
         let Some(authority) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
         authority.eq_ignore_ascii_case(host) && self.is_own_host(host_of(authority))
     }
@@ -80,6 +82,12 @@ impl Origins {
     fn is_own_host(&self, host: &str) -> bool {
         host.parse::<IpAddr>().is_ok() || self.own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
     }
+}
+
+/// Whom the client wanted to reach: HTTP/1 says so in a header, HTTP/2 in the target.
+fn asked_host<B>(request: &Request<B>) -> Option<&str> {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| request.uri().authority().map(Authority::as_str))
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.
@@ -92,6 +100,8 @@ fn host_of(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::request as http;
+
     use super::*;
 
     fn origins() -> Origins {
@@ -103,10 +113,15 @@ mod tests {
     }
 
     fn judge(method: &Method, host: &str, origin: Option<&str>) -> Verdict {
-        let mut headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).unwrap())]);
-        headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_str(origin).unwrap())));
-        headers.insert(header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT"));
-        origins().judge(method, &headers)
+        let asked = |request: http::Builder| {
+            let request = request.method(method).header(header::ACCESS_CONTROL_REQUEST_METHOD, "PUT");
+            let request = origin.into_iter().fold(request, |request, origin| request.header(header::ORIGIN, origin));
+            origins().judge(&request.body(()).unwrap())
+        };
+        let http1 = asked(Request::builder().uri("/").header(header::HOST, host));
+        let http2 = asked(Request::builder().uri(format!("http://{host}/")));
+        assert_eq!(http1, http2);
+        http1
     }
 
     #[test]
