@@ -13,6 +13,7 @@ pub mod listener;
 mod operate;
 mod origin;
 mod params;
+mod patience;
 pub mod problem;
 mod provide;
 pub mod query;

@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::http::{Request, Response};
@@ -26,15 +25,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::edge::Edge;
+use super::patience::Patience;
 use super::tls::Tls;
 
 /// How many connections the system holds for us while we are busy.
 const BACKLOG: u32 = 4096;
 /// A request's head, all lines together.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// How long a connection may stay without a request once it has made one. Longer than the usual client keeps one, so that it is the client
-/// who closes: a server that closes first can do so just as a heartbeat is sent.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A connection that has made a request may stay for one to two times this without a further one. Longer than the usual client keeps one,
+/// so that it is the client who closes: a server that closes first can do so just as a heartbeat is sent.
+const IDLE_LOOK_EVERY: Duration = Duration::from_mins(1);
 /// HTTP/2: how often an idle connection is asked whether it lives, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,21 +185,21 @@ impl Connection {
     /// All that comes before the first request, the handshake included, has one time to come in.
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let _open = Open::new(&self.app);
-        let patience = pin!(sleep(Duration::from_millis(self.app.config.http.header_timeout_ms)));
+        let first = pin!(sleep(Duration::from_millis(self.app.config.http.header_timeout_ms)));
         match tls {
-            None => self.serve(stream, patience).await,
-            Some(tls) => self.greet(stream, tls, patience).await,
+            None => self.serve(stream, first).await,
+            Some(tls) => self.greet(stream, tls, first).await,
         }
     }
 
-    async fn greet(&self, stream: TcpStream, tls: TlsAcceptor, mut patience: Pin<&mut Sleep>) {
+    async fn greet(&self, stream: TcpStream, tls: TlsAcceptor, mut first: Pin<&mut Sleep>) {
         let greeted = tokio::select! {
             greeted = tls.accept(stream) => greeted,
-            () = patience.as_mut() => return self.app.metrics.connections_timed_out.increment(1),
+            () = first.as_mut() => return self.app.metrics.connections_timed_out.increment(1),
             () = self.app.shutdown.begun() => return,
         };
         match greeted {
-            Ok(stream) => self.serve(stream, patience).await,
+            Ok(stream) => self.serve(stream, first).await,
             Err(error) => {
                 self.app.metrics.handshakes_failed.increment(1);
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -207,18 +207,19 @@ impl Connection {
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, patience: Pin<&mut Sleep>) {
-        let has_asked = AtomicBool::new(false);
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, first: Pin<&mut Sleep>) {
+        let patience = Patience::new(self.app.node.clock().instant());
         let service = service_fn(|request: Request<Incoming>| {
-            has_asked.store(true, Relaxed);
+            patience.asked();
             let edge = self.edge.clone();
             async move { Ok::<_, Infallible>(edge.answer(request).await) }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let builder = self.builder(&patience);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return log_end(ended),
-            () = silence(&has_asked, patience) => {
+            () = patience.runs_out(first, IDLE_LOOK_EVERY) => {
                 self.app.metrics.connections_timed_out.increment(1);
                 return;
             }
@@ -228,6 +229,12 @@ impl Connection {
             ended = connection => log_end(ended),
             () = self.cut.cancelled() => {}
         }
+    }
+
+    fn builder(&self, patience: &Patience) -> Builder<TokioExecutor> {
+        let mut builder = Builder::clone(&self.builder);
+        builder.http1().timer(patience.clone());
+        builder
     }
 }
 
@@ -249,7 +256,8 @@ impl Drop for Open<'_> {
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    // The timeout itself is `Patience`'s: that there is one makes hyper tell it when it waits.
+    builder.http1().header_read_timeout(IDLE_LOOK_EVERY).max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -266,14 +274,6 @@ fn prepare(stream: &TcpStream) {
     let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
-}
-
-/// Ends when the first request has not come in time; never when it has.
-async fn silence(has_asked: &AtomicBool, patience: Pin<&mut Sleep>) {
-    patience.await;
-    if has_asked.load(Relaxed) {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Says that there are too many, and waits a moment for the client to hear it: closing at once would take the answer back.
