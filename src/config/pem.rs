@@ -75,7 +75,9 @@ mod tests {
             let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
             let files =
                 [("cert", made.cert.pem()), ("key", made.signing_key.serialize_pem()), ("other", other), ("text", "no PEM".to_owned())];
-            files.iter().for_each(|(name, pem)| std::fs::write(folder.path().join(name), pem).unwrap());
+            for (name, pem) in files {
+                std::fs::write(folder.path().join(name), pem).unwrap();
+            }
             Self(folder)
         }
 

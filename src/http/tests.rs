@@ -4,6 +4,7 @@ mod consume;
 mod http1;
 mod operate;
 mod provide;
+mod tls;
 mod watch;
 
 use std::sync::Arc;

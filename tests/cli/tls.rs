@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::canned::answering;
+use super::canned::{answering, overhearing};
 use super::certificates::Authority;
 use super::{Running, eventually, muster};
 
@@ -110,4 +110,28 @@ fn files_that_cannot_be_used_are_named_with_their_flag() {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(told) && said.contains(flag), "`{told}` is not in: {said}");
     }
+}
+
+#[test]
+fn a_token_says_who_calls_and_the_file_counts_for_more() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, "from-file\n").expect("a file");
+    let cases: [(&[&str], &str, Option<&str>); 3] = [
+        (&["--token-file", text(&file)], "from-environment", Some("authorization: Bearer from-file")),
+        (&[], "from-environment", Some("authorization: Bearer from-environment")),
+        (&[], "", None),
+    ];
+    for (flags, variable, expected) in cases {
+        let (server, heard) = overhearing();
+        let args = [&["services", "-s", &server], flags].concat();
+        muster(&args).env("MUSTER_TOKEN", variable).assert().code(0);
+        let head = heard.join().expect("it was asked");
+        let sent = head.lines().find(|line| line.starts_with("authorization"));
+        assert_eq!(sent, expected, "{head}");
+    }
+    let output = muster(&["services", "-s", "127.0.0.1:1"]).env("MUSTER_TOKEN", "line\nbreak").output().expect("a muster that runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(!said.contains("break\n") && said.contains("the token cannot be sent"), "{said}");
 }

@@ -10,8 +10,9 @@ use crate::support::{Nats, Node, eventually};
 fn demanding(folder: &Path, authority: &Authority) -> String {
     let (cert, key) = authority.write_identity(folder, "nats");
     let ca = authority.write(folder, "nats-ca");
+    let [cert, key, ca] = [cert, key, ca].map(|file| format!("\"{}\"", file.display()));
     format!(
-        "listen: 127.0.0.1:-1\ncluster {{ name: it, listen: 127.0.0.1:-1 }}\ntls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}\n"
+        "listen: 127.0.0.1:-1\ncluster {{ name: it, listen: 127.0.0.1:-1 }}\ntls {{ cert_file: {cert}, key_file: {key}, ca_file: {ca}, verify: true }}\n"
     )
 }
 
