@@ -84,7 +84,7 @@ impl Bound {
         Self { tls, ..self }
     }
 
-    /// Takes connections until the app's shutdown begins; the shutdown waits for those that are open, within [`FINISH_MAX`].
+    /// Takes connections until the app's shutdown begins; the shutdown waits for those that are open, within `FINISH_MAX`.
     pub fn serve(self, app: App) {
         let shutdown = app.shutdown.clone();
         let tls = self.tls.map(|tls| tls.start(&shutdown));
