@@ -67,21 +67,26 @@ impl Board {
         self.cells.lock().get(service).is_some_and(|cell| cell.receiver_count() > 0)
     }
 
-    /// Shows a catalog in which these services changed.
-    pub(super) fn show(&self, catalog: &Catalog, changed: &BTreeSet<ServiceKey>) {
+    /// Shows a catalog: whoever looks from now on sees it.
+    pub(super) fn show(&self, catalog: &Catalog) {
         let catalog = Arc::new(catalog.clone());
         self.catalog.store(Arc::clone(&catalog));
-        let cells = self.cells.lock();
-        if !cells.is_empty() {
-            for service in changed {
-                if let Some(cell) = cells.get(service) {
-                    cell.send_replace(catalog.view(service).cloned().unwrap_or_default());
-                }
-            }
-        }
-        drop(cells);
         if self.catalog_cell.receiver_count() > 0 {
             self.catalog_cell.send_replace(catalog);
+        }
+    }
+
+    /// Wakes those who follow these services, which have changed in the catalog that is shown.
+    pub(super) fn tell(&self, changed: &BTreeSet<ServiceKey>) {
+        let cells = self.cells.lock();
+        if cells.is_empty() {
+            return;
+        }
+        let catalog = self.catalog.load();
+        for service in changed {
+            if let Some(cell) = cells.get(service) {
+                cell.send_replace(catalog.view(service).cloned().unwrap_or_default());
+            }
         }
     }
 

@@ -154,7 +154,7 @@ impl Task {
         }
     }
 
-    /// Does what has become due, shows what changed, answers, and gives the bus what it has credit for.
+    /// Does what has become due, shows what changed, answers, gives the bus what it has credit for, and wakes who follows what changed.
     fn finish_round(&mut self, now: Now) {
         if self.registry.next_deadline().is_some_and(|at| at <= now.mono) {
             self.registry.advance(now, &mut self.outbox);
@@ -164,8 +164,9 @@ impl Task {
                 self.feed(input, now);
             }
         }
-        if !self.changed.is_empty() {
-            self.shared.board.show(self.registry.catalog(), &std::mem::take(&mut self.changed));
+        let changed = std::mem::take(&mut self.changed);
+        if !changed.is_empty() {
+            self.shared.board.show(self.registry.catalog());
         }
         self.shared.board.show_condition(condition(&self.registry));
         for (reply, answer) in self.answers.drain(..) {
@@ -173,6 +174,8 @@ impl Task {
             let _ = reply.send(answer);
         }
         self.publish();
+        // The task that is woken last runs next on this thread, the others wait for one that is free: a change is told soonest this way.
+        self.shared.board.tell(&changed);
     }
 
     /// The one match over what the registry wants done.
