@@ -92,6 +92,7 @@ async fn a_bad_frame_moves_a_counter_and_nothing_else() {
     let nats = Nats::start(1).await;
     let nodes = Node::start_cluster(2, CLUSTER, &nats.urls(), &[]).await;
     let stranger = Node::start("n1", "stranger", &nats.urls(), &[]).await;
+    stranger.ready().await;
     let client = nats.client().await;
     let good = capture_change(&client, CLUSTER, &nodes[0]).await;
     let foreign = capture_change(&client, "stranger", &stranger).await;
