@@ -107,7 +107,7 @@ fn read_op(tree: &Value) -> Ready<Said> {
     let op = tree.get("op").and_then(|op| OpWord::deserialize(op).ok());
     let allowed = op.map_or(Fields::OP, fields_of);
     let said = Said::diagnose(tree, allowed, "", &mut faults);
-    faults.into_result().map(|()| said)
+    Problem::unless_empty(faults).map(|()| said)
 }
 
 fn fields_of(op: OpWord) -> Fields {
@@ -137,7 +137,7 @@ fn to_op(app: &App, mut said: Said, write: Write) -> Ready<Op> {
         }),
         None => None,
     };
-    faults.into_result()?;
+    Problem::unless_empty(faults)?;
     op.ok_or_else(Problem::unexplained)
 }
 

@@ -2,7 +2,6 @@
 
 pub use crate::api::problem::Fault;
 
-use super::problem::Problem;
 use crate::model::{NameError, Violation};
 
 /// How many faults one answer lists: enough to mend a request, too few to make looking for them an attack.
@@ -43,13 +42,11 @@ impl Faults {
     pub fn has(&self, pointer: &str) -> bool {
         self.0.iter().any(|fault| fault.pointer.as_deref() == Some(pointer))
     }
+}
 
-    /// The refusal that tells them all.
-    ///
-    /// # Errors
-    /// A [`Problem`] when anything was found wrong.
-    pub fn into_result(self) -> Result<(), Problem> {
-        if self.is_empty() { Ok(()) } else { Err(Problem::invalid(self.0)) }
+impl From<Faults> for Vec<Fault> {
+    fn from(faults: Faults) -> Self {
+        faults.0
     }
 }
 

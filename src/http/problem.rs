@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 pub use super::fault::{Fault, FaultCode};
 
-use super::fault::FAULTS_MAX;
+use super::fault::{FAULTS_MAX, Faults};
 use crate::api;
 use crate::model::Incarnation;
 use crate::node::Refused;
@@ -119,6 +119,14 @@ impl Problem {
         let mut problem = Self::new(Code::InvalidRequest, detail);
         problem.0.errors = errors;
         problem
+    }
+
+    /// Nothing, or the refusal that tells everything that was found wrong.
+    ///
+    /// # Errors
+    /// A [`Problem`] when anything was.
+    pub fn unless_empty(faults: Faults) -> Result<(), Self> {
+        if faults.is_empty() { Ok(()) } else { Err(Self::invalid(faults.into())) }
     }
 
     /// A defect of ours: something could not be read, and nothing says why.

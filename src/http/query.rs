@@ -157,7 +157,7 @@ impl Query {
     pub fn finish(mut self) -> Result<(), Problem> {
         let unknown = self.pairs.iter().filter(|pair| !pair.taken).map(|pair| unknown(&pair.key, &self.known));
         self.faults.extend(unknown);
-        self.faults.into_result()
+        Problem::unless_empty(self.faults)
     }
 
     /// Ends the reading, where everything else that the request needs has been read: `None` only when a fault says why.
