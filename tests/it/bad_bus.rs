@@ -15,13 +15,21 @@ const ORIGIN_AT: usize = 48;
 const CHECKSUM_AT: usize = 112;
 const KIND_CHANGE: u8 = 1;
 
-/// The frame of the first message on a subject while something is written at `node`.
+/// The frame of a message on a subject while something is written at `node`.
+///
+/// A client's flush does not say that the server knows the subscription: so the instance is written anew until one write is overheard.
 async fn capture_change(client: &async_nats::Client, cluster: &str, node: &Node) -> Vec<u8> {
     let mut messages = client.subscribe(format!("muster.{cluster}.change.{}", node.name)).await.expect("a subscription");
     client.flush().await.expect("a server that runs");
-    node.put("/v1/services/user/instances/u1", &json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h"})).await.expect(201);
-    let message = tokio::time::timeout(Duration::from_secs(5), messages.next()).await.expect("a change is published").expect("a message");
-    message.payload.to_vec()
+    for port in 8080..8100 {
+        let body = json!({"address": "10.0.0.7", "port": port, "ttl": "1h"});
+        let status = node.put("/v1/services/user/instances/u1", &body).await.status;
+        assert!(matches!(status, 200 | 201), "{status}");
+        if let Ok(message) = tokio::time::timeout(Duration::from_millis(500), messages.next()).await {
+            return message.expect("a message").payload.to_vec();
+        }
+    }
+    panic!("no change of {} was overheard", node.name);
 }
 
 /// The frame with another body, or another header, whose length and checksum are right again.
