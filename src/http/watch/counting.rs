@@ -14,6 +14,7 @@ use imbl::ordmap::DiffItem;
 use tokio::sync::watch;
 use tokio::time::Interval;
 
+use super::request::TEXT_BYTES_MAX;
 use super::rhythm;
 use crate::api::consume::Synced;
 use crate::http::App;
@@ -30,8 +31,6 @@ use crate::shutdown::Shutdown;
 
 /// How long changes gather after some were told: people look at it, and a storm of changes is not to drown them.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a prefix may be.
-const PREFIX_BYTES_MAX: usize = 128;
 
 /// Which services are counted.
 #[derive(Debug)]
@@ -50,8 +49,8 @@ impl Request {
     pub(super) fn read(mut query: Query) -> Result<Self, Problem> {
         let namespace = page::namespaces(&mut query);
         let mut prefixes = query.all("prefix");
-        if prefixes.iter().any(|prefix| prefix.len() > PREFIX_BYTES_MAX) {
-            query.fault("prefix", FaultCode::InvalidValue, format!("may be at most {PREFIX_BYTES_MAX} bytes"));
+        if prefixes.iter().any(|prefix| prefix.len() > TEXT_BYTES_MAX) {
+            query.fault("prefix", FaultCode::InvalidValue, format!("may be at most {TEXT_BYTES_MAX} bytes"));
         }
         for name in query.all("service") {
             if name != "*" {

@@ -13,7 +13,7 @@ use crate::model::{Namespace, Selection, ServiceKey, ServiceName};
 /// How many services one stream may name.
 const NAMES_MAX: usize = 1000;
 /// How long a prefix, a subscriber's name or a last event's id may be.
-const TEXT_BYTES_MAX: usize = 128;
+pub(super) const TEXT_BYTES_MAX: usize = 128;
 
 /// A watch, as it was asked for.
 #[derive(Debug)]
