@@ -40,7 +40,9 @@ pub use io::{
     Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
     Purpose, Refusal, Register, Registered, Renewed, Ticket,
 };
-pub use message::{AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, Message, NodeState, RELAY_MAX, Renewal, To, Verdict, Want};
+pub use message::{
+    AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To, Verdict, Want,
+};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use settings::{Limits, Settings};
 pub use time::{Mono, Now};
@@ -317,6 +319,11 @@ impl Registry {
             view_digest: self.store.catalog().view_digest(),
             http: self.settings.http.clone(),
             applied: self.applied.to_said(&self.life, now.mono),
+            withdrawn_digest: self.store.withdrawn().total(),
+            overrides_digest: 0,
+            complete: self.complete,
+            preserving: false,
+            members: Vec::new(),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }

@@ -19,6 +19,10 @@ pub enum Cause {
     Superseded,
     /// Another node became its owner.
     Adopted,
+    /// Its owner is gone, and another node took it over without having heard its provider.
+    OwnerLost,
+    /// It is silent, as are so many others with it that their silence proves nothing: it stays listed.
+    Preserved,
 }
 
 impl Cause {
@@ -33,6 +37,8 @@ impl Cause {
             Self::Deregistered => "deregistered",
             Self::Superseded => "superseded",
             Self::Adopted => "adopted",
+            Self::OwnerLost => "owner_lost",
+            Self::Preserved => "preserved",
         }
     }
 }

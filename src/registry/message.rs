@@ -106,7 +106,31 @@ pub struct Beacon {
     pub http: String,
     /// For every life of a node it knows, its own first.
     pub applied: Vec<AppliedAt>,
+    /// Of the withdrawn records it holds.
+    pub withdrawn_digest: u128,
+    /// Of the overrides it holds; 0 where there are none.
+    pub overrides_digest: u128,
+    /// It knows all that could be known.
+    pub complete: bool,
+    /// Some of its leases are late, and so many that none of them is let go.
+    pub preserving: bool,
+    /// Every other node it has heard of, by itself or through others, within a day.
+    pub members: Vec<MemberAt>,
 }
+
+/// What somebody knows of a node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberAt {
+    /// Which.
+    pub node: NodeName,
+    /// How long ago anybody heard it last, in ms.
+    pub age_ms: u32,
+    /// It said goodbye then: nobody waits for it.
+    pub has_left: bool,
+}
+
+/// How many members one beacon names.
+pub const MEMBERS_MAX: usize = 1024;
 
 /// How far somebody has applied a life's log.
 #[derive(Debug, Clone, PartialEq, Eq)]

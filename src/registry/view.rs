@@ -14,6 +14,8 @@ pub struct View {
     /// Why the instances that are withdrawn went: a `remove` says so.
     departed: OrdMap<InstanceId, Cause>,
     revision: u128,
+    /// How many of the visible ones are there by self-preservation.
+    preserved: usize,
 }
 
 /// How many of a service's departed instances are remembered with their cause; past it the smallest id is forgotten
@@ -55,15 +57,23 @@ impl View {
         counts
     }
 
+    /// How many instances stay listed only because their silence proves nothing: lists say `preserved` while there are any.
+    #[must_use]
+    pub fn preserved(&self) -> usize {
+        self.preserved
+    }
+
     /// Shows, changes or hides one instance; says whether a consumer could tell.
     pub(crate) fn set(&mut self, id: &InstanceId, listed: Option<Listed>, cause: Cause) -> bool {
         let before = self.instances.get(id);
         match listed {
             Some(listed) => {
                 self.departed.remove(id);
-                if before.is_some_and(|before| **before == listed) {
+                let was_preserved = before.is_some_and(|before| is_preserved(before));
+                if before.is_some_and(|before| **before == listed) && was_preserved == is_preserved(&listed) {
                     return false;
                 }
+                self.preserved = self.preserved + usize::from(is_preserved(&listed)) - usize::from(was_preserved);
                 let leaves = before.map_or(0, |before| listed_digest(before));
                 self.revision = self.revision.wrapping_sub(leaves).wrapping_add(listed_digest(&listed));
                 self.instances.insert(id.clone(), Arc::new(listed));
@@ -76,6 +86,7 @@ impl View {
                 }
                 self.departed.insert(id.clone(), cause);
                 let Some(before) = self.instances.remove(id) else { return false };
+                self.preserved -= usize::from(is_preserved(&before));
                 self.revision = self.revision.wrapping_sub(listed_digest(&before));
                 true
             }
@@ -83,10 +94,14 @@ impl View {
     }
 }
 
+fn is_preserved(listed: &Listed) -> bool {
+    listed.cause == Cause::Preserved
+}
+
 /// Two that are equal look the same to every consumer.
 impl PartialEq for View {
     fn eq(&self, other: &Self) -> bool {
-        self.revision == other.revision
+        self.revision == other.revision && (self.preserved > 0) == (other.preserved > 0)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Beacons on the wire, and how far a node has applied each log, which it also says with what it gives.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::Invalid;
 use super::list::List;
 use super::reading::Reading;
 use super::record::{Extras, Life};
-use crate::registry;
+use super::{Invalid, body};
+use crate::registry::{self, MEMBERS_MAX};
 
 /// Lives of nodes one node knows of.
 const LIVES_MAX: usize = 8192;
@@ -45,9 +47,28 @@ pub(super) struct AppliedAt<'a> {
     age_ms: Option<u32>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Member<'a> {
+    node: &'a str,
+    age_ms: u32,
+    has_left: bool,
+}
+
+/// What came to the beacon after its first version: each is left out while it says nothing, and skipped by a node that does not know it.
+mod tag {
+    pub(super) const MEMBERS: u16 = 1;
+    pub(super) const WITHDRAWN_DIGEST: u16 = 2;
+    pub(super) const OVERRIDES_DIGEST: u16 = 3;
+    /// One byte: see [`super::COMPLETE`] and [`super::PRESERVING`].
+    pub(super) const FLAGS: u16 = 4;
+}
+
+const COMPLETE: u8 = 1;
+const PRESERVING: u8 = 2;
+
 impl<'a> Beacon<'a> {
     pub(super) fn of(beacon: &'a registry::Beacon) -> Self {
-        let registry::Beacon { head, state, records, digest, view_digest, http, applied } = beacon;
+        let registry::Beacon { head, state, records, digest, view_digest, http, applied, .. } = beacon;
         Self {
             head: *head,
             state: NodeState::of(*state),
@@ -56,19 +77,76 @@ impl<'a> Beacon<'a> {
             view_digest: *view_digest,
             http,
             applied: lives_of(applied),
-            extras: List::EMPTY,
+            extras: extras_of(beacon),
         }
     }
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<registry::Beacon, Invalid> {
-        let Self { head, state, records, digest, view_digest, http, applied, extras: _ } = self;
+        let Self { head, state, records, digest, view_digest, http, applied, extras } = self;
         // Peers show it, and dial it: it is a host and a port, or empty.
         if http.len() > HTTP_BYTES_MAX || !http.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Invalid("HTTP address"));
         }
-        let applied = to_lives(applied, reading)?;
-        Ok(registry::Beacon { head, state: state.into_model(), records, digest, view_digest, http: http.to_owned(), applied })
+        let mut beacon = registry::Beacon {
+            head,
+            state: state.into_model(),
+            records,
+            digest,
+            view_digest,
+            http: http.to_owned(),
+            applied: to_lives(applied, reading)?,
+            withdrawn_digest: 0,
+            overrides_digest: 0,
+            complete: false,
+            preserving: false,
+            members: Vec::new(),
+        };
+        for (tag, bytes) in extras {
+            read_extra(&mut beacon, tag, &bytes, reading)?;
+        }
+        Ok(beacon)
     }
+}
+
+fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
+    let mut extras = Vec::new();
+    if !beacon.members.is_empty() {
+        let member = |at: &registry::MemberAt| (at.node.as_str().to_owned(), at.age_ms, at.has_left);
+        let members: List<(String, u32, bool), MEMBERS_MAX> = beacon.members.iter().take(MEMBERS_MAX).map(member).collect();
+        let mut bytes = Vec::new();
+        body::write(&members, &mut bytes).expect("unreachable: the list was cut to its bound");
+        extras.push((tag::MEMBERS, Cow::Owned(bytes)));
+    }
+    let digests = [(tag::WITHDRAWN_DIGEST, beacon.withdrawn_digest), (tag::OVERRIDES_DIGEST, beacon.overrides_digest)];
+    extras.extend(
+        digests.into_iter().filter(|(_, digest)| *digest != 0).map(|(tag, digest)| (tag, Cow::Owned(digest.to_le_bytes().to_vec()))),
+    );
+    let flags = if beacon.complete { COMPLETE } else { 0 } | if beacon.preserving { PRESERVING } else { 0 };
+    if flags != 0 {
+        extras.push((tag::FLAGS, Cow::Owned(vec![flags])));
+    }
+    extras.into_iter().collect()
+}
+
+fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &mut Reading) -> Result<(), Invalid> {
+    let digest = || bytes.try_into().map(u128::from_le_bytes).map_err(|_| Invalid("digest"));
+    match tag {
+        tag::MEMBERS => {
+            let members: List<Member<'_>, MEMBERS_MAX> = body::read(bytes).map_err(|_| Invalid("list of members"))?;
+            let to_member =
+                |at: Member<'_>| Ok(registry::MemberAt { node: reading.node.parse(at.node)?, age_ms: at.age_ms, has_left: at.has_left });
+            beacon.members = members.into_iter().map(to_member).collect::<Result<_, Invalid>>()?;
+        }
+        tag::WITHDRAWN_DIGEST => beacon.withdrawn_digest = digest()?,
+        tag::OVERRIDES_DIGEST => beacon.overrides_digest = digest()?,
+        tag::FLAGS => {
+            let flags = bytes.first().copied().unwrap_or(0);
+            beacon.complete = flags & COMPLETE != 0;
+            beacon.preserving = flags & PRESERVING != 0;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 impl NodeState {

@@ -13,10 +13,6 @@ pub(super) struct List<T, const MAX: usize>(Vec<T>);
 /// Space for this many items is taken on the word of a length; more only as they really come.
 const BELIEVED_MAX: usize = 64;
 
-impl<T, const MAX: usize> List<T, MAX> {
-    pub(super) const EMPTY: Self = Self(Vec::new());
-}
-
 impl<T, const MAX: usize> FromIterator<T> for List<T, MAX> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
         Self(items.into_iter().collect())

@@ -1,5 +1,6 @@
 //! Records on the wire: the frozen shapes, and the way from and to the registry's own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,9 +19,12 @@ const RECORDS_MAX: usize = 16_384;
 pub(super) type Records<'a> = List<Record<'a>, RECORDS_MAX>;
 
 /// What later versions add to a record or a beacon without a new kind of frame: (tag, bytes), of no meaning to this one, which skips it.
-pub(super) type Extras<'a> = List<(u16, &'a [u8]), EXTRAS_MAX>;
+pub(super) type Extras<'a> = List<(u16, Cow<'a, [u8]>), EXTRAS_MAX>;
 
 const EXTRAS_MAX: usize = 32;
+
+/// Among a record's extras: the cause, where `cause` can only say what comes nearest to it. One byte.
+const CAUSE_TAG: u16 = 1;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record<'a> {
@@ -106,17 +110,18 @@ impl<'a> Record<'a> {
             changed_at: *changed_at,
             actor: actor.as_deref(),
             detail: detail.as_deref(),
-            extras: List::EMPTY,
+            extras: later_cause(*cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number]))).into_iter().collect(),
         }
     }
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<Arc<registry::Record>, Invalid> {
-        let Self { key, version, body, cause, changed_at, actor, detail, extras: _ } = self;
+        let Self { key, version, body, cause, changed_at, actor, detail, extras } = self;
+        let later = extras.into_iter().find(|(tag, _)| *tag == CAUSE_TAG).and_then(|(_, bytes)| cause_of_later(&bytes));
         Ok(Arc::new(registry::Record {
             key: key.into_model(reading)?,
             version: version.into_model(reading)?,
             body: body.into_model(reading)?,
-            cause: cause.into_model(),
+            cause: later.unwrap_or_else(|| cause.into_model()),
             changed_at,
             actor: actor.map(note).transpose()?,
             detail: detail.map(note).transpose()?,
@@ -222,11 +227,11 @@ impl Cause {
         match cause {
             model::Cause::Registered => Self::Registered,
             model::Cause::Updated => Self::Updated,
-            model::Cause::Expired => Self::Expired,
+            model::Cause::Expired | model::Cause::Preserved => Self::Expired,
             model::Cause::Recovered => Self::Recovered,
             model::Cause::Deregistered => Self::Deregistered,
             model::Cause::Superseded => Self::Superseded,
-            model::Cause::Adopted => Self::Adopted,
+            model::Cause::Adopted | model::Cause::OwnerLost => Self::Adopted,
         }
     }
 
@@ -240,6 +245,30 @@ impl Cause {
             Self::Superseded => model::Cause::Superseded,
             Self::Adopted => model::Cause::Adopted,
         }
+    }
+}
+
+/// The numbers of the causes that came after the first version; never used again for others. A node that does not know one
+/// takes the cause that comes nearest.
+fn later_cause(cause: model::Cause) -> Option<u8> {
+    match cause {
+        model::Cause::Registered
+        | model::Cause::Updated
+        | model::Cause::Expired
+        | model::Cause::Recovered
+        | model::Cause::Deregistered
+        | model::Cause::Superseded
+        | model::Cause::Adopted => None,
+        model::Cause::OwnerLost => Some(1),
+        model::Cause::Preserved => Some(2),
+    }
+}
+
+fn cause_of_later(bytes: &[u8]) -> Option<model::Cause> {
+    match bytes {
+        [1] => Some(model::Cause::OwnerLost),
+        [2] => Some(model::Cause::Preserved),
+        _ => None,
     }
 }
 

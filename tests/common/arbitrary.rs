@@ -7,7 +7,9 @@ use muster::model::{
     Address, Cause, Check, CheckKind, Epoch, INCARNATION_MAX, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port,
     Region, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Ttl, Version, Zone,
 };
-use muster::registry::{AppliedAt, Beacon, Body, Change, Have, LeaseTold, Message, NodeState, Record, Renewal, Seen, Verdict, Want};
+use muster::registry::{
+    AppliedAt, Beacon, Body, Change, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Verdict, Want,
+};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
@@ -125,6 +127,8 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::Deregistered,
         Cause::Superseded,
         Cause::Adopted,
+        Cause::OwnerLost,
+        Cause::Preserved,
     ])
 }
 
@@ -161,11 +165,36 @@ fn applied() -> impl Strategy<Value = Vec<AppliedAt>> {
     vec((life(), any::<u64>(), any::<Option<u32>>()).prop_map(|(life, seq, age_ms)| AppliedAt { life, seq, age_ms }), 0..4)
 }
 
+fn members() -> impl Strategy<Value = Vec<MemberAt>> {
+    vec((node(), any::<u32>(), any::<bool>()).prop_map(|(node, age_ms, has_left)| MemberAt { node, age_ms, has_left }), 0..4)
+}
+
 /// Any beacon.
 pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
     let state = prop_oneof![Just(NodeState::Warming), Just(NodeState::Ready), Just(NodeState::Leaving)];
-    (any::<(u64, u64, u128, u128)>(), state, "[a-z0-9.:\\[\\]-]{0,40}", applied()).prop_map(
-        |((head, records, digest, view_digest), state, http, applied)| Beacon { head, state, records, digest, view_digest, http, applied },
+    let numbers = any::<(u64, u64, u128, u128, u128, u128)>();
+    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool)>(), members()).prop_map(
+        |(
+            (head, records, digest, view_digest, withdrawn_digest, overrides_digest),
+            state,
+            http,
+            applied,
+            (complete, preserving),
+            members,
+        )| Beacon {
+            head,
+            records,
+            digest,
+            view_digest,
+            state,
+            http,
+            applied,
+            withdrawn_digest,
+            overrides_digest,
+            complete,
+            preserving,
+            members,
+        },
     )
 }
 

@@ -117,7 +117,7 @@ fn what_later_versions_add_is_skipped() {
     let plain = codec().encode(&known::life(), &message).unwrap();
     let mut body = plain[HEADER_BYTES..].to_vec();
     assert_eq!(body.pop(), Some(0), "a beacon ends with an empty list of extras");
-    body.extend([2, 1, 3, b'a', b'b', b'c', 200, 0]);
+    body.extend([2, 201, 3, b'a', b'b', b'c', 200, 0]);
     let mut longer = frame(2, &body);
     longer[40..48].copy_from_slice(&plain[40..48]);
     seal(&mut longer);

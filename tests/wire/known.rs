@@ -6,7 +6,9 @@ use muster::model::{
     Address, Cause, Check, CheckKind, Epoch, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port, Region, Registration,
     RegistrationDraft, Reported, ServiceKey, ServiceName, Ttl, Version, Zone,
 };
-use muster::registry::{AppliedAt, Beacon, Body, Change, Have, LeaseTold, Message, NodeState, Record, Renewal, Seen, Verdict, Want};
+use muster::registry::{
+    AppliedAt, Beacon, Body, Change, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Verdict, Want,
+};
 
 /// Who says all this.
 pub(crate) fn life() -> Life {
@@ -36,6 +38,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("ask_lease", Message::AskLease { ticket: 13, key: key("web", "w-1") }),
         ("told_lease", Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: 6000 }) }),
         ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
+        ("later_beacon", Message::Beacon(later_beacon())),
+        ("later_causes", Message::Change(later_causes())),
     ]
 }
 
@@ -139,6 +143,36 @@ fn beacon() -> Beacon {
         view_digest: 5,
         http: "127.0.0.1:6878".to_owned(),
         applied: applied(),
+        withdrawn_digest: 0,
+        overrides_digest: 0,
+        complete: false,
+        preserving: false,
+        members: Vec::new(),
+    }
+}
+
+/// With all that came after the first version.
+fn later_beacon() -> Beacon {
+    let member = |name, age_ms, has_left| MemberAt { node: NodeName::parse(name).unwrap(), age_ms, has_left };
+    Beacon {
+        withdrawn_digest: 0x0102_0304,
+        overrides_digest: u128::MAX,
+        complete: true,
+        preserving: true,
+        members: vec![member("n2", 250, false), member("n3", u32::MAX, true)],
+        ..beacon()
+    }
+}
+
+/// Whose causes came after the first version.
+fn later_causes() -> Change {
+    let with =
+        |record: &Record, seq, cause| Arc::new(Record { version: Version { seq, ..record.version.clone() }, cause, ..record.clone() });
+    Change {
+        first: 44,
+        last: 45,
+        wants_ack: false,
+        records: vec![with(&full(), 44, Cause::OwnerLost), with(&full(), 45, Cause::Preserved)],
     }
 }
 
