@@ -116,6 +116,8 @@ pub struct ClusterConfig {
     pub name: Cluster,
     /// How long a joining node that hears no ready peer waits for one. Default 2 s.
     pub bootstrap_wait_ms: u64,
+    /// A URL that a node which is not cut off reaches; asked where there are two nodes, of which neither is a majority.
+    pub witness: Option<String>,
 }
 
 /// What carries messages between nodes.
@@ -184,6 +186,10 @@ pub struct LeasesConfig {
     pub evict_after_ms: u64,
     /// How long a record withdrawn by silence can be brought back by a heartbeat. Default 1 h.
     pub revive_for_ms: u64,
+    /// More than so many of a hundred silent at once, and none of them is taken away.
+    pub preserve_percent: u64,
+    /// For how long that may last.
+    pub preserve_max_ms: u64,
 }
 
 /// Subscriptions.
@@ -217,7 +223,7 @@ impl Default for NodeConfig {
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { name: Cluster::parse("muster").expect("unreachable: the literal is a label"), bootstrap_wait_ms: 2000 }
+        Self { name: Cluster::parse("muster").expect("unreachable: the literal is a label"), bootstrap_wait_ms: 2000, witness: None }
     }
 }
 
@@ -239,7 +245,15 @@ impl Default for HttpConfig {
 
 impl Default for LeasesConfig {
     fn default() -> Self {
-        Self { ttl_ms: 15_000, ttl_min_ms: 1000, ttl_max_ms: 3_600_000, evict_after_ms: 60_000, revive_for_ms: 3_600_000 }
+        Self {
+            ttl_ms: 15_000,
+            ttl_min_ms: 1000,
+            ttl_max_ms: 3_600_000,
+            evict_after_ms: 60_000,
+            revive_for_ms: 3_600_000,
+            preserve_percent: 15,
+            preserve_max_ms: 3_600_000,
+        }
     }
 }
 

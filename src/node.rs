@@ -1,12 +1,14 @@
 //! The node: the one task that owns the registry and does what it wants done, and the handle through which others reach it.
 
 mod board;
+mod inquiry;
 mod leases;
 mod port;
 mod report;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -21,6 +23,7 @@ use crate::registry::{
 };
 use crate::shutdown::Shutdown;
 use board::Board;
+use inquiry::Inquiry;
 use leases::LeaseTable;
 use task::{BusEnds, Command, Reply, Task};
 
@@ -143,7 +146,8 @@ impl Handle {
         self.put(Command::Cluster).await
     }
 
-    /// Asks the node to say goodbye to its peers; it takes no writes from then on. Returns when it has.
+    /// Asks the node to leave: it takes no writes from then on, and hands over what it owns. Returns when all of that is owned elsewhere,
+    /// or nobody is there to own it.
     pub async fn leave(&self) {
         // A node that has stopped has left.
         let _ = self.put(Command::Leave).await;
@@ -208,9 +212,18 @@ fn refused(answer: Answer) -> Refused {
     }
 }
 
+/// How a node asks silent peers directly whether they live.
+#[derive(Debug, Clone, Default)]
+pub struct Asking {
+    /// Peers speak HTTPS, as this node does.
+    pub is_secure: bool,
+    /// A URL that a node which is not cut off reaches: where there are two nodes, neither is a majority.
+    pub witness: Option<String>,
+}
+
 /// Starts a node's task. The port is to be given to a bus, or dropped where there is none.
 #[must_use]
-pub fn spawn(settings: Settings, clock: Clock, shutdown: &Shutdown) -> (Handle, BusPort) {
+pub fn spawn(settings: Settings, clock: Clock, asking: &Asking, shutdown: &Shutdown) -> (Handle, BusPort) {
     let (to_commands, commands) = mpsc::channel(COMMANDS_MAX);
     let (to_heard, heard) = mpsc::channel(HEARD_MAX);
     let (to_changes, changes) = mpsc::channel(1);
@@ -221,6 +234,7 @@ pub fn spawn(settings: Settings, clock: Clock, shutdown: &Shutdown) -> (Handle, 
 
     let name = settings.node.clone();
     let seed = settings.epoch.0;
+    let epoch = Arc::new(AtomicU64::new(settings.epoch.0));
     let registry = Registry::new(settings, seed, Now { mono: clock.mono(), wall: clock.wall() });
     let shared = Arc::new(Shared {
         metrics: metrics::of(name.as_str()),
@@ -229,10 +243,18 @@ pub fn spawn(settings: Settings, clock: Clock, shutdown: &Shutdown) -> (Handle, 
         clock,
         name,
     });
-    let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
-    let task = Task::new(registry, Arc::clone(&shared), ends);
+    let ends = BusEnds {
+        beacons: to_beacons,
+        changes: to_changes,
+        direct: to_direct,
+        bulk: to_bulk,
+        reconnect: Arc::clone(&reconnect),
+        epoch: Arc::clone(&epoch),
+    };
+    let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
+    let task = Task::new(registry, Arc::clone(&shared), ends, inquiry);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
-    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect };
+    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect, epoch };
     (Handle { shared, commands: to_commands }, port)
 }
 
@@ -252,7 +274,7 @@ mod tests {
     fn alone() -> (Handle, Shutdown) {
         let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
         let shutdown = Shutdown::new();
-        let (handle, _) = spawn(settings, Clock::start(), &shutdown);
+        let (handle, _) = spawn(settings, Clock::start(), &Asking::default(), &shutdown);
         (handle, shutdown)
     }
 

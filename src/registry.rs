@@ -7,38 +7,49 @@
 //! come to agree), `join` (how one begins).
 
 mod ack;
+mod adoption;
 mod applied;
 mod cluster;
+mod contest;
 mod digest;
 mod expiry;
+mod forget;
+mod health;
 mod hearing;
 mod inspect;
 mod io;
 mod join;
 mod lease;
+mod leave;
 mod link;
 mod log;
+mod members;
 mod merge;
 mod message;
+mod namesake;
+mod newborn;
 mod ownership;
 mod peers;
+mod preserve;
 mod record;
 mod relay;
+mod relayed;
 mod repair;
 mod rng;
 mod serve;
 mod settings;
 mod store;
 mod time;
+mod verdict;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use digest::BUCKETS;
 pub use io::{
     Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
-    Purpose, Refusal, Register, Registered, Renewed, Ticket,
+    PeerAnswer, Purpose, Refusal, Register, Registered, Renewed, Ticket,
 };
 pub use message::{
     AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To, Verdict, Want,
@@ -48,7 +59,7 @@ pub use settings::{Limits, Settings};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View, service_digest};
 
-use crate::model::{Epoch, InstanceKey, Life, Seq};
+use crate::model::{InstanceKey, Life, Seq};
 
 /// What the registry wants done, in order; drained by the caller after every call.
 pub type Outbox = Vec<Output>;
@@ -86,10 +97,21 @@ pub struct Registry {
     copies: serve::Copies,
     acks: ack::Acks,
     inspections: inspect::Inspections,
+    health: health::Health,
+    preserve: preserve::Preserve,
+    checks: verdict::Checks,
+    adoption: adoption::Adoption,
+    /// The owners of records that came from this node's disk and were taken in: they are gone, whoever they were.
+    restored_lives: BTreeSet<Life>,
+    contests: contest::Contests,
+    leaving: leave::Leaving,
+    namesake: namesake::Namesake,
+    /// It leaves because another node runs under its name.
+    has_stepped_down: bool,
+    /// Up to here the withdrawn records were looked at; `None`: from the first on.
+    forget_cursor: Option<InstanceKey>,
     next_beacon: Mono,
     next_housekeeping: Mono,
-    /// The other life of this node's name that was last said aloud.
-    name_taken: Option<Epoch>,
 }
 
 impl Registry {
@@ -111,7 +133,7 @@ impl Registry {
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
             relays: relay::Relays::default(),
-            peers: peers::Peers::default(),
+            peers: peers::Peers::new(settings.node.clone()),
             heard_majority: true,
             trusted_since: None,
             link: link::Link::new(settings.has_bus, now.mono),
@@ -120,9 +142,18 @@ impl Registry {
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
             inspections: inspect::Inspections::default(),
+            health: health::Health::new(now.mono),
+            preserve: preserve::Preserve::default(),
+            checks: verdict::Checks::default(),
+            adoption: adoption::Adoption::default(),
+            restored_lives: BTreeSet::new(),
+            contests: contest::Contests::default(),
+            leaving: leave::Leaving::default(),
+            namesake: namesake::Namesake::default(),
+            has_stepped_down: false,
+            forget_cursor: None,
             next_beacon: now.mono,
             next_housekeeping: now.mono + HOUSEKEEPING_MS,
-            name_taken: None,
             life,
             settings,
         }
@@ -130,6 +161,7 @@ impl Registry {
 
     /// Takes one thing that happened.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Outbox) {
+        self.notice_time(now, out);
         match input {
             Input::Register(ticket, register) => self.handle_register(ticket, register, now, out),
             Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
@@ -140,20 +172,24 @@ impl Registry {
                 Purpose::Ended => self.handle_ended(&key, last_heartbeat, now, out),
                 Purpose::Inspect(ticket) => self.handle_inspected(ticket, &key, last_heartbeat, now, out),
                 Purpose::Tell { to, ticket } => self.handle_tell(to, ticket, &key, last_heartbeat, now, out),
+                Purpose::HandOver => self.hand_over(&key, last_heartbeat, now, out),
             },
+            Input::PeerChecked { ticket, answer } => self.handle_peer_checked(ticket, answer, now, out),
             Input::BusConnected => {
                 self.link.connected(now.mono);
                 self.next_beacon = now.mono;
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
-            Input::Leave => self.become_state(NodeState::Leaving, now, out),
+            Input::Leave => self.become_leaving(now, out),
         }
     }
 
     /// Does what has become due; to be called at [`Registry::next_deadline`] or later.
     pub fn advance(&mut self, now: Now, out: &mut Outbox) {
+        self.notice_time(now, out);
         self.watch_link(now, out);
+        self.advance_return(now, out);
         self.advance_leases(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
@@ -163,6 +199,8 @@ impl Registry {
         self.relays.advance(now.mono, || rng.next(), out);
         self.advance_join(now, out);
         self.advance_repair(now, out);
+        self.advance_adoption(now, out);
+        self.advance_leaving(now, out);
         if self.link.has_bus() && now.mono >= self.next_beacon {
             self.send_beacon(now, out);
         }
@@ -187,6 +225,9 @@ impl Registry {
             self.inspections.next_deadline(),
             self.relays.next_deadline(),
             self.next_repair(),
+            self.next_adoption(),
+            self.leaving.next_deadline().filter(|_| self.state == NodeState::Leaving),
+            Some(self.health.next_deadline()),
         ]
         .into_iter()
         .flatten()
@@ -247,7 +288,13 @@ impl Registry {
     /// When the bus was last heard, where it is not heard now; `None` without a bus.
     #[must_use]
     pub fn unheard_since(&self) -> Option<Mono> {
-        self.link.unheard_since()
+        self.link.unheard_since().or_else(|| self.health.returning_since())
+    }
+
+    /// What was written may go to the bus: a node that was stopped hears first what it missed.
+    #[must_use]
+    pub fn may_publish(&self) -> bool {
+        !self.health.is_returning()
     }
 
     /// How many live records are held.
@@ -322,17 +369,19 @@ impl Registry {
             withdrawn_digest: self.store.withdrawn().total(),
             overrides_digest: 0,
             complete: self.complete,
-            preserving: false,
-            members: Vec::new(),
+            preserving: self.is_preserving(),
+            members: self.peers.members.to_said(now.mono),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }
 
-    /// Forgets what nobody needs any more, and says who has fallen silent.
+    /// Forgets what nobody needs any more, judges who has fallen silent, and notes whose records wait for a new owner.
     fn keep_house(&mut self, now: Now, out: &mut Outbox) {
         self.forget_withdrawn(now, out);
         self.applied.forget(&self.life, now.mono);
         self.peers.forget(now.mono);
+        self.contests.forget(now.mono);
+        self.relays.forget_heard(now.mono);
         self.forget_rests();
         for (node, peer) in self.peers.iter_mut() {
             if !peer.is_silent && !peer.has_left() && !peer.is_alive(now.mono) {
@@ -340,19 +389,8 @@ impl Registry {
                 out.push(Output::Noticed(Notice::PeerSilent(node.clone())));
             }
         }
-    }
-
-    fn forget_withdrawn(&mut self, now: Now, out: &mut Outbox) {
-        let until = now.mono.saturating_sub(applied::FORGET_AFTER_MS);
-        let mut early = 0;
-        while let Some(oldest) = self.store.oldest_gone() {
-            if self.store.forget_one(until, self.settings.limits.withdrawn).is_none() {
-                break;
-            }
-            early += usize::from(oldest > until);
-        }
-        if early > 0 {
-            out.push(Output::Noticed(Notice::ForgotEarly(early)));
-        }
+        self.judge_peers(now, out);
+        self.note_lost(now.mono);
+        self.advance_preserve(now, out);
     }
 }

@@ -46,14 +46,14 @@ impl Hub {
 
     /// Puts a node on the bus, until it ends.
     pub fn attach(&self, port: BusPort, life: Life, shutdown: &Shutdown) {
-        let BusPort { to_node, beacons, changes, direct, bulk, reconnect: _ } = port;
+        let BusPort { to_node, beacons, changes, direct, bulk, reconnect: _, epoch } = port;
         let numbers = metrics::of(life.node.as_str());
         let ear = Ear::new(&self.cluster, &life.node, to_node, Arc::clone(&numbers));
         let (queues, waiting): (Vec<_>, Vec<_>) = Lane::ALL.iter().map(|_| mpsc::channel(WAITING_MAX)).unzip();
         let lanes = queues.try_into().unwrap_or_else(|_| unreachable!("as many queues as lanes"));
         self.nodes.write().push(Attached { life: life.clone(), lanes, numbers: Arc::clone(&numbers) });
 
-        let voice = Voice::new(Codec::new(&self.cluster), life.clone(), self.clone(), numbers);
+        let voice = Voice::new(Codec::new(&self.cluster), life.node.clone(), epoch, self.clone(), numbers);
         let ended = voice.start(Said { beacons, changes, direct, bulk }, shutdown);
         for waiting in waiting {
             shutdown.spawn("bus reader", read(waiting, ear.clone(), ended.clone()));
@@ -112,7 +112,7 @@ mod tests {
     fn start(hub: &Hub, name: &str, epoch: u64, shutdown: &Shutdown) -> Handle {
         let settings = Settings { bootstrap_wait_ms: 200, ..Settings::new(NodeName::parse(name).unwrap(), Epoch(epoch)) };
         let life = settings.life();
-        let (handle, port) = node::spawn(settings, Clock::start(), shutdown);
+        let (handle, port) = node::spawn(settings, Clock::start(), &node::Asking::default(), shutdown);
         hub.attach(port, life, shutdown);
         handle
     }

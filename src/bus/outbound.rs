@@ -1,6 +1,7 @@
 //! Outbound: what a node wants said, as frames on their subjects, each lane by its own task so that none waits for another.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -8,7 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::subject::{Lane, Subject, Topic};
 use crate::metrics::Metrics;
-use crate::model::Life;
+use crate::model::{Epoch, Life, NodeName};
 use crate::registry::{Beacon, Change, Message, To};
 use crate::shutdown::Shutdown;
 use crate::wire::{Codec, TooLarge};
@@ -38,14 +39,20 @@ pub(super) struct Said {
 #[derive(Clone)]
 pub(super) struct Voice<C> {
     codec: Codec,
-    me: Life,
+    node: NodeName,
+    epoch: Arc<AtomicU64>,
     carrier: C,
     metrics: Arc<Metrics>,
 }
 
 impl<C: Carrier> Voice<C> {
-    pub(super) fn new(codec: Codec, me: Life, carrier: C, metrics: Arc<Metrics>) -> Self {
-        Self { codec, me, carrier, metrics }
+    pub(super) fn new(codec: Codec, node: NodeName, epoch: Arc<AtomicU64>, carrier: C, metrics: Arc<Metrics>) -> Self {
+        Self { codec, node, epoch, carrier, metrics }
+    }
+
+    /// The life in which the node speaks now.
+    fn me(&self) -> Life {
+        Life { node: self.node.clone(), epoch: Epoch(self.epoch.load(Ordering::Relaxed)) }
     }
 
     /// Starts the tasks. They end when the node has, its last beacon said; the token is cancelled when all have.
@@ -76,10 +83,10 @@ impl<C: Carrier> Voice<C> {
 
     /// One batch after the other: while this one leaves, the node gathers the next.
     async fn say_changes(self, mut changes: mpsc::Receiver<Vec<Change>>, _until: Arc<DropGuard>) {
-        let subject = Subject { topic: Topic::Change, node: self.me.node.clone() };
+        let subject = Subject { topic: Topic::Change, node: self.node.clone() };
         while let Some(batch) = changes.recv().await {
             for change in batch {
-                match self.codec.encode_change(&self.me, change) {
+                match self.codec.encode_change(&self.me(), change) {
                     Ok(frames) => self.carry_all(&subject, frames).await,
                     Err(TooLarge) => self.drop_frame(&subject, Dropped("too_large")),
                 }
@@ -96,11 +103,11 @@ impl<C: Carrier> Voice<C> {
     }
 
     async fn say(&self, to: &To, message: &Message) {
-        let Some(subject) = Subject::of(message, &self.me.node, to) else {
+        let Some(subject) = Subject::of(message, &self.node, to) else {
             self.metrics.dropped("bus_misaddressed");
             return;
         };
-        match self.codec.encode(&self.me, message) {
+        match self.codec.encode(&self.me(), message) {
             Ok(frame) => self.carry(&subject, frame).await,
             Err(TooLarge) => self.drop_frame(&subject, Dropped("too_large")),
         }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{App, Bound, Tls};
 use crate::model::Epoch;
-use crate::node::{self, Handle};
+use crate::node::{self, Asking, Handle};
 use crate::random;
 use crate::registry::Settings;
 use crate::shutdown::Shutdown;
@@ -57,7 +57,8 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let address = bound.address();
     let settings = to_settings(&config, address, !matches!(bus, Bus::None));
     let life = settings.life();
-    let (handle, port) = node::spawn(settings, Clock::start(), &shutdown);
+    let asking = Asking { is_secure: config.http.tls.pair().is_some(), witness: config.cluster.witness.clone() };
+    let (handle, port) = node::spawn(settings, Clock::start(), &asking, &shutdown);
     match bus {
         Bus::None => drop(port),
         Bus::Memory(hub) => hub.attach(port, life, &shutdown),
@@ -78,6 +79,8 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
         evict_after_ms: config.leases.evict_after_ms,
         revive_for_ms: config.leases.revive_for_ms,
+        preserve_percent: config.leases.preserve_percent,
+        preserve_max_ms: config.leases.preserve_max_ms,
         limits: config.limits,
         ..Settings::new(config.node.name.clone(), Epoch(random::number()))
     }

@@ -106,6 +106,15 @@ impl Given {
         }
     }
 
+    /// A URL to ask something of: `http://` or `https://`, a host, perhaps more.
+    pub(super) fn http_url(&self) -> Result<String, String> {
+        let text = self.text()?;
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let is_url =
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':']) && rest.bytes().all(|byte| byte.is_ascii_graphic()));
+        if is_url { Ok(text.to_owned()) } else { Err("must be a URL like http://10.0.0.1/healthz".to_owned()) }
+    }
+
     /// NATS servers: `nats://` or `tls://` or nothing, perhaps `user:password@`, a host, perhaps a port.
     pub(super) fn nats_servers(&self) -> Result<Vec<String>, String> {
         let wrong = |number: usize| format!("server {number} of the list must be like nats://127.0.0.1:4222 or tls://nats.example:4222");

@@ -78,6 +78,14 @@ pub(super) const KEYS: &[Key] = &[
         ..key("cluster.bootstrap_wait", "How long a starting node that hears no ready peer waits for one; 0 to 1m. `dev` takes 200ms.")
     },
     Key {
+        set: |config, given| put(&mut config.cluster.witness, given.http_url().map(Some)),
+        show: |config| config.cluster.witness.clone(),
+        ..key(
+            "cluster.witness",
+            "A URL that a node which is not cut off reaches. Asked in a cluster of two before the other node is held for dead.",
+        )
+    },
+    Key {
         flag: Some("--nats"),
         secret: true,
         set: |config, given| put(&mut config.bus.url, given.nats_servers()),
@@ -190,6 +198,20 @@ pub(super) const KEYS: &[Key] = &[
         set: |config, given| put(&mut config.leases.revive_for_ms, given.duration_ms(0..=DAY_MS)),
         show: |config| Some(show_ms(config.leases.revive_for_ms)),
         ..key("leases.revive_for", "How long a late heartbeat can bring back an instance that silence took away; 0 to 24h.")
+    },
+    Key {
+        set: |config, given| put(&mut config.leases.preserve_percent, given.number(1..=100)),
+        show: |config| Some(config.leases.preserve_percent.to_string()),
+        ..key(
+            "leases.preserve_percent",
+            "When more than so many of a hundred of a node's, or of a service's, instances fall silent together (three at least), \
+             none of them is taken away. 1 to 100; 100 turns this off.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.leases.preserve_max_ms, given.duration_ms(0..=DAY_MS)),
+        show: |config| Some(show_ms(config.leases.preserve_max_ms)),
+        ..key("leases.preserve_max", "How long instances that fell silent together stay listed for it, at the most; 0 to 24h.")
     },
     Key {
         set: |config, given| put(&mut config.watch.coalesce_ms, given.duration_ms(1..=10_000)),

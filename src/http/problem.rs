@@ -219,6 +219,11 @@ impl From<Refusal> for Problem {
             .with_incarnation(incarnation),
             Refusal::Warming => Self::new(Code::Warming, "The node does not know enough yet; nothing was changed. Ask again, or ask another."),
             Refusal::Leaving => Self::new(Code::Leaving, "The node is stopping; nothing was changed. Ask another."),
+            Refusal::NameTaken => Self::new(
+                Code::Leaving,
+                "Another node runs under this node's name and was there first, so this one has stepped down; nothing was changed. \
+                 Ask another, and give each node a name of its own (--name).",
+            ),
             Refusal::LimitReached { key, max } => {
                 Self::new(Code::LimitReached, format!("`{key}` is {max} and is reached; nothing was changed. Renewals go on.")).with_key(key)
             }

@@ -1,6 +1,7 @@
 //! The port: what a node and its bus hand each other. Every queue here is bounded and says what happens when it is full.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -21,6 +22,8 @@ pub struct BusPort {
     pub bulk: mpsc::Receiver<(To, Message)>,
     /// Told when the node is deaf: connect anew.
     pub reconnect: Arc<Notify>,
+    /// The node's epoch, in which all it says is said; it changes only when the node was away for more than a day.
+    pub epoch: Arc<AtomicU64>,
 }
 
 /// Hands the node what its bus heard. When the node's queue is full the bus waits, and its own buffer overflows: beacons will show the gap.

@@ -25,6 +25,14 @@ pub(super) fn became(shared: &Shared, state: NodeState) {
     tracing::info!(node = %shared.name, state = state.as_str(), "node is {}", state.as_str());
 }
 
+pub(super) fn handed_over(shared: &Shared, left: usize) {
+    if left == 0 {
+        tracing::info!(node = %shared.name, "all that this node owned is owned elsewhere");
+    } else {
+        tracing::warn!(node = %shared.name, left, "nobody is there to take over what this node owns");
+    }
+}
+
 pub(super) fn noticed(shared: &Shared, notice: &Notice) {
     let node = &shared.name;
     let kind = match notice {
@@ -71,6 +79,36 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
         Notice::Incomplete => {
             tracing::warn!(%node, "no peer could give a whole copy for 30 s: ready, and lists say complete: false");
             "incomplete"
+        }
+        Notice::SteppedDown => {
+            tracing::error!(%node, "the other node with this name was there first: this one takes no writes any more and hands over what it owns");
+            "stepped_down"
+        }
+        Notice::PeerDead(life) => {
+            tracing::warn!(%node, peer = %life, "peer is dead: silent, and does not answer directly; what it owned is taken over");
+            "peer_dead"
+        }
+        Notice::Paused { ms } => {
+            tracing::warn!(%node, ms, "this node did not run for a while: it hears first what it missed, and nothing expires before that");
+            "paused"
+        }
+        Notice::Reborn(epoch) => {
+            tracing::warn!(%node, %epoch, "this node was away for more than a day: it joins again, in a new life");
+            "reborn"
+        }
+        Notice::Preserving { service, begins: true } => {
+            let service = service.as_ref().map_or("all".to_owned(), ToString::to_string);
+            tracing::error!(%node, service, "so many fell silent together that none of them is taken away: is the network out?");
+            "preserving"
+        }
+        Notice::Preserving { service, begins: false } => {
+            let service = service.as_ref().map_or("all".to_owned(), ToString::to_string);
+            tracing::info!(%node, service, "self-preservation is over: who is silent now leaves");
+            "preserved"
+        }
+        Notice::Contested(key) => {
+            tracing::error!(%node, instance = %key, "its registrations alternate between two contents: two processes share this id");
+            "contested"
         }
         Notice::NameTaken(epoch) => {
             tracing::error!(%node, %epoch, "another node uses this node's name: give each node its own (--name)");

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
+use super::inquiry::Inquiry;
 use super::port::FromBus;
 use super::{Condition, Shared, report};
 use crate::model::{InstanceKey, Seq, ServiceKey};
 use crate::registry::{
-    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, Purpose,
-    Register, Registry, Ticket, To,
+    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, PeerAnswer,
+    Purpose, Register, Registry, Ticket, To,
 };
 use crate::shutdown::Shutdown;
 
@@ -44,6 +47,7 @@ pub(super) struct BusEnds {
     pub(super) direct: mpsc::Sender<(To, Message)>,
     pub(super) bulk: mpsc::Sender<(To, Message)>,
     pub(super) reconnect: Arc<Notify>,
+    pub(super) epoch: Arc<AtomicU64>,
 }
 
 pub(super) struct Task {
@@ -59,10 +63,16 @@ pub(super) struct Task {
     answers: Vec<(Reply, Answer)>,
     changed: BTreeSet<ServiceKey>,
     outbox: Outbox,
+    inquiry: Inquiry,
+    /// Peers that are being asked; each is asked once at a time.
+    inquiries: JoinSet<(Ticket, PeerAnswer)>,
+    /// Whoever waits until this node has handed over what it owns.
+    leaving: Vec<oneshot::Sender<()>>,
+    has_handed_over: bool,
 }
 
 impl Task {
-    pub(super) fn new(registry: Registry, shared: Arc<Shared>, bus: BusEnds) -> Self {
+    pub(super) fn new(registry: Registry, shared: Arc<Shared>, bus: BusEnds, inquiry: Inquiry) -> Self {
         Self {
             registry,
             shared,
@@ -73,6 +83,10 @@ impl Task {
             answers: Vec::new(),
             changed: BTreeSet::new(),
             outbox: Outbox::new(),
+            inquiry,
+            inquiries: JoinSet::new(),
+            leaving: Vec::new(),
+            has_handed_over: false,
         }
     }
 
@@ -85,12 +99,14 @@ impl Task {
             let clock = self.shared.clock;
             let due = self.registry.next_deadline().map_or(clock.instant_of(clock.mono()) + SWEEP_EVERY, |at| clock.instant_of(at));
             let changes = self.bus.changes.clone();
-            let has_more = self.published < self.registry.head();
+            let has_more = self.published < self.registry.head() && self.registry.may_publish();
+            let mut told_by_peers = None;
             tokio::select! {
                 _ = commands.recv_many(&mut asked, ROUND_MAX), if !commands.is_closed() => {}
                 _ = heard.recv_many(&mut told, ROUND_MAX), if !heard.is_closed() => {}
                 Ok(_) = changes.reserve(), if has_more && !changes.is_closed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
+                Some(Ok((ticket, answer))) = self.inquiries.join_next() => told_by_peers = Some(Input::PeerChecked { ticket, answer }),
                 _ = sweep.tick() => self.sweep(),
                 () = shutdown.begun() => break,
             }
@@ -100,6 +116,9 @@ impl Task {
             }
             for what in told.drain(..) {
                 self.hear(what, now);
+            }
+            if let Some(answer) = told_by_peers {
+                self.feed(answer, now);
             }
             self.finish_round(now);
         }
@@ -125,13 +144,23 @@ impl Task {
             }
             Command::Leave(reply) => {
                 self.feed(Input::Leave, now);
-                self.finish_round(now);
-                let _ = reply.send(());
+                self.leaving.push(reply);
+                self.tell_leaving();
                 return;
             }
         };
         self.waiting.insert(ticket, reply);
         self.feed(input, now);
+    }
+
+    /// Those who wait for it hear that nothing is left to hand over.
+    fn tell_leaving(&mut self) {
+        if self.has_handed_over {
+            for reply in self.leaving.drain(..) {
+                // Nobody to tell: whoever asked has gone.
+                let _ = reply.send(());
+            }
+        }
     }
 
     fn hear(&mut self, what: FromBus, now: Now) {
@@ -205,6 +234,19 @@ impl Task {
                 }
                 Output::Send(to, message) => self.send(to, message),
                 Output::Reconnect => self.bus.reconnect.notify_one(),
+                Output::CheckPeer { ticket, node, http, needs_witness } => {
+                    let inquiry = self.inquiry.clone();
+                    self.inquiries.spawn(async move { (ticket, inquiry.ask(&node, &http, needs_witness).await) });
+                }
+                Output::HandedOver { left } => {
+                    report::handed_over(&self.shared, left);
+                    self.has_handed_over = true;
+                    self.tell_leaving();
+                }
+                Output::Reborn(epoch) => {
+                    self.published = 0;
+                    self.bus.epoch.store(epoch.0, Ordering::Relaxed);
+                }
                 Output::Changed(changed) => report::changed(&self.shared, &changed),
                 Output::ViewChanged(service) => {
                     self.changed.insert(service);
@@ -239,7 +281,7 @@ impl Task {
     /// Gives the bus everything it has not had, where it has credit. While the bus is down nothing gathers: peers will pull.
     fn publish(&mut self) {
         let head = self.registry.head();
-        if self.published == head {
+        if self.published == head || !self.registry.may_publish() {
             return;
         }
         if matches!(self.registry.bus(), BusHealth::None | BusHealth::Down) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::io::{BusHealth, ClusterView, NodeView};
 use super::peers::Peer;
 use super::time::Now;
-use super::{Beacon, Registry};
+use super::{Beacon, NodeState, Registry};
 use crate::model::{Life, NodeName, Seq};
 
 impl Registry {
@@ -14,7 +14,7 @@ impl Registry {
     pub fn cluster(&self, now: Now) -> ClusterView {
         let own = NodeView {
             life: self.life.clone(),
-            state: self.state.as_str(),
+            state: if self.is_preserving() && self.state == NodeState::Ready { "preserving" } else { self.state.as_str() },
             http: self.settings.http.clone(),
             heard_ms: 0,
             seq: self.log.head(),

@@ -1,21 +1,25 @@
 //! Expiry: what becomes of an instance whose provider is silent. Only the owner expires, on its own monotonic clock.
 //!
-//! Silence is the only evidence so far: `suspect` at the deadline, `down` one ttl later, withdrawn `evict_after` after that.
+//! Silence is the only evidence so far: `suspect` at the deadline, `down` one ttl later, withdrawn `evict_after` after that. Where too many
+//! are silent together they stay `suspect`: see `preserve`.
 
 use std::sync::Arc;
 
 use super::io::{LeaseTerms, Output, Purpose};
 use super::lease::Phase;
 use super::merge::{Step, Why};
+use super::message::NodeState;
 use super::record::{Body, Record, Seen};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{Cause, InstanceKey, Ttl};
+use crate::model::{Cause, InstanceKey};
 
 /// How many leases one call looks at; the rest is due at once again, so that a mass expiry does not hold up everything else.
 const DUE_MAX: usize = 10_000;
 /// A lease whose question went unanswered, or that may not be withdrawn now, is looked at again after this long.
 const AGAIN_MS: u64 = 1000;
+/// A preserved lease is looked at again after its ttl, and not before this.
+const PRESERVED_AGAIN_MS: u64 = 5000;
 
 impl Registry {
     /// Asks for the last heartbeats of the leases that are due.
@@ -36,50 +40,78 @@ impl Registry {
         self.heard_majority = hears;
     }
 
+    /// Silent instances may be taken away: this node hears its own echo and a majority, is heard, and is not late itself. What is renewed
+    /// at other nodes reaches it over the bus.
+    pub(super) fn may_withdraw(&self, now: Mono) -> bool {
+        let is_alone = self.peers.member_count(now) == 1;
+        self.state == NodeState::Ready && self.heard_majority && (is_alone || self.is_sound(now))
+    }
+
     /// Judges a lease whose last heartbeat the shell has told.
     pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let Some(lease) = self.leases.get(key).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
-        let trusted_until = self.trusted_since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
+        let trusted_until = self.trusted_since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record)).max(lease.not_before);
         let deadline = (last + lease.ttl_ms).max(trusted_until);
-        match lease.phase {
+        match lease.phase() {
             Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
-            Phase::Held => self.become_suspect(&record, last, now, out),
             // A heartbeat was taken without asking just as the deadline fired.
             Phase::Late(since) | Phase::Over(since) if last > since || now.mono < last + lease.ttl_ms => {
                 self.recover(&record, last, now, out);
             }
-            Phase::Late(since) if now.mono < since + lease.ttl_ms => self.leases.reschedule(key, since + lease.ttl_ms),
+            // It may be this node that is late.
+            _ if self.health.is_poor() || self.health.is_returning() => self.leases.reschedule(key, now.mono + AGAIN_MS),
+            Phase::Held => self.become_suspect(&record, last, now, out),
+            Phase::Late(since) | Phase::Over(since) if self.is_preserved(key) => self.stay_suspect(&record, since, last, now, out),
+            Phase::Late(since) if now.mono < (since + lease.ttl_ms).max(trusted_until) => {
+                self.leases.reschedule(key, (since + lease.ttl_ms).max(trusted_until));
+            }
             Phase::Late(_) => self.become_down(&record, last, now, out),
             Phase::Over(since) if now.mono < (since + lease.evict_after_ms).max(trusted_until) => {
                 self.leases.reschedule(key, (since + lease.evict_after_ms).max(trusted_until));
             }
-            Phase::Over(_) if !self.heard_majority => self.leases.reschedule(key, now.mono + AGAIN_MS),
+            Phase::Over(_) if !self.may_withdraw(now.mono) || self.is_last_while_unclear(&record) => {
+                self.leases.reschedule(key, now.mono + AGAIN_MS);
+            }
             Phase::Over(_) => self.withdraw(&record, last, now, out),
         }
     }
 
     /// Its time is over: consumers are told at once.
     fn become_suspect(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
-        let Some(lease) = self.leases.get_mut(&record.key) else { return };
-        lease.phase = Phase::Late(now.mono);
+        let Some(lease) = self.leases.get(&record.key) else { return };
         let due = now.mono + lease.ttl_ms;
+        self.leases.set_phase(&record.key, Phase::Late(now.mono));
         self.leases.reschedule(&record.key, due);
-        self.see_silence(record, Seen::Suspect, last, now, out);
+        self.consider_preserving(&record.key.service, now, out);
+        let cause = if self.is_preserved(&record.key) { Cause::Preserved } else { Cause::Expired };
+        self.see_silence(record, Seen::Suspect, cause, last, now, out);
+    }
+
+    /// Its silence proves nothing: it stays as it is, and whoever looks sees why.
+    fn stay_suspect(&mut self, record: &Record, since: Mono, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(lease) = self.leases.get(&record.key) else { return };
+        let due = now.mono + lease.ttl_ms.max(PRESERVED_AGAIN_MS);
+        self.leases.set_phase(&record.key, Phase::Late(since));
+        self.leases.reschedule(&record.key, due);
+        let is_said = matches!(record.body, Body::Live { seen: Seen::Suspect, .. }) && record.cause == Cause::Preserved;
+        if !is_said {
+            self.see_silence(record, Seen::Suspect, Cause::Preserved, last, now, out);
+        }
     }
 
     /// Nothing came for another ttl.
     fn become_down(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
-        let Some(lease) = self.leases.get_mut(&record.key) else { return };
-        lease.phase = Phase::Over(now.mono);
+        let Some(lease) = self.leases.get(&record.key) else { return };
         let due = now.mono + lease.evict_after_ms;
+        self.leases.set_phase(&record.key, Phase::Over(now.mono));
         self.leases.reschedule(&record.key, due);
-        self.see_silence(record, Seen::Down, last, now, out);
+        self.see_silence(record, Seen::Down, Cause::Expired, last, now, out);
     }
 
     /// Writes what silence shows; from now on a heartbeat changes the record, so each is to be told to the registry.
-    fn see_silence(&mut self, record: &Record, seen: Seen, last: Mono, now: Now, out: &mut Outbox) {
+    fn see_silence(&mut self, record: &Record, seen: Seen, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
         let (Some(registration), Some(lease)) = (record.registration(), self.leases.get(&record.key)) else { return };
         let terms = LeaseTerms {
             incarnation: lease.incarnation,
@@ -90,7 +122,8 @@ impl Registry {
         };
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
         let body = Body::Live { registration: Arc::clone(registration), seen };
-        self.write(record.key.clone(), Step::same(&record.version), body, silence(last, now.mono), now, out);
+        let why = silence(cause, last, now.mono);
+        self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
     }
 
     /// Takes a silent instance from the list; a late heartbeat can still bring it back.
@@ -98,16 +131,16 @@ impl Registry {
         self.leases.end(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
         let body = Body::Withdrawn { kept: record.registration().cloned(), named: false };
-        self.write(record.key.clone(), Step::generation(&record.version), body, silence(last, now.mono), now, out);
+        self.write(record.key.clone(), Step::generation(&record.version), body, silence(Cause::Expired, last, now.mono), now, out);
     }
 }
 
 fn grace_ms(record: &Record) -> u64 {
-    record.registration().map_or(0, |registration| Ttl::grace_ms(registration.ttl()))
+    record.registration().map_or(0, |registration| registration.ttl().grace_ms())
 }
 
-fn silence(last: Mono, now: Mono) -> Why {
+fn silence(cause: Cause, last: Mono, now: Mono) -> Why {
     let silent_ms = now.saturating_sub(last);
     let detail = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
-    Why { cause: Cause::Expired, actor: None, detail: Some(Arc::from(detail)) }
+    Why { cause, actor: None, detail: Some(Arc::from(detail)) }
 }

@@ -1,5 +1,6 @@
 //! Hearing: what each message of a peer does here. Peers' input is checked like strangers'.
 
+use super::applied::FORGET_AFTER_MS;
 use super::io::{Notice, Output};
 use super::merge::quarantine;
 use super::message::{Beacon, Change, Envelope, Message, NodeState, To};
@@ -10,8 +11,6 @@ use crate::model::Life;
 
 /// A newcomer hears from us within this time, so that it need not wait for the next beacon; spread, so that not all speak at once.
 const GREETING_MS: u64 = 50;
-/// After a start one's own former life may still be heard for a while: nobody has taken the name.
-const OWN_ECHOES_MS: u64 = 10_000;
 
 impl Registry {
     pub(super) fn handle_received(&mut self, envelope: Envelope, now: Now, out: &mut Outbox) {
@@ -42,13 +41,10 @@ impl Registry {
         if !matches!(message, Message::Beacon(_)) {
             return;
         }
-        if from.epoch == self.life.epoch {
-            if self.link.echoed(now.mono) {
-                out.push(Output::Noticed(Notice::Hearing));
-            }
-        } else if self.link.hears_since().is_some_and(|since| since + OWN_ECHOES_MS < now.mono) && self.name_taken != Some(from.epoch) {
-            self.name_taken = Some(from.epoch);
-            out.push(Output::Noticed(Notice::NameTaken(from.epoch)));
+        if from.epoch != self.life.epoch {
+            self.hear_namesake(from.epoch, now, out);
+        } else if self.link.echoed(now.mono) {
+            out.push(Output::Noticed(Notice::Hearing));
         }
     }
 
@@ -87,7 +83,8 @@ impl Registry {
     /// Merges what a life wrote, and notes how far its log is had; says how many records were new.
     pub(super) fn apply_change(&mut self, from: &Life, change: Change, now: Now, out: &mut Outbox) -> usize {
         let Change { first, last, wants_ack: _, records } = change;
-        if first == 0 || last < first {
+        // An older one is ignored: what it brought and was forgotten since would rise again.
+        if first == 0 || last < first || last <= self.applied.seq(from) {
             return 0;
         }
         let mut gained = 0;
@@ -122,7 +119,11 @@ impl Registry {
             out.push(Output::Noticed(Notice::PeerLeft(from.node.clone())));
         }
         self.compare_beacon(&from.node, &beacon, now, out);
+        let was_long_alone = self.peers.any_heard_at.is_some_and(|at| at + FORGET_AFTER_MS <= now.mono);
         self.peers.heard(&from.node, beacon, now.mono);
+        if was_long_alone {
+            self.become_newborn(now, out);
+        }
         self.settle_acks(now, out);
     }
 }

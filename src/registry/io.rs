@@ -36,8 +36,26 @@ pub enum Input {
     BusDisconnected,
     /// A message came in, its bytes checked.
     Received(Envelope),
-    /// This node is to stop.
+    /// The answer to [`Output::CheckPeer`].
+    PeerChecked {
+        /// The question's.
+        ticket: Ticket,
+        /// What was seen.
+        answer: PeerAnswer,
+    },
+    /// This node is to stop: it hands over what it owns, and says so by [`Output::HandedOver`].
     Leave,
+}
+
+/// What asking a peer directly brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAnswer {
+    /// It answers, under its own name.
+    Alive,
+    /// It does not.
+    Silent,
+    /// Nobody can say: the peer's address is unknown, or the witness is out of reach too.
+    Unsure,
 }
 
 /// A registration at the door.
@@ -132,6 +150,8 @@ pub enum Purpose {
         /// The question's.
         ticket: u64,
     },
+    /// This node leaves and hands it over.
+    HandOver,
 }
 
 /// Everything a registry wants done.
@@ -169,6 +189,24 @@ pub enum Output {
     },
     /// Give this to the bus. Changes are not sent so: see [`super::Registry::changes_after`].
     Send(To, Message),
+    /// Ask this peer directly, over HTTP, whether it lives; to be answered by [`Input::PeerChecked`].
+    CheckPeer {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// Whom: an answer counts only if it says this name.
+        node: NodeName,
+        /// Where its HTTP is reached, `host:port`; empty where it is not known.
+        http: String,
+        /// There is no majority that could tell: the witness, where there is one, must be in reach, or the answer is unsure.
+        needs_witness: bool,
+    },
+    /// All that this leaving node owned is owned elsewhere, or nobody is there to own it.
+    HandedOver {
+        /// How many leases nobody took.
+        left: usize,
+    },
+    /// This node has a new epoch: what it says from now on is said in it.
+    Reborn(Epoch),
     /// The bus is deaf: connect anew.
     Reconnect,
     /// A record changed: for the log, the counters, and history.
@@ -273,6 +311,8 @@ pub enum Refusal {
     Warming,
     /// This node stops: ask another.
     Leaving,
+    /// Another node runs under this node's name, and this one has stepped down: ask another.
+    NameTaken,
     /// A bound is reached.
     LimitReached {
         /// The configuration key to raise.
@@ -334,6 +374,26 @@ pub enum Notice {
     Incomplete,
     /// Another node with our name is alive in this epoch.
     NameTaken(Epoch),
+    /// This node leaves, because the other with its name was there first.
+    SteppedDown,
+    /// A silent peer did not answer directly either: others take over what it owned.
+    PeerDead(Life),
+    /// This node was stopped for so long, or its machine was.
+    Paused {
+        /// For how long.
+        ms: u64,
+    },
+    /// This node was away for more than a day: it begins a new life.
+    Reborn(Epoch),
+    /// So many leases fell silent together that none of them is let go; or that is over.
+    Preserving {
+        /// Of this service; `None`: of all that this node owns.
+        service: Option<ServiceKey>,
+        /// It begins.
+        begins: bool,
+    },
+    /// Two processes seem to register under one id.
+    Contested(InstanceKey),
 }
 
 /// How far a peer is, for `/v1/cluster`.
@@ -358,7 +418,7 @@ pub struct ClusterView {
 pub struct NodeView {
     /// Which life of which node.
     pub life: Life,
-    /// `warming`, `ready`, `leaving`; of a peer also `suspect`, `dead`.
+    /// `warming`, `ready`, `preserving`, `leaving`; of a peer also `suspect`, `dead`.
     pub state: &'static str,
     /// Where its HTTP is reached.
     pub http: String,

@@ -49,9 +49,9 @@ impl Registry {
     /// Pulls other than a joining node's own are made: it is ready, or nobody is who could give a whole copy.
     pub(super) fn may_repair(&self) -> bool {
         match (self.state, &self.join.stage) {
-            (NodeState::Ready, _) | (NodeState::Warming, Stage::Comparing { .. }) => true,
+            (NodeState::Ready | NodeState::Leaving, _) | (NodeState::Warming, Stage::Comparing { .. }) => true,
             (NodeState::Warming, Stage::Listening) => self.join.has_waited,
-            (NodeState::Warming, Stage::Copying { .. }) | (NodeState::Leaving, _) => false,
+            (NodeState::Warming, Stage::Copying { .. }) => false,
         }
     }
 

@@ -3,13 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::time::Mono;
-use crate::model::{Incarnation, InstanceKey};
+use crate::model::{Incarnation, InstanceKey, ServiceKey};
 
 /// The leases held here, by key and by what is due first.
 #[derive(Default)]
 pub(super) struct Leases {
-    leases: BTreeMap<InstanceKey, Lease>,
+    held: BTreeMap<InstanceKey, Lease>,
     due: BTreeSet<(Mono, InstanceKey)>,
+    /// Those that are late: their providers are silent.
+    silent: BTreeSet<InstanceKey>,
+    /// Of all leases here.
+    all: Tally,
+    /// Of each service's leases here.
+    services: BTreeMap<ServiceKey, Tally>,
+}
+
+/// How many of some leases are late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    pub(super) held: u64,
+    /// Of these.
+    pub(super) silent: u64,
 }
 
 /// A right to stay listed.
@@ -17,10 +31,12 @@ pub(super) struct Leases {
 pub(super) struct Lease {
     /// When it is looked at next. Not when it is over: heartbeats do not move it.
     due: Mono,
-    /// How late it is.
-    pub(super) phase: Phase,
+    /// How late it is; changed by [`Leases::set_phase`] alone.
+    phase: Phase,
     /// The last heartbeat that the registry itself knows of.
     pub(super) renewed_at: Mono,
+    /// Silence before this proves nothing: the lease was taken over from another node.
+    pub(super) not_before: Mono,
     /// The life it was given for.
     pub(super) incarnation: Incarnation,
     /// Of the content it was given for.
@@ -53,39 +69,97 @@ pub(super) struct Ended {
     pub(super) record: std::sync::Arc<super::record::Record>,
 }
 
+impl Phase {
+    fn is_silent(self) -> bool {
+        match self {
+            Self::Held => false,
+            Self::Late(_) | Self::Over(_) => true,
+        }
+    }
+}
+
 impl Leases {
     pub(super) fn get(&self, key: &InstanceKey) -> Option<&Lease> {
-        self.leases.get(key)
+        self.held.get(key)
     }
 
     pub(super) fn get_mut(&mut self, key: &InstanceKey) -> Option<&mut Lease> {
-        self.leases.get_mut(key)
+        self.held.get_mut(key)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.leases.len()
+        self.held.len()
+    }
+
+    /// Whose leases are held here, in order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &InstanceKey> {
+        self.held.keys()
+    }
+
+    /// Of all leases held here.
+    pub(super) fn all(&self) -> Tally {
+        self.all
+    }
+
+    /// Of one service's leases held here.
+    pub(super) fn of_service(&self, service: &ServiceKey) -> Tally {
+        self.services.get(service).copied().unwrap_or_default()
     }
 
     /// Holds a lease from now on, in the place of one that was held for the same key.
     pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Mono) {
+        self.end(&key);
         lease.due = due;
-        if let Some(former) = self.leases.insert(key.clone(), lease) {
-            self.due.remove(&(former.due, key.clone()));
+        let is_silent = lease.phase.is_silent();
+        self.count(&key, is_silent, 1);
+        if is_silent {
+            self.silent.insert(key.clone());
         }
+        self.held.insert(key.clone(), lease);
         self.due.insert((due, key));
+    }
+
+    /// Notes how late a lease is.
+    pub(super) fn set_phase(&mut self, key: &InstanceKey, phase: Phase) {
+        let Some(lease) = self.held.get_mut(key) else { return };
+        let (was_silent, is_silent) = (lease.phase.is_silent(), phase.is_silent());
+        lease.phase = phase;
+        if was_silent != is_silent {
+            self.count(key, was_silent, -1);
+            self.count(key, is_silent, 1);
+            if is_silent {
+                self.silent.insert(key.clone());
+            } else {
+                self.silent.remove(key);
+            }
+        }
     }
 
     /// Looks at a lease again at `due`.
     pub(super) fn reschedule(&mut self, key: &InstanceKey, due: Mono) {
-        let Some(lease) = self.leases.get_mut(key) else { return };
+        let Some(lease) = self.held.get_mut(key) else { return };
         self.due.remove(&(lease.due, key.clone()));
         lease.due = due;
         self.due.insert((due, key.clone()));
     }
 
+    /// Looks at once at the late leases of a service, or at all that are late.
+    pub(super) fn hasten(&mut self, service: Option<&ServiceKey>, now: Mono) {
+        let silent: Vec<InstanceKey> =
+            self.silent.iter().filter(|key| service.is_none_or(|service| key.service == *service)).cloned().collect();
+        for key in silent {
+            self.reschedule(&key, now);
+        }
+    }
+
     pub(super) fn end(&mut self, key: &InstanceKey) -> Option<Lease> {
-        let lease = self.leases.remove(key)?;
+        let lease = self.held.remove(key)?;
         self.due.remove(&(lease.due, key.clone()));
+        let is_silent = lease.phase.is_silent();
+        self.count(key, is_silent, -1);
+        if is_silent {
+            self.silent.remove(key);
+        }
         Some(lease)
     }
 
@@ -101,17 +175,66 @@ impl Leases {
             return None;
         }
         let (_, key) = self.due.pop_first()?;
-        if let Some(lease) = self.leases.get_mut(&key) {
+        if let Some(lease) = self.held.get_mut(&key) {
             lease.due = again;
             self.due.insert((again, key.clone()));
         }
         Some(key)
     }
+
+    fn count(&mut self, key: &InstanceKey, is_silent: bool, by: i64) {
+        let add = |tally: &mut Tally| {
+            tally.held = tally.held.saturating_add_signed(by);
+            tally.silent = tally.silent.saturating_add_signed(if is_silent { by } else { 0 });
+        };
+        add(&mut self.all);
+        match self.services.get_mut(&key.service) {
+            Some(tally) => {
+                add(tally);
+                if tally.held == 0 {
+                    self.services.remove(&key.service);
+                }
+            }
+            None => add(self.services.entry(key.service.clone()).or_default()),
+        }
+    }
 }
 
 impl Lease {
-    /// A lease that was renewed at `renewed_at`; [`Leases::hold`] says when it is looked at.
-    pub(super) fn new(incarnation: Incarnation, digest: u128, ttl_ms: u64, evict_after_ms: u64, renewed_at: Mono, unnamed: bool) -> Self {
-        Self { due: renewed_at, phase: Phase::Held, renewed_at, incarnation, digest, ttl_ms, evict_after_ms, unnamed }
+    /// A lease in this phase, renewed at `renewed_at`; [`Leases::hold`] says when it is looked at.
+    pub(super) fn new(incarnation: Incarnation, digest: u128, ttl_ms: u64, evict_after_ms: u64, renewed_at: Mono, phase: Phase) -> Self {
+        Self { due: renewed_at, phase, renewed_at, not_before: 0, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{InstanceId, Namespace, ServiceName};
+
+    fn key(service: &str, id: &str) -> InstanceKey {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse(service).unwrap() };
+        InstanceKey { service, id: InstanceId::parse(id).unwrap() }
+    }
+
+    #[test]
+    fn the_tallies_follow_every_lease() {
+        let mut leases = Leases::default();
+        let lease = |phase| Lease::new(Incarnation::FIRST, 0, 1000, 1000, 0, phase);
+        for id in ["1", "2", "3"] {
+            leases.hold(key("a", id), lease(Phase::Held), 1000);
+        }
+        leases.hold(key("b", "1"), lease(Phase::Late(5)), 1000);
+        assert_eq!(leases.all(), Tally { held: 4, silent: 1 });
+        leases.set_phase(&key("a", "1"), Phase::Late(9));
+        leases.set_phase(&key("a", "1"), Phase::Over(19));
+        assert_eq!(leases.of_service(&key("a", "1").service), Tally { held: 3, silent: 1 });
+        leases.hold(key("a", "1"), lease(Phase::Held), 2000);
+        leases.end(&key("b", "1"));
+        assert_eq!((leases.all(), leases.of_service(&key("b", "1").service)), (Tally { held: 3, silent: 0 }, Tally::default()));
     }
 }

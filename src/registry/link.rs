@@ -35,6 +35,11 @@ impl Link {
         self.reconnect_at = Some(now + DEAF_MS);
     }
 
+    /// This node did not run for so long: that it heard nothing of itself says nothing of the bus.
+    pub(super) fn shift(&mut self, ms: Mono) {
+        self.reconnect_at = self.reconnect_at.map(|at| at + ms);
+    }
+
     pub(super) fn disconnected(&mut self) {
         self.connected_at = None;
         self.echo_since = None;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::io::{Changed, Notice, Output, Purpose};
 use super::lease::Ended;
-use super::record::{Body, Record};
+use super::record::{Body, Record, Seen};
 use super::time::Now;
 use super::{Outbox, Registry};
 use crate::model::{Cause, Incarnation, InstanceKey, Life, Listed, Registration, Version};
@@ -94,11 +94,25 @@ impl Registry {
             return false;
         }
         let before = self.put(record, false, now, out);
-        if let (Some(lease), Some(held)) = (self.leases.end(&record.key), before) {
-            self.ended.insert(record.key.clone(), Ended { lease, record: held });
-            out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
+        match (self.leases.end(&record.key), before) {
+            (Some(lease), Some(held)) => {
+                self.ended.insert(record.key.clone(), Ended { lease, record: held });
+                out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
+            }
+            (Some(_) | None, _) if record.version.owner == self.life => self.own_again(record, now, out),
+            (Some(_) | None, _) => self.answer_withdrawal(record, now, out),
         }
         true
+    }
+
+    /// A live record names this life as its owner, and there is no lease for it: it was forgotten here, and came back.
+    fn own_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
+        let Body::Live { registration, .. } = &record.body else { return };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Suspect };
+        let detail = "unverified until it is heard: its owner had forgotten it";
+        let why = Why { cause: Cause::Adopted, actor: None, detail: Some(Arc::from(detail)) };
+        let written = self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
+        self.hold_unheard(&written, now, out);
     }
 
     /// Puts a record in its place, tells who must know, and gives back what stood there.
@@ -114,6 +128,9 @@ impl Registry {
         }));
         if put.told {
             out.push(Output::ViewChanged(record.key.service.clone()));
+        }
+        if let Some(before) = &put.before {
+            self.note_turn(before, record, now, out);
         }
         put.before
     }

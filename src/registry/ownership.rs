@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::io::{Answer, Deregister, Heartbeat, LeaseTerms, Output, Refusal, Register, Registered, Renewed};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
-use super::message::{Message, NodeState, Renewal, To, Verdict};
+use super::message::NodeState;
 use super::record::{Body, Record, Seen, content_digest};
 use super::relay::Beat;
-use super::serve::ANSWER_BYTES_MAX;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
 use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration};
@@ -32,7 +31,7 @@ pub(super) enum Unless {
 }
 
 impl AskAgain {
-    fn mark(&mut self, key: InstanceKey, unless: Unless) {
+    pub(super) fn mark(&mut self, key: InstanceKey, unless: Unless) {
         if self.0.len() >= ASK_AGAIN_MAX {
             self.0.pop_first();
         }
@@ -84,9 +83,7 @@ impl Registry {
     }
 
     fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
-        if self.state == NodeState::Leaving {
-            return Err(Refusal::Leaving);
-        }
+        self.refuse_if_leaving()?;
         let known = self.store.get(&register.key).cloned();
         let digest = content_digest(&register.registration);
         let created = known.as_ref().is_none_or(|known| known.registration().is_none());
@@ -103,13 +100,22 @@ impl Registry {
             Placing::New(step, cause) => {
                 let unnamed = known.is_none() && register.incarnation.is_none() && !register.takeover;
                 let body = Body::Live { registration: register.registration, seen: Seen::Well };
-                let record = self.write(register.key, step, body, Why { cause, actor: register.actor, detail: None }, now, out);
+                let detail = self.contests.detail(&register.key, now.mono);
+                let record = self.write(register.key, step, body, Why { cause, actor: register.actor, detail }, now, out);
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
             }
         };
         let registered = self.to_registered(&record, created, digest);
         Ok((record, registered))
+    }
+
+    fn refuse_if_leaving(&self) -> Result<(), Refusal> {
+        match self.state {
+            NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
+            NodeState::Leaving => Err(Refusal::Leaving),
+            NodeState::Warming | NodeState::Ready => Ok(()),
+        }
     }
 
     fn place(&self, known: Option<&Arc<Record>>, register: &Register, now: Now) -> Result<Placing, Refusal> {
@@ -182,9 +188,7 @@ impl Registry {
 
     fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Now, out: &mut Outbox) -> Result<Renewed, Refusal> {
         let unknown = if self.state == NodeState::Warming { Refusal::Warming } else { Refusal::UnknownLease };
-        if self.state == NodeState::Leaving {
-            return Err(Refusal::Leaving);
-        }
+        self.refuse_if_leaving()?;
         let Some(record) = self.store.get(&heartbeat.key).cloned() else { return Err(unknown) };
         let known = record.version.incarnation;
         let incarnation = heartbeat.incarnation.unwrap_or(known);
@@ -247,6 +251,8 @@ impl Registry {
             return self.renew_own(record, beat.at, now, out);
         }
         if self.can_relay(&owner, now.mono) {
+            let ttl_ms = record.registration().map_or(0, |registration| registration.ttl().ms());
+            self.relays.note_heard(&record.key, &beat, ttl_ms);
             let rng = &mut self.rng;
             self.relays.gather(&owner.node, record.key.clone(), beat, now.mono, || rng.next(), out);
             return record;
@@ -260,7 +266,7 @@ impl Registry {
     }
 
     /// Renews a lease held here; one that was late brings its record back.
-    fn renew_own(&mut self, record: Arc<Record>, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
+    pub(super) fn renew_own(&mut self, record: Arc<Record>, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
         let Some(lease) = self.leases.get_mut(&record.key) else {
             let digest = record.registration().map_or(0, |registration| content_digest(registration));
             self.hold(&record, digest, at, false, out);
@@ -268,7 +274,7 @@ impl Registry {
         };
         lease.renewed_at = lease.renewed_at.max(at);
         out.push(Output::RenewLease { key: record.key.clone(), at });
-        if lease.phase == Phase::Held { record } else { self.recover(&record, at, now, out) }
+        if lease.phase() == Phase::Held { record } else { self.recover(&record, at, now, out) }
     }
 
     /// A late lease's provider is heard again.
@@ -282,7 +288,7 @@ impl Registry {
     }
 
     /// Becomes the owner of a live record whose provider is heard here and whose owner is not.
-    fn claim(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
+    pub(super) fn claim(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
         let Body::Live { registration, seen } = &record.body else { unreachable!("only a live record is claimed") };
         let cause = if *seen == Seen::Well { Cause::Adopted } else { Cause::Recovered };
         let digest = content_digest(registration);
@@ -293,7 +299,7 @@ impl Registry {
     }
 
     /// Brings back an instance that went by silence, when its provider is heard after all.
-    fn revive(&mut self, record: &Arc<Record>, beat: &Beat, now: Now, out: &mut Outbox) -> Option<Arc<Record>> {
+    pub(super) fn revive(&mut self, record: &Arc<Record>, beat: &Beat, now: Now, out: &mut Outbox) -> Option<Arc<Record>> {
         let registration = kept(record).filter(|_| self.can_revive(record, now))?;
         let digest = content_digest(registration);
         if beat.digest.is_some_and(|theirs| theirs != digest) {
@@ -309,23 +315,54 @@ impl Registry {
         self.store.gone_at(&record.key).is_some_and(|at| now.mono <= at + self.settings.revive_for_ms)
     }
 
-    /// Holds the lease of a record that this node has just written.
+    /// Whoever withdrew it for its silence could not know that its provider was heard here, and was answered.
+    pub(super) fn answer_withdrawal(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
+        if kept(record).is_none() || self.state != NodeState::Ready {
+            return;
+        }
+        let Some(beat) = self.relays.take_heard(&record.key, now.mono) else { return };
+        if beat.incarnation == record.version.incarnation {
+            self.revive(record, &beat, now, out);
+        }
+    }
+
+    /// Holds the lease of a record that this node has just written, renewed at `at`.
     pub(super) fn hold(&mut self, record: &Arc<Record>, digest: u128, at: Mono, unnamed: bool, out: &mut Outbox) {
         let registration = record.registration().expect("unreachable: only live records have leases");
-        let ttl = registration.ttl();
+        let mut lease = self.to_lease(record, registration, digest, at, Phase::Held);
+        lease.unnamed = unnamed;
+        let due = at + lease.ttl_ms;
+        self.hold_lease(record, registration, lease, due, out);
+    }
+
+    /// Holds the lease of a record in the phase in which it was taken over; silence until `not_before` proves nothing.
+    pub(super) fn hold_as(&mut self, record: &Arc<Record>, phase: Phase, at: Mono, not_before: Mono, out: &mut Outbox) {
+        let registration = record.registration().expect("unreachable: only live records have leases");
+        let mut lease = self.to_lease(record, registration, content_digest(registration), at, phase);
+        lease.not_before = not_before;
+        self.hold_lease(record, registration, lease, not_before, out);
+    }
+
+    fn to_lease(&self, record: &Record, registration: &Registration, digest: u128, at: Mono, phase: Phase) -> Lease {
         let evict_after_ms = registration.evict_after_ms().map_or(self.settings.evict_after_ms, u64::from);
-        let incarnation = record.version.incarnation;
-        let terms =
-            LeaseTerms { incarnation, digest, reported: registration.reported(), renew_every_ms: ttl.renew_every_ms(), steady: true };
-        let lease = Lease::new(incarnation, digest, ttl.ms(), evict_after_ms, at, unnamed);
-        self.leases.hold(record.key.clone(), lease, at + ttl.ms());
+        Lease::new(record.version.incarnation, digest, registration.ttl().ms(), evict_after_ms, at, phase)
+    }
+
+    fn hold_lease(&mut self, record: &Record, registration: &Registration, lease: Lease, due: Mono, out: &mut Outbox) {
+        let terms = LeaseTerms {
+            incarnation: lease.incarnation,
+            digest: lease.digest,
+            reported: registration.reported(),
+            renew_every_ms: registration.ttl().renew_every_ms(),
+            steady: lease.phase() == Phase::Held,
+        };
+        let at = lease.renewed_at;
+        self.leases.hold(record.key.clone(), lease, due);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });
     }
 
     fn deregister(&mut self, deregister: Deregister, now: Now, out: &mut Outbox) -> Result<Option<Arc<Record>>, Refusal> {
-        if self.state == NodeState::Leaving {
-            return Err(Refusal::Leaving);
-        }
+        self.refuse_if_leaving()?;
         let Some(known) = self.store.get(&deregister.key).cloned() else {
             return if self.state == NodeState::Warming { Err(Refusal::Warming) } else { Ok(None) };
         };
@@ -352,73 +389,6 @@ impl Registry {
         let body = Body::Withdrawn { kept: None, named: deregister.incarnation.is_some() };
         let why = Why { cause: Cause::Deregistered, actor: deregister.actor, detail: None };
         Ok(Some(self.write(deregister.key, step, body, why, now, out)))
-    }
-
-    /// A relay's heartbeats, judged by the owner.
-    pub(super) fn handle_relay(&mut self, from: &Life, ticket: u64, renewals: &[Renewal], now: Now, out: &mut Outbox) {
-        // Verdicts that do not fit one answer are left out: those heartbeats come again.
-        let mut bytes = 0;
-        let mut verdicts = Vec::with_capacity(renewals.len());
-        for renewal in renewals {
-            let verdict = self.judge(renewal, now, out);
-            bytes += if let Verdict::Gone(record) = &verdict { record.size_bytes() } else { 1 };
-            if bytes > ANSWER_BYTES_MAX {
-                break;
-            }
-            verdicts.push(verdict);
-        }
-        out.push(Output::Send(To::Node(from.node.clone()), Message::Relayed { ticket, verdicts }));
-    }
-
-    fn judge(&mut self, renewal: &Renewal, now: Now, out: &mut Outbox) -> Verdict {
-        if self.state == NodeState::Leaving {
-            return Verdict::Unknown;
-        }
-        let Some(record) = self.store.get(&renewal.key).cloned() else { return Verdict::Unknown };
-        if renewal.incarnation > record.version.incarnation {
-            return Verdict::Unknown;
-        }
-        let at = now.mono.saturating_sub(u64::from(renewal.age_ms));
-        let beat = Beat { incarnation: renewal.incarnation, digest: renewal.digest, at };
-        if renewal.incarnation < record.version.incarnation {
-            return Verdict::Gone(record);
-        }
-        match &record.body {
-            Body::Live { .. } if record.version.owner != self.life => Verdict::Gone(record),
-            Body::Live { registration, .. } if beat.digest.is_some_and(|digest| digest != content_digest(registration)) => Verdict::Differs,
-            Body::Live { .. } => {
-                self.renew_own(record, at, now, out);
-                Verdict::Renewed
-            }
-            Body::Withdrawn { .. } => match self.revive(&record, &beat, now, out) {
-                Some(_) => Verdict::Renewed,
-                None => Verdict::Gone(record),
-            },
-        }
-    }
-
-    /// An owner's answers to what was relayed to it.
-    pub(super) fn handle_relayed(&mut self, from: &Life, ticket: u64, verdicts: Vec<Verdict>, now: Now, out: &mut Outbox) {
-        for ((key, beat), verdict) in self.relays.answered(&from.node, ticket).into_iter().zip(verdicts) {
-            match verdict {
-                Verdict::Renewed => {}
-                Verdict::Differs => self.ask_again.mark(key, Unless::Nothing),
-                Verdict::Gone(record) => {
-                    self.merge(&record, from, now, out);
-                }
-                Verdict::Unknown => self.claim_unknown(&key, &beat, from, now, out),
-            }
-        }
-    }
-
-    /// The owner does not know the instance (any more): this node takes it over, if it is still the same.
-    fn claim_unknown(&mut self, key: &InstanceKey, beat: &Beat, from: &Life, now: Now, out: &mut Outbox) {
-        let Some(record) = self.store.get(key).cloned() else { return };
-        let Some(registration) = record.registration() else { return };
-        let is_same = record.version.incarnation == beat.incarnation && record.version.owner.node == from.node;
-        if is_same && beat.digest.is_none_or(|digest| digest == content_digest(registration)) {
-            self.claim(&record, beat.at, now, out);
-        }
     }
 
     /// A lease that ended because a greater record came: what its last heartbeat still is worth.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::applied::FORGET_AFTER_MS;
+use super::members::Members;
 use super::message::{Beacon, NodeState};
 use super::time::Mono;
 use crate::model::{Epoch, Life, NodeName};
 
 /// A node is alive while its last beacon is at most this old.
 pub(super) const ALIVE_MS: u64 = 5000;
-/// A node silent for this long looks dead. Nothing is decided by that yet.
+/// A node silent for this long looks dead; whether it is, is asked of it directly.
 pub(super) const DEAD_MS: u64 = 15_000;
 /// A node that said goodbye and then was silent for this long has gone.
 const GONE_MS: u64 = 1500;
@@ -20,9 +21,12 @@ const FORMER_MAX: usize = 64;
 /// How many nodes are followed; a beacon of one more is ignored.
 const PEERS_MAX: usize = 1024;
 
-#[derive(Default)]
 pub(super) struct Peers {
-    peers: BTreeMap<NodeName, Peer>,
+    known: BTreeMap<NodeName, Peer>,
+    /// Also those that only others have heard.
+    pub(super) members: Members,
+    /// When any of them was heard last.
+    pub(super) any_heard_at: Option<Mono>,
 }
 
 /// Another node.
@@ -38,6 +42,8 @@ pub(super) struct Peer {
     pub(super) beacon: Option<Beacon>,
     /// Silence was noticed and said.
     pub(super) is_silent: bool,
+    /// It was silent for long, and did not answer directly either.
+    pub(super) is_dead: bool,
 }
 
 /// Whether a frame of a life counts.
@@ -73,8 +79,9 @@ impl Peer {
     pub(super) fn state(&self, now: Mono) -> &'static str {
         match &self.beacon {
             Some(beacon) if beacon.state == NodeState::Leaving => NodeState::Leaving.as_str(),
-            _ if now > self.heard_at + DEAD_MS => "dead",
+            _ if self.is_dead => "dead",
             _ if now > self.heard_at + ALIVE_MS => "suspect",
+            Some(beacon) if beacon.preserving && beacon.state == NodeState::Ready => "preserving",
             Some(beacon) => beacon.state.as_str(),
             None => "suspect",
         }
@@ -82,15 +89,20 @@ impl Peer {
 }
 
 impl Peers {
+    /// Nobody is known yet; `own` is this node's name.
+    pub(super) fn new(own: NodeName) -> Self {
+        Self { known: BTreeMap::new(), members: Members::new(own), any_heard_at: None }
+    }
+
     /// Notes that a frame of this life came, and says whether it counts.
     pub(super) fn presence(&mut self, life: &Life, now: Mono) -> Presence {
-        let is_full = self.peers.len() >= PEERS_MAX;
-        let Some(peer) = self.peers.get_mut(&life.node) else {
+        let is_full = self.known.len() >= PEERS_MAX;
+        let Some(peer) = self.known.get_mut(&life.node) else {
             if is_full {
                 return Presence::NotPresent;
             }
-            let peer = Peer { epoch: life.epoch, former: BTreeSet::new(), heard_at: now, beacon: None, is_silent: false };
-            self.peers.insert(life.node.clone(), peer);
+            let peer = Peer { epoch: life.epoch, former: BTreeSet::new(), heard_at: now, beacon: None, is_silent: false, is_dead: false };
+            self.known.insert(life.node.clone(), peer);
             return Presence::Appeared;
         };
         if peer.epoch == life.epoch {
@@ -110,50 +122,74 @@ impl Peers {
         peer.beacon = None;
         peer.heard_at = now;
         peer.is_silent = false;
+        peer.is_dead = false;
         Presence::Appeared
     }
 
     /// Keeps the beacon of a present life.
     pub(super) fn heard(&mut self, node: &NodeName, beacon: Beacon, now: Mono) {
-        if let Some(peer) = self.peers.get_mut(node) {
+        self.any_heard_at = Some(now);
+        self.members.note(node, now, beacon.state == NodeState::Leaving);
+        for member in &beacon.members {
+            self.members.note(&member.node, now.saturating_sub(u64::from(member.age_ms)), member.has_left);
+        }
+        if let Some(peer) = self.known.get_mut(node) {
             peer.beacon = Some(beacon);
             peer.heard_at = now;
             peer.is_silent = false;
+            peer.is_dead = false;
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, node: &NodeName) -> Option<&mut Peer> {
+        self.known.get_mut(node)
+    }
+
+    /// This node did not run for so long: what it did not hear meanwhile was not silence.
+    pub(super) fn shift(&mut self, ms: Mono) {
+        for peer in self.known.values_mut() {
+            peer.heard_at += ms;
         }
     }
 
     pub(super) fn get(&self, node: &NodeName) -> Option<&Peer> {
-        self.peers.get(node)
+        self.known.get(node)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
-        self.peers.iter()
+        self.known.iter()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&NodeName, &mut Peer)> {
-        self.peers.iter_mut()
+        self.known.iter_mut()
     }
 
     /// Those whose beacons come.
     pub(super) fn alive(&self, now: Mono) -> impl Iterator<Item = (&NodeName, &Peer)> {
-        self.peers.iter().filter(move |(_, peer)| peer.is_alive(now))
+        self.known.iter().filter(move |(_, peer)| peer.is_alive(now))
     }
 
     /// This very life is the present one of a node whose beacons come.
     pub(super) fn is_life_alive(&self, life: &Life, now: Mono) -> bool {
-        self.peers.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && peer.is_alive(now))
+        self.known.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && peer.is_alive(now))
+    }
+
+    /// How many nodes the cluster has, this one among them.
+    pub(super) fn member_count(&self, now: Mono) -> usize {
+        1 + self.members.iter(now).count()
     }
 
     /// Whether this node hears a majority of the members, itself among them. Of two there is none, and alone one is all.
     pub(super) fn hears_majority(&self, now: Mono) -> bool {
-        let members = 1 + self.peers.values().filter(|peer| !peer.has_left() && peer.heard_at + FORGET_AFTER_MS > now).count();
+        let members = self.member_count(now);
         let heard = 1 + self.alive(now).count();
         members < 3 || heard * 2 > members
     }
 
     /// Forgets nodes that left, at once, and nodes that were silent for a day.
     pub(super) fn forget(&mut self, now: Mono) {
-        self.peers.retain(|_, peer| {
+        self.members.forget(now);
+        self.known.retain(|_, peer| {
             let keep_ms = if peer.has_left() { DEAD_MS } else { FORGET_AFTER_MS };
             peer.heard_at + keep_ms > now
         });
@@ -170,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_new_life_waits_until_the_former_one_is_silent() {
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(NodeName::parse("n1").unwrap());
         assert_eq!(peers.presence(&life(1), 0), Presence::Appeared);
         assert_eq!(peers.presence(&life(2), 2999), Presence::NotPresent);
         assert_eq!(peers.presence(&life(2), 3000), Presence::Appeared);
@@ -180,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_late_frame_of_a_former_life_does_not_shut_out_the_one_that_runs() {
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(NodeName::parse("n1").unwrap());
         assert_eq!(peers.presence(&life(2), 0), Presence::Appeared);
         assert_eq!(peers.presence(&life(1), 4000), Presence::Appeared);
         assert_eq!(peers.presence(&life(2), 6999), Presence::NotPresent);

@@ -25,9 +25,23 @@ const STUCK_COUNT: u32 = 2;
 /// How many relays to one owner may be on their way; past it the oldest counts as unanswered.
 const IN_FLIGHT_MAX: usize = 64;
 
+/// How many heartbeats for leases held elsewhere are remembered; one more is relayed all the same, and cannot undo a withdrawal.
+const HEARD_MAX: usize = 1 << 20;
+/// Those whose time is over are forgotten this often.
+const HEARD_FORGET_MS: u64 = 10_000;
+
 #[derive(Default)]
 pub(super) struct Relays {
     lanes: BTreeMap<NodeName, Lane>,
+    /// The last heartbeats that were answered here for leases held elsewhere: whoever withdraws one of these could not know.
+    heard: BTreeMap<InstanceKey, Heard>,
+    next_forget: Mono,
+}
+
+struct Heard {
+    beat: Beat,
+    /// So long it counts: for the ttl.
+    until: Mono,
 }
 
 /// What is on its way to one owner.
@@ -58,6 +72,34 @@ struct Flight {
 }
 
 impl Relays {
+    /// Remembers a heartbeat that is answered here and whose lease is held elsewhere.
+    pub(super) fn note_heard(&mut self, key: &InstanceKey, beat: &Beat, ttl_ms: u64) {
+        if self.heard.len() < HEARD_MAX || self.heard.contains_key(key) {
+            self.heard.insert(key.clone(), Heard { beat: beat.clone(), until: beat.at + ttl_ms });
+        }
+    }
+
+    /// The last heartbeat for this that was answered here, while it counts; it is asked for once.
+    pub(super) fn take_heard(&mut self, key: &InstanceKey, now: Mono) -> Option<Beat> {
+        self.heard.remove(key).filter(|heard| now <= heard.until).map(|heard| heard.beat)
+    }
+
+    pub(super) fn forget_heard(&mut self, now: Mono) {
+        if now >= self.next_forget {
+            self.next_forget = now + HEARD_FORGET_MS;
+            self.heard.retain(|_, heard| heard.until >= now);
+        }
+    }
+
+    /// This node did not run for a while: what was not answered meanwhile says nothing of the owners.
+    pub(super) fn forget_unanswered(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.in_flight.clear();
+            lane.unanswered = 0;
+            lane.unanswered_since = None;
+        }
+    }
+
     /// Gathers a heartbeat for its owner; a full load leaves at once.
     pub(super) fn gather(
         &mut self,

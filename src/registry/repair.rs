@@ -133,6 +133,12 @@ impl Repair {
         !self.is_pulling(peer) && self.rests.get(peer).is_none_or(|rest| rest.until <= now)
     }
 
+    /// This node did not run for a while: what it asked before is not answered any more.
+    pub(super) fn forget_all(&mut self) {
+        self.pulls.clear();
+        self.rests.clear();
+    }
+
     /// A peer has a new life: what was asked of the former one is not answered any more.
     pub(super) fn forget(&mut self, peer: &NodeName) {
         self.pulls.remove(peer);
@@ -195,8 +201,9 @@ impl Registry {
         if !self.may_repair() {
             return;
         }
-        let digest = self.store.live().total();
-        let differs = |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| beacon.digest != digest);
+        let digests = (self.store.live().total(), self.store.withdrawn().total());
+        let differs =
+            |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| (beacon.digest, beacon.withdrawn_digest) != digests);
         let candidates: Vec<NodeName> =
             self.peers.alive(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
         if let Some(peer) = self.rng.pick(candidates) {
@@ -349,7 +356,11 @@ impl Registry {
     fn versions_came(&mut self, pull: Pull, mut walk: Walk, versions: Vec<(InstanceKey, Version)>, more: bool, now: Now, out: &mut Outbox) {
         let last = versions.last().map(|(key, _)| key.clone());
         walk.after = if more { last } else { None };
-        let is_greater = |key: &InstanceKey, version: &Version| self.store.get(key).is_none_or(|known| known.version < *version);
+        let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
+            Some(known) => known.version < *version,
+            // A withdrawn record that we had and forgot is not taken again; a live one that nobody here knows is.
+            None => version.live || self.applied.seq(&version.owner) < version.seq,
+        };
         let lacked: Vec<InstanceKey> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).map(|(key, _)| key).collect();
         self.fetch(pull, lacked, walk, now, out);
     }
@@ -390,6 +401,7 @@ impl Registry {
     fn finish_walk(&mut self, pull: Pull, walk: &Walk, now: Now, out: &mut Outbox) {
         self.raise_applied(&walk.theirs, now.mono);
         self.has_compared(&pull.of.node, walk.knows_all);
+        self.has_caught_up(&pull.of.node);
         self.end_pull(pull, Ended::Done, now, out);
     }
 

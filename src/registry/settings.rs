@@ -19,6 +19,10 @@ pub struct Settings {
     pub evict_after_ms: u64,
     /// How long a record withdrawn by silence can be brought back by a heartbeat. Default 1 h.
     pub revive_for_ms: u64,
+    /// When more than so many of a hundred of this node's, or a service's, leases are silent at once, none of them is let go. Default 15.
+    pub preserve_percent: u64,
+    /// For how long that may last. Default 1 h.
+    pub preserve_max_ms: u64,
     /// What may be held at the most.
     pub limits: Limits,
 }
@@ -56,6 +60,8 @@ impl Settings {
             bootstrap_wait_ms: 2000,
             evict_after_ms: 60_000,
             revive_for_ms: 3_600_000,
+            preserve_percent: 15,
+            preserve_max_ms: 3_600_000,
             limits: Limits::default(),
         }
     }

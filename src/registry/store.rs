@@ -9,7 +9,7 @@ use super::digest::Buckets;
 use super::record::{Body, Record, key_hash};
 use super::time::Mono;
 use super::view::Catalog;
-use crate::model::{InstanceKey, Version};
+use crate::model::{InstanceKey, Life, Version};
 
 /// A key with its bucket before it, so that one ordered map gives both a record and a bucket's records.
 pub(super) type Slot = (u16, InstanceKey);
@@ -23,10 +23,21 @@ pub(super) struct Store {
     withdrawn: Buckets,
     live_count: u64,
     catalog: Catalog,
-    /// When each withdrawn record was last written or heard here.
-    gone: BTreeMap<InstanceKey, Mono>,
+    /// How many records each life owns.
+    owners: BTreeMap<Life, u64>,
+    /// The withdrawn records.
+    gone: BTreeMap<InstanceKey, Gone>,
     /// The same in that order; an entry whose time is not the one in `gone` is void.
     gone_order: VecDeque<(Mono, InstanceKey)>,
+}
+
+/// A withdrawn record's time here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gone {
+    /// When its instance was withdrawn, as far as this node knows.
+    at: Mono,
+    /// Since when every member is known to have applied it.
+    known_since: Option<Mono>,
 }
 
 /// How many void entries are let be before they are dropped: so that dropping them costs little for each.
@@ -52,6 +63,7 @@ impl Store {
             withdrawn: Buckets::new(),
             live_count: 0,
             catalog: Catalog::default(),
+            owners: BTreeMap::new(),
             gone: BTreeMap::new(),
             gone_order: VecDeque::new(),
         }
@@ -67,42 +79,84 @@ impl Store {
         let bucket = slot.0;
         self.sums_of(record).add(bucket, record.fingerprint());
         let before = self.records.insert(slot, Arc::clone(record));
+        *self.owners.entry(record.version.owner.clone()).or_default() += 1;
         if let Some(before) = &before {
             self.sums_of(before).take(bucket, before.fingerprint());
             self.live_count -= u64::from(is_live(before));
+            self.disown(&before.version.owner);
         }
         self.live_count += u64::from(is_live(record));
         if is_live(record) {
             self.gone.remove(&record.key);
         } else {
-            self.gone.insert(record.key.clone(), now);
-            self.gone_order.push_back((now, record.key.clone()));
+            // One that only changed hands went when it went.
+            let at = self
+                .gone
+                .get(&record.key)
+                .filter(|_| before.as_ref().is_some_and(|before| is_same_end(before, record)))
+                .map_or(now, |gone| gone.at);
+            self.gone.insert(record.key.clone(), Gone { at, known_since: None });
+            self.gone_order.push_back((at, record.key.clone()));
             self.drop_void();
         }
         let told = self.catalog.set(&record.key.service, &record.key.id, record.to_listed(), record.cause);
         Put { before, told }
     }
 
-    /// Forgets the oldest withdrawn record that was last written at `until` or before, or whichever is oldest while there are more
+    /// Forgets the oldest withdrawn record that went at `until` or before, or whichever is oldest while there are more
     /// than `most`. `None`: nothing to forget.
     pub(super) fn forget_one(&mut self, until: Mono, most: u64) -> Option<InstanceKey> {
         loop {
             let (at, key) = self.gone_order.front()?;
-            let is_current = self.gone.get(key) == Some(at);
+            let is_current = self.gone.get(key).is_some_and(|gone| gone.at == *at);
             if is_current && *at > until && self.gone.len() as u64 <= most {
                 return None;
             }
             let (_, key) = self.gone_order.pop_front()?;
-            if !is_current {
-                continue;
+            if is_current {
+                self.forget(&key);
+                return Some(key);
             }
-            self.gone.remove(&key);
-            let slot = slot_of(&key);
-            if let Some(record) = self.records.remove(&slot) {
-                self.withdrawn.take(slot.0, record.fingerprint());
+        }
+    }
+
+    /// Forgets a withdrawn record.
+    pub(super) fn forget(&mut self, key: &InstanceKey) {
+        if self.gone.remove(key).is_none() {
+            return;
+        }
+        let slot = slot_of(key);
+        if let Some(record) = self.records.remove(&slot) {
+            self.withdrawn.take(slot.0, record.fingerprint());
+            self.disown(&record.version.owner);
+        }
+        self.catalog.forget(&key.service, &key.id);
+    }
+
+    /// The withdrawn records behind this key, or from the first on, in order.
+    pub(super) fn gone_after(&self, after: Option<&InstanceKey>) -> impl Iterator<Item = &InstanceKey> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.gone.range::<InstanceKey, _>((from, std::ops::Bound::Unbounded)).map(|(key, _)| key)
+    }
+
+    /// Notes whether every member is known to have applied this withdrawn record; gives back since when.
+    pub(super) fn note_known(&mut self, key: &InstanceKey, is_known: bool, now: Mono) -> Option<Mono> {
+        let gone = self.gone.get_mut(key)?;
+        gone.known_since = if is_known { gone.known_since.or(Some(now)) } else { None };
+        gone.known_since
+    }
+
+    /// The lives that own any record.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Life> {
+        self.owners.keys()
+    }
+
+    fn disown(&mut self, owner: &Life) {
+        if let Some(count) = self.owners.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(owner);
             }
-            self.catalog.forget(&key.service, &key.id);
-            return Some(key);
         }
     }
 
@@ -110,7 +164,7 @@ impl Store {
     fn drop_void(&mut self) {
         if self.gone_order.len() > 2 * self.gone.len() + VOID_MAX {
             let gone = &self.gone;
-            self.gone_order.retain(|(at, key)| gone.get(key) == Some(at));
+            self.gone_order.retain(|(at, key)| gone.get(key).is_some_and(|gone| gone.at == *at));
         }
     }
 
@@ -121,7 +175,7 @@ impl Store {
 
     /// When this withdrawn record was written or heard here.
     pub(super) fn gone_at(&self, key: &InstanceKey) -> Option<Mono> {
-        self.gone.get(key).copied()
+        self.gone.get(key).map(|gone| gone.at)
     }
 
     pub(super) fn withdrawn_count(&self) -> u64 {
@@ -166,6 +220,12 @@ impl Store {
     fn sums_of(&mut self, record: &Record) -> &mut Buckets {
         if is_live(record) { &mut self.live } else { &mut self.withdrawn }
     }
+}
+
+/// Of one instance's withdrawn records, both say the same end: only who holds it has changed.
+fn is_same_end(before: &Record, after: &Record) -> bool {
+    let end = |record: &Record| (record.version.incarnation, record.version.edition, record.version.deregistered);
+    !is_live(before) && !is_live(after) && end(before) == end(after)
 }
 
 fn is_live(record: &Record) -> bool {

@@ -246,7 +246,7 @@ impl World {
                 self.providers[index].doing = Doing::Registering;
                 self.tick_provider(index, 1);
             }
-            Reply::Answered(Answer::Refused(Refusal::Warming | Refusal::Leaving)) | Reply::Unreachable => {
+            Reply::Answered(Answer::Refused(Refusal::Warming | Refusal::Leaving | Refusal::NameTaken)) | Reply::Unreachable => {
                 let nodes = self.slots.len();
                 self.providers[index].home = self.chance.index(nodes);
                 let after = self.chance.between(50, 300);

@@ -39,6 +39,10 @@ pub(crate) struct Effects {
     pub(crate) notices: Vec<Notice>,
     pub(crate) became: Vec<NodeState>,
     pub(crate) reconnect: bool,
+    /// Peers to be asked directly whether they live.
+    pub(crate) checks: Vec<(Ticket, NodeName)>,
+    /// The node has handed over what it owned, but for so many leases.
+    pub(crate) handed_over: Option<usize>,
     /// How many outputs there were in all.
     pub(crate) outputs: usize,
 }
@@ -126,6 +130,9 @@ impl Shell {
                 }
                 Output::Send(to, message) => effects.sends.push((to, message)),
                 Output::Reconnect => effects.reconnect = true,
+                Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),
+                Output::HandedOver { left } => effects.handed_over = Some(left),
+                Output::Reborn(_) => self.published = 0,
                 Output::Changed(changed) => effects.changed.push(changed),
                 Output::ViewChanged(service) => {
                     if self.sabotage != Some(Sabotage::ForgetViewChanges) {
@@ -158,12 +165,15 @@ impl Shell {
     }
 
     pub(crate) fn has_to_publish(&self) -> bool {
-        self.published < self.registry.head()
+        self.published < self.registry.head() && self.registry.may_publish()
     }
 
     /// What the bus is given now; while it is down nothing gathers.
     pub(crate) fn publish(&mut self) -> Vec<Change> {
         let head = self.registry.head();
+        if !self.registry.may_publish() {
+            return Vec::new();
+        }
         if matches!(self.registry.bus(), BusHealth::None | BusHealth::Down) {
             self.published = head;
             return Vec::new();

@@ -9,7 +9,9 @@ use crate::world::{Event, World, key};
 /// The nodes agree so long after the last fault or the last write, whichever was later.
 const AGREE_MS: u64 = 10_000;
 /// From healing to the time at which nothing changes any more: every lease of before has ended, one way or the other.
-const SETTLE_MS: u64 = 45_000;
+const SETTLE_MS: u64 = 100_000;
+/// Self-preservation lasts so long in these runs, so that they end.
+const PRESERVE_MAX_MS: u64 = 15_000;
 /// So long nothing is written, though every provider goes on renewing.
 const REST_MS: u64 = 15_000;
 const LOOK_EVERY_MS: u64 = 250;
@@ -68,6 +70,7 @@ fn begin(story: &Story) -> World {
     if !story.wall_clocks_err {
         world.slots.iter_mut().for_each(|slot| slot.wall_offset = 0);
     }
+    world.settings = |settings| settings.preserve_max_ms = PRESERVE_MAX_MS;
     world.bootstrap_wait_ms = world.chance.pick(&[200, 2000]);
     world.answers_lost = world.chance.pick(&[0, 0, 100]);
     world.chaos_until = world.chance.between(5000, 60_000);

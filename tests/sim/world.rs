@@ -68,6 +68,13 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
     },
+    /// What a node saw of a peer that it asked directly.
+    Checked {
+        node: usize,
+        life: u32,
+        ticket: Ticket,
+        peer: usize,
+    },
     /// What was broken is whole again.
     Mend(Mend),
     /// Something goes wrong.
@@ -201,6 +208,7 @@ impl World {
                     self.crash(node);
                 }
             }
+            Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, peer),
             Event::Mend(mend) => self.mend(mend),
             Event::Chaos => self.chaos(),
             Event::Restart { provider } => {

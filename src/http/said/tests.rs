@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn leases() -> LeasesConfig {
-    LeasesConfig { ttl_ms: 15_000, ttl_min_ms: 1000, ttl_max_ms: 3_600_000, evict_after_ms: 60_000, revive_for_ms: 3_600_000 }
+    LeasesConfig { ttl_min_ms: 1000, ..LeasesConfig::default() }
 }
 
 fn registration(body: &str) -> Result<Arc<Registration>, Vec<Fault>> {

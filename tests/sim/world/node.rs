@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster::model::{Epoch, Life, NodeName, ServiceKey};
-use muster::registry::{Input, NodeState, Now, Registry, Settings, Ticket};
+use muster::registry::{Input, NodeState, Now, PeerAnswer, Registry, Settings, Ticket};
 
 use super::request::Pending;
 use super::{Event, Reply, World, describe};
@@ -181,7 +181,27 @@ impl World {
         if effects.reconnect {
             self.reconnect(node);
         }
+        for (ticket, peer) in effects.checks {
+            let Some(peer) = self.slots.iter().position(|slot| slot.name == peer) else { continue };
+            let life = self.slots[node].life;
+            let after = self.chance.between(5, 2000);
+            self.after(after, Event::Checked { node, life, ticket, peer });
+        }
         self.schedule(node);
+    }
+
+    /// A node that asked a peer directly sees whether it lives.
+    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, peer: usize) {
+        if self.slots[node].life != life {
+            return;
+        }
+        let answer = if self.can_reach_http(node, peer) { PeerAnswer::Alive } else { PeerAnswer::Silent };
+        self.feed(node, Input::PeerChecked { ticket, answer });
+    }
+
+    /// Whether one node's HTTP is in reach of another.
+    pub(crate) fn can_reach_http(&self, _from: usize, to: usize) -> bool {
+        self.slots[to].shell.is_some() && self.slots[to].stalled_until <= self.now
     }
 
     pub(super) fn count_step(&mut self, node: usize, outputs: usize) {

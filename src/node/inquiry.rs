@@ -1,0 +1,52 @@
+//! Inquiries: asking a silent peer directly, past the bus, whether it lives.
+
+use std::time::Duration;
+
+use crate::model::NodeName;
+use crate::registry::PeerAnswer;
+use crate::tls;
+
+/// A peer that takes longer does not live as its peers need it to.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Every answer of a node's HTTP names it.
+const NODE_HEADER: &str = "muster-node";
+
+/// Asks peers over HTTP.
+#[derive(Clone)]
+pub(super) struct Inquiry {
+    http: reqwest::Client,
+    /// Peers speak as this node does.
+    scheme: &'static str,
+    witness: Option<String>,
+}
+
+impl Inquiry {
+    /// `witness`: a URL that a node which is not cut off reaches.
+    pub(super) fn new(is_secure: bool, witness: Option<String>) -> Self {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::of_any_certificate())
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(ANSWER_TIMEOUT)
+            .build()
+            .expect("unreachable: a client with a TLS configuration of its own needs nothing from the system");
+        Self { http, scheme: if is_secure { "https" } else { "http" }, witness }
+    }
+
+    /// Whether the node at this address answers under its own name: with a wrong address, this node might ask itself.
+    pub(super) async fn ask(&self, node: &NodeName, address: &str, needs_witness: bool) -> PeerAnswer {
+        if address.is_empty() {
+            return PeerAnswer::Unsure;
+        }
+        let answer = self.http.get(format!("{}://{address}/livez", self.scheme)).send().await;
+        let is_it =
+            answer.is_ok_and(|answer| answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes()));
+        if is_it {
+            return PeerAnswer::Alive;
+        }
+        match &self.witness {
+            Some(witness) if needs_witness && self.http.get(witness).send().await.is_err() => PeerAnswer::Unsure,
+            Some(_) | None => PeerAnswer::Silent,
+        }
+    }
+}

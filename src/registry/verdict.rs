@@ -1,0 +1,124 @@
+//! Verdicts: when a silent peer counts as dead. Silence alone proves nothing: the judge must be sound itself, and look for itself.
+//!
+//! No beacon for 15 s, while this node hears its own echo, a majority of the members and is heard by them; then it asks the peer directly,
+//! over HTTP. Only where that fails too is the peer dead. Of two members neither is a majority: there the direct question decides alone,
+//! with a witness where one is configured.
+
+use std::collections::BTreeMap;
+
+use super::io::{BusHealth, Notice, Output, PeerAnswer, Ticket};
+use super::message::NodeState;
+use super::peers::{ALIVE_MS, DEAD_MS};
+use super::time::{Mono, Now};
+use super::{Outbox, Registry};
+use crate::model::{Life, NodeName};
+
+/// A peer that is silent and yet answers, or whose answer is not known, is asked again after this long.
+const ASK_AGAIN_MS: u64 = 5000;
+
+/// The peers that are being asked whether they live.
+#[derive(Default)]
+pub(super) struct Checks {
+    asked: BTreeMap<NodeName, Asked>,
+}
+
+struct Asked {
+    ticket: Ticket,
+    at: Mono,
+}
+
+/// What holds of the life that owns a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It runs, or nobody can tell that it does not.
+    Open,
+    /// It is over: others take its records over, as they are.
+    Over,
+    /// Nothing is known of it, and it is no member: its records came back from a long separation.
+    Unknown,
+}
+
+impl Registry {
+    /// This node has no reason to doubt itself: it may say of others that they are silent.
+    pub(super) fn may_judge(&self, now: Mono) -> bool {
+        self.state == NodeState::Ready && self.is_sound(now) && self.peers.hears_majority(now)
+    }
+
+    /// It hears its own echo, is heard where anybody is, is not late itself, and has not just come back from a pause.
+    pub(super) fn is_sound(&self, now: Mono) -> bool {
+        self.link.health() == BusHealth::Up && self.is_heard(now) && !self.health.is_poor() && !self.health.is_returning()
+    }
+
+    /// Some alive peer has heard this life lately; with no alive peer there is nobody to ask.
+    pub(super) fn is_heard(&self, now: Mono) -> bool {
+        let hears_us = |peer: &super::peers::Peer| {
+            peer.beacon.as_ref().is_some_and(|beacon| {
+                beacon.applied.iter().any(|at| at.life == self.life && at.age_ms.is_some_and(|age| u64::from(age) <= ALIVE_MS))
+            })
+        };
+        let mut alive = self.peers.alive(now).peekable();
+        alive.peek().is_none() || alive.any(|(_, peer)| hears_us(peer))
+    }
+
+    /// Asks the peers directly that have been silent for so long that they look dead.
+    pub(super) fn judge_peers(&mut self, now: Now, out: &mut Outbox) {
+        if !self.may_judge(now.mono) {
+            return;
+        }
+        let silent_ms = DEAD_MS * u64::from(self.health.multiplier());
+        let needs_witness = self.peers.member_count(now.mono) < 3;
+        for (node, peer) in self.peers.iter() {
+            let looks_dead = !peer.is_dead && !peer.has_left() && now.mono > peer.heard_at + silent_ms;
+            let rests = self.checks.asked.get(node).is_some_and(|asked| now.mono < asked.at + ASK_AGAIN_MS);
+            if looks_dead && !rests {
+                let ticket = self.rng.next();
+                self.checks.asked.insert(node.clone(), Asked { ticket, at: now.mono });
+                let http = peer.beacon.as_ref().map_or_else(String::new, |beacon| beacon.http.clone());
+                out.push(Output::CheckPeer { ticket, node: node.clone(), http, needs_witness });
+            }
+        }
+        let peers = &self.peers;
+        self.checks.asked.retain(|node, _| peers.get(node).is_some_and(|peer| !peer.is_alive(now.mono)));
+    }
+
+    /// What the direct question brought. A peer that has been heard meanwhile lives, whatever was seen.
+    pub(super) fn handle_peer_checked(&mut self, ticket: Ticket, answer: PeerAnswer, now: Now, out: &mut Outbox) {
+        let Some(node) = self.checks.asked.iter().find(|(_, asked)| asked.ticket == ticket).map(|(node, _)| node.clone()) else { return };
+        if answer != PeerAnswer::Silent || !self.may_judge(now.mono) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if now.mono > peer.heard_at + DEAD_MS && !peer.has_left() {
+            peer.is_dead = true;
+            out.push(Output::Noticed(Notice::PeerDead(Life { node, epoch: peer.epoch })));
+        }
+    }
+
+    /// What is known of the life that owns a record.
+    pub(super) fn fate_of(&self, life: &Life, now: Mono) -> Fate {
+        if *life == self.life {
+            return Fate::Open;
+        }
+        if self.restored_lives.contains(life) {
+            return Fate::Over;
+        }
+        if life.node == self.life.node {
+            let is_namesake = self.namesake.is_running(life.epoch, now);
+            return if is_namesake { Fate::Open } else { Fate::Over };
+        }
+        match self.peers.get(&life.node) {
+            Some(peer) => {
+                let is_over = if peer.epoch == life.epoch {
+                    peer.is_dead || peer.is_gone(now)
+                } else {
+                    // Its node runs in another life: that one knows all that can be known of this one.
+                    peer.is_dead || peer.is_gone(now) || (peer.is_ready() && peer.is_alive(now))
+                };
+                if is_over { Fate::Over } else { Fate::Open }
+            }
+            None if self.peers.members.has_left(&life.node) => Fate::Over,
+            None if self.peers.members.contains(&life.node, now) => Fate::Open,
+            None => Fate::Unknown,
+        }
+    }
+}
