@@ -4,13 +4,19 @@
 //! of these words); `SEEDS=n` runs that many, from `FROM` on; `SECONDS_MAX=n` is how long a batch may take.
 
 mod agreement;
+mod batch;
+mod bounds;
 mod bus;
 mod chance;
 mod chaos;
+mod consumer;
 mod counts;
+mod invariant;
 mod ledger;
+mod promise;
 mod provider;
 mod scenarios;
+mod script;
 mod shell;
 mod story;
 mod teeth;
@@ -18,16 +24,12 @@ mod trace;
 mod watcher;
 mod world;
 
-use std::time::{Duration, Instant};
-
-use counts::Counts;
+use batch::Batch;
 use story::{Story, run};
 use trace::Level;
 
-/// How long the batch may take where nobody says otherwise.
+/// How long the batch may take where nobody says otherwise: short, for it is one test among many.
 const BATCH_SECONDS: u64 = 60;
-/// At least so many runs, however slow the machine.
-const SEEDS_MIN: u64 = 30;
 
 fn asked_for(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("SEED, SEEDS, FROM and SECONDS_MAX are numbers"))
@@ -38,8 +40,8 @@ fn replay(seed: u64, level: Level) -> String {
     let told = run(&Story { level, ..Story::of(seed) });
     let about = std::env::var("ABOUT").unwrap_or_default();
     let words: Vec<&str> = about.split(',').filter(|word| !word.is_empty()).collect();
-    let ends = told.violation.as_deref().map_or_else(|| format!("seed {seed}: nothing is wrong"), |what| format!("seed {seed}: {what}"));
-    format!("{}{ends}\n{}", told.trace.about(&words), told.counts)
+    let ends = told.violation.map_or_else(|| format!("seed {seed}: nothing is wrong"), |what| format!("seed {seed}: {what}"));
+    format!("{}{ends}\n{}", told.trace.about(&words), told.counts.table())
 }
 
 #[test]
@@ -55,32 +57,13 @@ fn every_history_keeps_the_invariants() {
         assert_eq!(told.violation, None, "SEED={seed}");
         return;
     }
-    let seeds = asked_for("SEEDS");
     let from = asked_for("FROM").unwrap_or(1);
-    let until = Instant::now() + Duration::from_secs(asked_for("SECONDS_MAX").unwrap_or(BATCH_SECONDS));
-    let mut counts = Counts::default();
-    let (mut ran, mut simulated_ms, mut writes) = (0, 0, 0);
-    let mut violations = Vec::new();
-    while seeds.map_or(ran < SEEDS_MIN || Instant::now() < until, |seeds| ran < seeds) {
-        let seed = from + ran;
-        let told = run(&Story::of(seed));
-        ran += 1;
-        simulated_ms += told.ms;
-        writes += told.writes;
-        counts.merge(&told.counts);
-        if let Some(what) = told.violation {
-            println!("SEED={seed}: {what}");
-            violations.push(seed);
-        }
-        if violations.len() >= 20 {
-            break;
-        }
-    }
-    println!("{ran} seeds from {from}, {} h simulated, {writes} changes written;{counts}", simulated_ms / 3_600_000);
-    if let Some(seed) = violations.first() {
-        println!("the first again:\n{}", last_lines(&replay(*seed, Level::Changes), 150));
-    }
-    assert!(violations.is_empty(), "SEED={} and {} more break an invariant", violations[0], violations.len() - 1);
+    let seconds_max = asked_for("SECONDS_MAX").unwrap_or(BATCH_SECONDS);
+    let sum = Batch { from, seeds: asked_for("SEEDS"), seconds_max }.play();
+    println!("from {from}: {}", sum.table());
+    let Some((seed, violation)) = sum.violations.first() else { return };
+    println!("SEED={seed} again:\n{}", last_lines(&replay(*seed, Level::Changes), 150));
+    panic!("SEED={seed} breaks {violation}; {} more seeds break something", sum.violations.len() - 1);
 }
 
 fn last_lines(text: &str, count: usize) -> String {

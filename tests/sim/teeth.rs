@@ -24,6 +24,8 @@ pub(crate) enum Sabotage {
     SwallowRelays,
     /// The shell tells no consumer of changes.
     ForgetViewChanges,
+    /// A stream leaves out a step.
+    SkipDeltas,
 }
 
 impl Sabotage {
@@ -62,7 +64,10 @@ fn corrupted(record: &Record) -> Record {
 
 /// Some seed among the first few finds it, by saying one of these.
 fn is_found(sabotage: Sabotage, says: &[&str]) {
-    let found: Vec<String> = (0..20).filter_map(|seed| run(&Story { sabotage: Some(sabotage), ..Story::of(seed) }).violation).collect();
+    let found: Vec<String> = (0..20)
+        .filter_map(|seed| run(&Story { sabotage: Some(sabotage), ..Story::of(seed) }).violation)
+        .map(|violation| violation.to_string())
+        .collect();
     assert!(!found.is_empty(), "{sabotage:?} went unnoticed");
     let is_said = found.iter().any(|violation| says.iter().any(|words| violation.contains(words)));
     assert!(is_said, "{sabotage:?} was taken for something else: {found:?}");

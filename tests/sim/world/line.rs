@@ -5,6 +5,7 @@ use muster::registry::{Input, Message, To};
 
 use super::{Event, World};
 use crate::counts::Injected;
+use crate::invariant::Invariant;
 
 impl World {
     pub(super) fn publish(&mut self, node: usize, life: u32) {
@@ -29,7 +30,7 @@ impl World {
                         }
                     }
                 }
-                Err(too_large) => self.violate(format!("n{node} publishes what does not fit: {too_large}")),
+                Err(too_large) => self.violate(Invariant::Bounded, format!("n{node} publishes what does not fit: {too_large}")),
             }
         }
         self.schedule(node);
@@ -45,13 +46,15 @@ impl World {
         let Some(from) = self.life(node) else { return };
         let frame = match self.codec.encode(&from, message) {
             Ok(frame) => frame,
-            Err(too_large) => return self.violate(format!("n{node} sends what does not fit: {too_large}")),
+            Err(too_large) => return self.violate(Invariant::Bounded, format!("n{node} sends what does not fit: {too_large}")),
         };
         match to {
             To::All => self.carry_to_all(node, &frame),
             To::Node(name) => {
-                if let Some(to) = self.slots.iter().position(|slot| slot.name == *name) {
-                    self.carry(node, to, &frame);
+                for to in 0..self.slots.len() {
+                    if self.slots[to].name == *name {
+                        self.carry(node, to, &frame);
+                    }
                 }
             }
         }
@@ -74,6 +77,9 @@ impl World {
         if slot.shell.is_none() || !self.bus.carries(from, to) {
             return;
         }
+        if self.bus.is_flooded(to, self.now) {
+            return self.counts.add(Injected::Dropped);
+        }
         if slot.stalled_until > self.now {
             let wait = slot.stalled_until - self.now;
             return self.after(wait, Event::Frame { from, to, frame });
@@ -86,7 +92,7 @@ impl World {
                 self.trace.say_more(self.now, || format!("n{to} <- {} {}", envelope.from, envelope.message.brief()));
                 self.feed(to, Input::Received(envelope));
             }
-            Err(rejected) => self.violate(format!("n{to} refused a frame of n{from}'s: {rejected}")),
+            Err(rejected) => self.violate(Invariant::TrueAnswers, format!("n{to} refused a frame of n{from}'s: {rejected}")),
         }
     }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use muster::model::{Epoch, Life, NodeName, ServiceKey};
+use muster::model::{Cause, Epoch, Life, NodeName, ServiceKey};
 use muster::registry::{Input, NodeState, Now, Registry, Settings, Ticket};
 
+use super::feed::Views;
+use super::pause::Pause;
 use super::request::Pending;
 use super::{Event, Reply, World, describe};
 use crate::counts::Injected;
+use crate::invariant::{Invariant, Violation};
 use crate::provider::TIMEOUT_MS;
 use crate::shell::{Effects, Shell};
 use crate::teeth::Sabotage;
@@ -24,13 +27,18 @@ pub(crate) struct Slot {
     pub(crate) life: u32,
     pub(crate) shell: Option<Shell>,
     pub(crate) watcher: Watcher,
+    pub(super) views: Views,
     pub(super) mono_offset: u64,
     pub(crate) wall_offset: u64,
     /// What its bus client last told it.
-    pub(super) told_up: bool,
+    pub(crate) told_up: bool,
     pub(super) wake_at: Option<u64>,
     pub(super) is_publishing: bool,
     pub(crate) stalled_until: u64,
+    /// Its process is stopped.
+    pub(super) pause: Option<Pause>,
+    /// It is a copy of another slot's machine, name and all, and runs only for a while.
+    pub(crate) is_clone: bool,
     pub(super) pending: BTreeMap<Ticket, Pending>,
     pub(super) steps: (u64, u32),
 }
@@ -42,12 +50,15 @@ impl Slot {
             life: 0,
             shell: None,
             watcher: Watcher::default(),
+            views: Views::default(),
             mono_offset: 0,
             wall_offset,
             told_up: false,
             wake_at: None,
             is_publishing: false,
             stalled_until: 0,
+            pause: None,
+            is_clone: false,
             pending: BTreeMap::new(),
             steps: (0, 0),
         }
@@ -78,6 +89,24 @@ impl World {
         (0..self.slots.len()).filter(|node| self.slots[*node].shell.is_some()).collect()
     }
 
+    /// Where nodes belong: not where a clone is.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        (0..self.slots.len()).filter(|node| !self.slots[*node].is_clone).collect()
+    }
+
+    pub(crate) fn is_paused(&self, node: usize) -> bool {
+        self.slots[node].pause.is_some()
+    }
+
+    /// A copy of this node's machine appears: the next slot will run under its name.
+    pub(crate) fn add_clone_of(&mut self, node: usize) {
+        let wall_offset = self.chance.between(0, 7_200_000);
+        let mut slot = Slot::new(self.slots.len(), wall_offset);
+        slot.name = self.slots[node].name.clone();
+        slot.is_clone = true;
+        self.slots.push(slot);
+    }
+
     /// Starts a node in a new life that knows nothing.
     pub(crate) fn start(&mut self, node: usize) {
         if self.slots[node].shell.is_some() {
@@ -95,6 +124,7 @@ impl World {
         slot.is_publishing = false;
         slot.stalled_until = 0;
         slot.watcher = Watcher::default();
+        slot.views = Views::default();
         let epoch = Epoch(if sabotage == Some(Sabotage::ReuseEpochs) { node as u64 } else { epoch });
         let mut settings = Settings::new(slot.name.clone(), epoch);
         settings.http = format!("{}:1", slot.name);
@@ -114,10 +144,12 @@ impl World {
         self.trace.say(self.now, || format!("n{node} is gone"));
         let slot = &mut self.slots[node];
         slot.shell = None;
+        slot.pause = None;
         let pending = std::mem::take(&mut slot.pending);
         for pending in pending.into_values() {
             self.reply(pending.asker, Reply::Unreachable, TIMEOUT_MS);
         }
+        self.end_streams(node);
     }
 
     pub(crate) fn leave(&mut self, node: usize, stops_after_ms: u64) {
@@ -159,8 +191,14 @@ impl World {
                 self.writes += 1;
             }
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
-            if let Err(broken) = self.ledger.note(&life, changed) {
-                self.violate(broken);
+            if changed.own && changed.cause == Cause::Expired && changed.record.registration().is_none() {
+                let leases = self.registry(node).map_or(0, Registry::lease_count);
+                if let Err(Violation { of, what }) = self.expiries.note(&life, self.now, leases) {
+                    self.violate(of, what);
+                }
+            }
+            if let Err(Violation { of, what }) = self.ledger.note(&life, changed) {
+                self.violate(of, what);
             }
         }
         for notice in &effects.notices {
@@ -168,10 +206,15 @@ impl World {
         }
         for state in &effects.became {
             self.trace.say(self.now, || format!("n{node} becomes {}", state.as_str()));
+            if *state == NodeState::Leaving {
+                self.end_streams(node);
+            }
         }
         for service in &effects.views {
             self.follow(node, service);
+            self.feed_consumers(node, service);
         }
+        self.complete_consumers(node);
         for (ticket, answer) in effects.answers {
             self.answer(node, ticket, answer);
         }
@@ -189,10 +232,10 @@ impl World {
         let steps = &mut self.slots[node].steps;
         *steps = if steps.0 == now { (now, steps.1 + 1) } else { (now, 1) };
         if steps.1 > STEPS_A_MS_MAX {
-            self.violate(format!("n{node} does not come to rest: {STEPS_A_MS_MAX} steps in one millisecond"));
+            self.violate(Invariant::Bounded, format!("n{node} does not come to rest: {STEPS_A_MS_MAX} steps in one millisecond"));
         }
         if outputs > OUTPUTS_MAX {
-            self.violate(format!("n{node} wants {outputs} things done at once"));
+            self.violate(Invariant::Bounded, format!("n{node} wants {outputs} things done at once"));
         }
     }
 
@@ -204,12 +247,12 @@ impl World {
                 for id in removed {
                     if let Some(key) = self.protected.iter().find(|key| key.service == *service && key.id == id) {
                         let what = format!("n{node} no longer lists {key}, whose provider is answered 200");
-                        self.violate(what);
+                        self.violate(Invariant::NothingLost, what);
                         return;
                     }
                 }
             }
-            Err(broken) => self.violate(format!("n{node}: {broken}")),
+            Err(broken) => self.violate(Invariant::WatchersExact, format!("n{node}: {broken}")),
         }
     }
 
