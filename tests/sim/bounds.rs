@@ -7,7 +7,6 @@ use muster::model::{InstanceKey, Life};
 use muster::registry::{BusHealth, Registry};
 
 use crate::invariant::{Invariant, Violation};
-use crate::promise::PRESERVES;
 use crate::world::{Event, World};
 
 /// So often it is looked.
@@ -17,6 +16,9 @@ const WINDOW_MS: u64 = 3000;
 /// Of an owner's leases, in percent, and at the least, more may not go within one window.
 const EXPIRED_PERCENT_MAX: usize = 15;
 const EXPIRED_MIN: usize = 3;
+
+/// A broken line is noticed within this time, by the client or for want of an echo.
+const NOTICED_MS: u64 = 8000;
 
 /// When each life of a node withdrew instances by silence, within the last window.
 #[derive(Default)]
@@ -31,7 +33,7 @@ impl Expiries {
             expired.pop_front();
         }
         let (gone, had) = (expired.len(), expired.len() + leases);
-        if !PRESERVES || gone < EXPIRED_MIN || gone * 100 <= had * EXPIRED_PERCENT_MAX {
+        if gone < EXPIRED_MIN || gone * 100 <= had * EXPIRED_PERCENT_MAX {
             return Ok(());
         }
         Err(Violation {
@@ -71,14 +73,34 @@ impl World {
         }
     }
 
-    /// A node that knows that its line is broken serves all the same, and does not say that all agree.
+    /// A node whose line is broken serves all the same, and does not say that all agree.
     fn check_alone(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
-        let is_alone = !self.slots[node].told_up && !self.bus.is_attached(node);
-        let says_so = registry.bus() == BusHealth::Down && !self.is_converged(node) && registry.unheard_since().is_some();
+        let is_alone = self.slots[node].broken_at.is_some_and(|at| at + NOTICED_MS < self.now) && !self.is_paused(node);
+        let says_so = registry.bus() != BusHealth::Up && !self.is_converged(node) && registry.unheard_since().is_some();
         if is_alone && !says_so {
             let how = (registry.bus(), self.is_converged(node), Registry::unheard_since(registry));
             self.violate(Invariant::AloneIsEnough, format!("n{node} has lost its bus, and says {how:?}"));
         }
+    }
+}
+
+mod tests {
+    use muster::model::{Epoch, NodeName};
+
+    use super::*;
+
+    fn noted(times: &[u64], leases: usize) -> bool {
+        let owner = Life { node: NodeName::parse("n0").expect("it is a name"), epoch: Epoch(1) };
+        let mut expiries = Expiries::default();
+        times.iter().enumerate().all(|(index, at)| expiries.note(&owner, *at, leases - index - 1).is_ok())
+    }
+
+    #[test]
+    fn many_that_expire_at_once_are_found() {
+        assert!(!noted(&[0, 0, 0], 10));
+        assert!(noted(&[0, 0], 10), "two are never many");
+        assert!(noted(&[0, 0, 0], 20), "three of twenty are not");
+        assert!(noted(&[0, 2000, 4000, 6000, 8000], 10), "nor are those that go one by one");
     }
 }

@@ -9,6 +9,7 @@ use muster::wire::Codec;
 
 use crate::counts::Injected;
 use crate::invariant::Invariant;
+use crate::teeth::Sabotage;
 use crate::world::{World, describe};
 
 /// More than a generation may be above the known one.
@@ -40,7 +41,8 @@ fn flipped(world: &mut World, frame: &Bytes) -> Bytes {
 }
 
 fn as_another_cluster(world: &World, frame: &Bytes) -> Bytes {
-    let other = Codec::new(&Cluster::parse("another").expect("unreachable: it is a name"));
+    let name = if world.is_sabotaged(Sabotage::HearForeign) { "sim" } else { "another" };
+    let other = Codec::new(&Cluster::parse(name).expect("unreachable: it is a name"));
     let Envelope { from, message } = world.codec.decode(frame).expect("unreachable: it was sent");
     other.encode(&from, &message).expect("unreachable: it fitted before")
 }

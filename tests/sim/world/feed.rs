@@ -48,6 +48,9 @@ impl World {
             return;
         }
         let node = self.consumers[index].node;
+        if self.is_sabotaged(Sabotage::EmptyWhileWarming) && self.registry(node).is_some() && !self.is_ready(node) {
+            return self.tell(index, Telling::Snapshot { complete: true, view: Arc::default() });
+        }
         if !self.is_ready(node) || self.is_paused(node) {
             let places = self.places();
             self.consumers[index].node = self.chance.pick(&places);
@@ -90,7 +93,7 @@ impl World {
             let Some((sent, _)) = &mut consumer.sent else { continue };
             let telling = step(sent, &view);
             *sent = Arc::clone(&view);
-            if self.sabotage == Some(Sabotage::SkipDeltas) && self.now.is_multiple_of(3) {
+            if self.is_sabotaged(Sabotage::SkipDeltas) && self.now.is_multiple_of(3) {
                 continue;
             }
             self.tell(index, telling);

@@ -6,6 +6,7 @@ use muster::registry::{Input, Message, To};
 use super::{Event, World};
 use crate::counts::Injected;
 use crate::invariant::Invariant;
+use crate::teeth::Sabotage;
 
 impl World {
     pub(super) fn publish(&mut self, node: usize, life: u32) {
@@ -48,6 +49,7 @@ impl World {
             Ok(frame) => frame,
             Err(too_large) => return self.violate(Invariant::Bounded, format!("n{node} sends what does not fit: {too_large}")),
         };
+        self.echo_falsely(node, message);
         match to {
             To::All => self.carry_to_all(node, &frame),
             To::Node(name) => {
@@ -86,9 +88,7 @@ impl World {
         }
         match self.codec.decode_from(&frame, &self.slots[from].name) {
             Ok(mut envelope) => {
-                if let Some(sabotage) = self.sabotage {
-                    sabotage.alter(&mut envelope, to);
-                }
+                self.sabotage_message(from, to, &mut envelope);
                 self.trace.say_more(self.now, || format!("n{to} <- {} {}", envelope.from, envelope.message.brief()));
                 self.feed(to, Input::Received(envelope));
             }
@@ -97,11 +97,12 @@ impl World {
     }
 
     pub(super) fn tell_link(&mut self, node: usize, life: u32, up: bool) {
-        let slot = &mut self.slots[node];
+        let slot = &self.slots[node];
         let is_attached = self.bus.is_attached(node);
-        if slot.life != life || slot.told_up == up || up && !is_attached {
+        if slot.life != life || slot.told_up == up || up && !is_attached || self.is_sabotaged(Sabotage::EchoWithoutBus) && slot.told_up {
             return;
         }
+        let slot = &mut self.slots[node];
         slot.told_up = up;
         self.trace.say(self.now, || format!("n{node} is told that its bus is {}", if up { "up" } else { "down" }));
         self.feed(node, if up { Input::BusConnected } else { Input::BusDisconnected });
@@ -115,12 +116,14 @@ impl World {
     /// The node's line to the bus breaks; its client notices some time later.
     pub(crate) fn break_line(&mut self, node: usize, noticed_after_ms: u64) {
         self.bus.attach(node, false);
+        self.slots[node].broken_at = Some(self.now);
         let life = self.slots[node].life;
         self.after(noticed_after_ms, Event::TellLink { node, life, up: false });
     }
 
     pub(crate) fn mend_line(&mut self, node: usize) {
         self.bus.attach(node, true);
+        self.slots[node].broken_at = None;
         let life = self.slots[node].life;
         let after = self.chance.between(5, 200);
         self.after(after, Event::TellLink { node, life, up: true });

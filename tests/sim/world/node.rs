@@ -11,6 +11,7 @@ use super::request::Pending;
 use super::{Event, Reply, World, describe};
 use crate::counts::Injected;
 use crate::invariant::{Invariant, Violation};
+use crate::promise::PRESERVES;
 use crate::provider::TIMEOUT_MS;
 use crate::shell::{Effects, Shell};
 use crate::teeth::Sabotage;
@@ -30,6 +31,8 @@ pub(crate) struct Slot {
     pub(super) views: Views,
     pub(super) mono_offset: u64,
     pub(crate) wall_offset: u64,
+    /// When its line to the bus broke, while it is broken.
+    pub(crate) broken_at: Option<u64>,
     /// What its bus client last told it.
     pub(crate) told_up: bool,
     pub(super) wake_at: Option<u64>,
@@ -53,6 +56,7 @@ impl Slot {
             views: Views::default(),
             mono_offset: 0,
             wall_offset,
+            broken_at: None,
             told_up: false,
             wake_at: None,
             is_publishing: false,
@@ -68,7 +72,8 @@ impl Slot {
 impl World {
     pub(crate) fn now_at(&self, node: usize) -> Now {
         let slot = &self.slots[node];
-        Now { mono: self.now + slot.mono_offset, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
+        let strays = if self.is_sabotaged(Sabotage::WallForMono) { slot.wall_offset } else { 0 };
+        Now { mono: self.now + slot.mono_offset + strays, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
     }
 
     pub(crate) fn registry(&self, node: usize) -> Option<&Registry> {
@@ -120,6 +125,7 @@ impl World {
         slot.life += 1;
         slot.mono_offset = 86_400_000 + mono_offset;
         slot.told_up = false;
+        slot.broken_at = None;
         slot.wake_at = None;
         slot.is_publishing = false;
         slot.stalled_until = 0;
@@ -129,6 +135,9 @@ impl World {
         let mut settings = Settings::new(slot.name.clone(), epoch);
         settings.http = format!("{}:1", slot.name);
         settings.bootstrap_wait_ms = self.bootstrap_wait_ms;
+        if sabotage == Some(Sabotage::ForgetWithdrawn) {
+            settings.limits.withdrawn = 0;
+        }
         (self.settings)(&mut settings);
         let life = slot.life;
         let now = self.now_at(node);
@@ -175,6 +184,7 @@ impl World {
             self.schedule(node);
             return;
         }
+        self.invent(node);
         let now = self.now_at(node);
         let Some(shell) = &mut self.slots[node].shell else { return };
         let effects = shell.advance(now);
@@ -191,7 +201,7 @@ impl World {
                 self.writes += 1;
             }
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
-            if changed.own && changed.cause == Cause::Expired && changed.record.registration().is_none() {
+            if PRESERVES && changed.own && changed.cause == Cause::Expired && changed.record.registration().is_none() {
                 let leases = self.registry(node).map_or(0, Registry::lease_count);
                 if let Err(Violation { of, what }) = self.expiries.note(&life, self.now, leases) {
                     self.violate(of, what);

@@ -106,7 +106,7 @@ impl World {
         self.submit(node, ask, asker);
     }
 
-    pub(super) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
+    pub(crate) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let key = ask.key().clone();
