@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster::model::InstanceKey;
+use muster::model::{Cause, InstanceKey};
 use muster::registry::{Record, Registry};
 
+use crate::invariant::Invariant;
+use crate::promise::ADOPTS;
 use crate::world::{World, describe};
 
 impl World {
@@ -44,17 +46,20 @@ impl World {
             let (Some(one), Some(other)) = (self.registry(running[0]), self.registry(*node)) else { continue };
             let differs = |record: &Arc<Record>| record.registration().is_some() && other.record(&record.key) != Some(record);
             if one.records().any(differs) {
-                broken.get_or_insert(format!("n{} and n{node} hold different records: {}", running[0], difference(one, other)));
+                broken.get_or_insert((
+                    Invariant::Convergence,
+                    format!("n{} and n{node} hold different records: {}", running[0], difference(one, other)),
+                ));
             }
             if !other.complete() {
-                broken.get_or_insert(format!("n{node} does not think that it knows all"));
+                broken.get_or_insert((Invariant::Convergence, format!("n{node} does not think that it knows all")));
             }
             if let Err(why) = self.slots[*node].watcher.compare(other.catalog()) {
-                broken.get_or_insert(format!("n{node}: {why}"));
+                broken.get_or_insert((Invariant::WatchersExact, format!("n{node}: {why}")));
             }
         }
-        if let Some(broken) = broken {
-            self.violate(broken);
+        if let Some((of, broken)) = broken {
+            self.violate(of, broken);
         }
     }
 
@@ -77,7 +82,7 @@ impl World {
             }
         }
         if let Some(broken) = broken.into_iter().next() {
-            self.violate(broken);
+            self.violate(Invariant::OneOwner, broken);
         }
     }
 
@@ -86,7 +91,7 @@ impl World {
         let mut broken = None;
         for node in self.running() {
             let Some(registry) = self.registry(node) else { continue };
-            for provider in &self.providers {
+            for provider in self.providers.iter().filter(|provider| !provider.is_twin()) {
                 let record = registry.record(&provider.key);
                 let listed = record.and_then(|record| record.to_listed());
                 let said = record.map_or("nothing".to_owned(), describe);
@@ -95,25 +100,33 @@ impl World {
                     let is_right =
                         listed.is_some_and(|listed| *listed.registration == content && listed.status == content.reported().into());
                     if !is_right {
-                        broken.get_or_insert(format!("n{node}: {} says :{}, and is not listed so: {said}", provider.key, content.port()));
+                        let what = format!("n{node}: {} says :{}, and is not listed so: {said}", provider.key, content.port());
+                        broken.get_or_insert((Invariant::NothingLost, what));
                     }
                 } else if let Some(record) = record.filter(|_| listed.is_some())
+                    && record.cause != Cause::Preserved
                     && self.may_withdraw(record)
                 {
-                    broken
-                        .get_or_insert(format!("n{node}: {} stopped at {} and is still listed: {said}", provider.key, provider.stopped_at));
+                    let what = format!("n{node}: {} stopped at {} and is still listed: {said}", provider.key, provider.stopped_at);
+                    broken.get_or_insert((Invariant::NoZombie, what));
                 }
             }
         }
-        if let Some(broken) = broken {
-            self.violate(broken);
+        if let Some((of, broken)) = broken {
+            self.violate(of, broken);
         }
     }
 
     /// The owner's life runs and hears a majority: else a record stays as it was last heard, until its provider is heard.
     fn may_withdraw(&self, record: &Record) -> bool {
         let is_owner = |node: &usize| self.life(*node).as_ref() == Some(&record.version.owner);
-        let Some(owner) = self.running().into_iter().find(is_owner) else { return false };
+        match self.running().into_iter().find(is_owner) {
+            Some(owner) => self.hears_majority(owner),
+            None => ADOPTS && self.running().into_iter().all(|node| self.hears_majority(node)),
+        }
+    }
+
+    fn hears_majority(&self, owner: usize) -> bool {
         let Some(registry) = self.registry(owner) else { return false };
         let states: Vec<&str> =
             registry.cluster(self.now_at(owner)).nodes.iter().map(|node| node.state).filter(|state| *state != "leaving").collect();
@@ -132,10 +145,16 @@ impl World {
         let protected: Vec<InstanceKey> = self
             .providers
             .iter()
-            .filter(|provider| provider.runs() && self.now < provider.succeeded_at + provider.habits.ttl_ms / 2 && is_listed(&provider.key))
+            .filter(|provider| {
+                provider.runs()
+                    && !provider.is_twin()
+                    && self.now < provider.succeeded_at + provider.habits.ttl_ms / 2
+                    && is_listed(&provider.key)
+            })
             .map(|provider| provider.key.clone())
             .collect();
-        self.trace.say(self.now, || format!("protected from now on: {protected:?}"));
+        let names = || protected.iter().map(InstanceKey::to_string).collect::<Vec<_>>().join(" ");
+        self.trace.say(self.now, || format!("protected from now on: {}", names()));
         self.protected = protected;
     }
 }

@@ -1,6 +1,6 @@
 //! The bus: who hears whom, and what becomes of a frame on its way.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -29,6 +29,10 @@ pub(crate) struct Bus {
     pub(crate) weather: Weather,
     /// (from, to) that does not get through.
     cuts: BTreeSet<(usize, usize)>,
+    /// Cut off from all others, one by one.
+    isolated: BTreeSet<usize>,
+    /// What comes to these is more than they can read, and lost, until then.
+    flooded: BTreeMap<usize, u64>,
     /// Whose line to the bus works.
     attached: BTreeSet<usize>,
     /// Frames that carry changes are lost until then: a lost tail.
@@ -38,7 +42,15 @@ pub(crate) struct Bus {
 
 impl Bus {
     pub(crate) fn new() -> Self {
-        Self { weather: Weather::FAIR, cuts: BTreeSet::new(), attached: BTreeSet::new(), changes_lost_until: 0, recent: VecDeque::new() }
+        Self {
+            weather: Weather::FAIR,
+            cuts: BTreeSet::new(),
+            isolated: BTreeSet::new(),
+            flooded: BTreeMap::new(),
+            attached: BTreeSet::new(),
+            changes_lost_until: 0,
+            recent: VecDeque::new(),
+        }
     }
 
     pub(crate) fn attach(&mut self, node: usize, works: bool) {
@@ -77,8 +89,34 @@ impl Bus {
         self.cuts.clear();
     }
 
+    pub(crate) fn isolate(&mut self, node: usize) {
+        self.isolated.insert(node);
+    }
+
+    pub(crate) fn end_isolation(&mut self, node: usize) {
+        self.isolated.remove(&node);
+    }
+
+    pub(crate) fn flood(&mut self, node: usize, until: u64) {
+        self.flooded.insert(node, until);
+    }
+
+    pub(crate) fn is_flooded(&self, node: usize, now: u64) -> bool {
+        self.flooded.get(&node).is_some_and(|until| now < *until)
+    }
+
+    /// Everything is carried again, as it should be.
+    pub(crate) fn heal(&mut self) {
+        self.weather = Weather::FAIR;
+        self.changes_lost_until = 0;
+        self.cuts.clear();
+        self.isolated.clear();
+        self.flooded.clear();
+    }
+
     pub(crate) fn carries(&self, from: usize, to: usize) -> bool {
-        self.is_attached(from) && self.is_attached(to) && !self.cuts.contains(&(from, to))
+        let is_isolated = from != to && (self.isolated.contains(&from) || self.isolated.contains(&to));
+        self.is_attached(from) && self.is_attached(to) && !is_isolated && !self.cuts.contains(&(from, to))
     }
 
     /// When a frame that leaves now arrives: never, once, or more than once.

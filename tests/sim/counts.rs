@@ -1,7 +1,7 @@
 //! What was done to the nodes: a run in which nothing went wrong proves nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::Write as _;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Injected {
@@ -16,17 +16,38 @@ pub(crate) enum Injected {
     Unechoed,
     BusDown,
     BusBlip,
+    /// Nodes cut off one after another, and healed in another order.
+    Swizzled,
+    /// A partition of the whole network, not of the bus alone.
+    NetworkPartition,
+    /// A node could not read what came.
+    Flooded,
+    /// Frames lost at a node that could not read them.
+    Dropped,
+    /// Frames that were damaged, or are another cluster's.
+    Hostile,
+    /// Records that nobody wrote.
+    Forged,
     NodeCrashed,
     NodeLeft,
     NodeStarted,
     NodeStalled,
+    NodePaused,
+    NodeCloned,
     WallJumped,
     ProviderCrashed,
     ProviderRestarted,
     ProviderUpdated,
     ProviderPaused,
     ProviderDeregistered,
+    /// Two processes register one id.
+    ProviderContested,
+    /// Half of all providers reach no node.
+    ProvidersCutOff,
+    /// All providers are replaced at once.
+    ProvidersReplaced,
     LateRequest,
+    ConsumerMoved,
     AnswerLost,
     Unreachable,
 }
@@ -43,18 +64,23 @@ impl Counts {
         self.0.get(&what).copied().unwrap_or(0)
     }
 
+    /// How many faults in all.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// One kind a line.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        for (what, count) in &self.0 {
+            writeln!(text, "{count:>12}  {what:?}").expect("unreachable: a string takes everything");
+        }
+        text
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         for (what, count) in &other.0 {
             *self.0.entry(*what).or_default() += count;
         }
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, count) in &self.0 {
-            write!(f, " {what:?}={count}")?;
-        }
-        Ok(())
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use muster::model::{InstanceKey, Life, Seq, Version};
 use muster::registry::{Changed, Record};
 
+use crate::invariant::{Invariant, Violation};
+
 /// The numbers of a version that never go back.
 type Numbers = (u64, u64, bool, u64);
 
@@ -21,30 +23,40 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Notes what `holder` now holds of an instance; the error says which invariant it breaks.
-    pub(crate) fn note(&mut self, holder: &Life, changed: &Changed) -> Result<(), String> {
+    pub(crate) fn note(&mut self, holder: &Life, changed: &Changed) -> Result<(), Violation> {
         let record = &changed.record;
         let version = &record.version;
         let known = self.records.entry((record.key.clone(), version.clone())).or_insert_with(|| Arc::clone(record));
         if **known != **record {
-            return Err(format!("one version, two records, at {holder}:\n  {known:?}\n  {record:?}"));
+            return broken(Invariant::OneWriter, format!("one version, two records, at {holder}:\n  {known:?}\n  {record:?}"));
         }
         let by = (version.owner.clone(), version.seq);
         if changed.own && self.written.contains_key(&by) {
-            return Err(format!("seq {} of {} is written twice: {} and {}", by.1, by.0, self.written[&by], record.key));
+            return broken(
+                Invariant::OneWriter,
+                format!("seq {} of {} is written twice: {} and {}", by.1, by.0, self.written[&by], record.key),
+            );
         }
         if changed.own && version.owner != *holder {
-            return Err(format!("{holder} wrote a record of {}'s: {}", version.owner, record.key));
+            return broken(Invariant::OneWriter, format!("{holder} wrote a record of {}'s: {}", version.owner, record.key));
         }
         let first = self.written.entry(by.clone()).or_insert_with(|| record.key.clone());
         if *first != record.key {
-            return Err(format!("seq {} of {} is of two instances: {first} and {}", by.1, by.0, record.key));
+            return broken(Invariant::OneWriter, format!("seq {} of {} is of two instances: {first} and {}", by.1, by.0, record.key));
         }
         let numbers = (version.incarnation.get(), version.edition, version.deregistered, version.generation);
         let greatest = self.greatest.entry((holder.clone(), record.key.clone())).or_insert(numbers);
         if numbers < *greatest {
-            return Err(format!("{} rose again at {holder}: {greatest:?} was followed by {numbers:?}", record.key));
+            return broken(
+                Invariant::NoResurrection,
+                format!("{} rose again at {holder}: {greatest:?} was followed by {numbers:?}", record.key),
+            );
         }
         *greatest = numbers;
         Ok(())
     }
+}
+
+fn broken(of: Invariant, what: String) -> Result<(), Violation> {
+    Err(Violation { of, what })
 }

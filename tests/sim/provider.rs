@@ -6,10 +6,13 @@ use muster::model::{Address, Incarnation, InstanceKey, Port, Registration, Regis
 use muster::registry::{Ack, Answer, Deregister, Heartbeat, Refusal, Register, content_digest};
 
 use crate::counts::Injected;
+use crate::invariant::Invariant;
 use crate::world::{Ask, Asker, Event, Reply, World};
 
 /// How long a provider waits for an answer.
 pub(crate) const TIMEOUT_MS: u64 = 1000;
+/// Where the ports of second processes begin: what they say is never what the first says.
+const TWIN_PORT: u16 = 30_000;
 /// Of every provider here: so that runs end.
 const EVICT_AFTER_MS: u32 = 2000;
 
@@ -52,6 +55,10 @@ pub(crate) struct Provider {
     pub(crate) incarnation: u64,
     pub(crate) port: u16,
     pub(crate) reported: Reported,
+    /// It is a second process under another one's key, and runs until then.
+    pub(crate) twin_until: Option<u64>,
+    /// It reaches no node until then.
+    pub(crate) cut_off_until: u64,
     digest: Option<u128>,
     asked: u64,
     tick: u64,
@@ -74,6 +81,8 @@ impl Provider {
             incarnation: 1,
             port: 1000,
             reported: Reported::Up,
+            twin_until: None,
+            cut_off_until: 0,
             digest: None,
             asked: 0,
             tick: 0,
@@ -86,6 +95,10 @@ impl Provider {
 
     pub(crate) fn runs(&self) -> bool {
         self.doing != Doing::Nothing
+    }
+
+    pub(crate) fn is_twin(&self) -> bool {
+        self.twin_until.is_some()
     }
 
     /// What it says of itself now.
@@ -149,6 +162,25 @@ impl World {
         self.tick_provider(index, 1);
     }
 
+    /// A second process runs under this provider's key for a while, and says something else.
+    pub(crate) fn contest(&mut self, index: usize, for_ms: u64) {
+        let until = self.now + for_ms;
+        let (key, habits) = (self.providers[index].key.clone(), self.providers[index].habits);
+        let ended = self.providers.iter().position(|provider| provider.is_twin() && provider.key == key && !provider.runs());
+        let twin = ended.unwrap_or_else(|| {
+            let home = self.chance.index(self.slots.len());
+            self.providers.push(Provider { port: TWIN_PORT, ..Provider::new(key, habits, home) });
+            self.providers.len() - 1
+        });
+        self.providers[twin].twin_until = Some(until);
+        self.start_provider(twin);
+    }
+
+    /// Two processes have run under this key: either may have been told of the other's life.
+    fn is_contested(&self, key: &InstanceKey) -> bool {
+        self.providers.iter().any(|provider| provider.is_twin() && provider.key == *key)
+    }
+
     pub(crate) fn stop_provider(&mut self, index: usize) {
         let now = self.now;
         let provider = &mut self.providers[index];
@@ -180,6 +212,9 @@ impl World {
         if provider.process != process || provider.tick != tick {
             return;
         }
+        if provider.twin_until.is_some_and(|until| self.now >= until) {
+            return self.stop_provider(index);
+        }
         let ttl_ms = provider.habits.ttl_ms;
         let (ask, next) = match provider.doing {
             Doing::Nothing => return,
@@ -208,6 +243,10 @@ impl World {
         provider.asked += 1;
         let asker = Asker::Provider { provider: index, process, asked: provider.asked, from_ms: self.now };
         let to = provider.home;
+        if self.now < provider.cut_off_until {
+            self.counts.add(Injected::Unreachable);
+            return self.reply(asker, Reply::Unreachable, TIMEOUT_MS);
+        }
         self.ask(to, ask, asker);
     }
 
@@ -225,7 +264,10 @@ impl World {
                 provider.registered += 1;
                 let key = provider.key.clone();
                 if registered.digest != digest {
-                    self.violate(format!("{key} was answered the digest {:x} for a content of {digest:x}", registered.digest));
+                    self.violate(
+                        Invariant::TrueAnswers,
+                        format!("{key} was answered the digest {:x} for a content of {digest:x}", registered.digest),
+                    );
                 }
                 let after = self.chance.between(1, self.providers[index].habits.ttl_ms / 3);
                 self.tick_provider(index, after);
@@ -239,9 +281,15 @@ impl World {
                 self.tick_provider(index, 1);
             }
             Reply::Answered(Answer::Refused(Refusal::Superseded { incarnation })) => {
-                if provider.habits.is_named {
+                let key = provider.key.clone();
+                let is_named = provider.habits.is_named;
+                if is_named && self.is_contested(&key) {
+                    return self.start_provider(index);
+                }
+                if is_named {
+                    let provider = &self.providers[index];
                     let (key, own) = (provider.key.clone(), provider.incarnation);
-                    self.violate(format!("the last life of {key}, {own}, was told of a later one, {incarnation}"));
+                    self.violate(Invariant::NothingLost, format!("the last life of {key}, {own}, was told of a later one, {incarnation}"));
                 }
                 self.providers[index].doing = Doing::Registering;
                 self.tick_provider(index, 1);
@@ -256,7 +304,7 @@ impl World {
                 other @ (Answer::Refused(Refusal::LimitReached { .. }) | Answer::Deregistered { .. } | Answer::Inspected(_)),
             ) => {
                 let key = provider.key.clone();
-                self.violate(format!("{key} was answered {other:?}"));
+                self.violate(Invariant::TrueAnswers, format!("{key} was answered {other:?}"));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A story: one run from its seed. First everything goes wrong, then it heals, and then all must agree.
 
 use crate::counts::{Counts, Injected};
+use crate::invariant::{Invariant, Violation};
 use crate::provider::{Doing, Habits, Provider, Route};
 use crate::teeth::Sabotage;
 use crate::trace::{Level, Trace};
@@ -34,7 +35,7 @@ impl Story {
 
 /// How a run went.
 pub(crate) struct Told {
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Violation>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
     /// Of simulated time.
@@ -88,20 +89,29 @@ fn begin(story: &Story) -> World {
         let after = world.chance.between(0, 8000);
         world.after(after, Event::Restart { provider: index });
     }
+    for service in ["a", "b", "c"] {
+        let node = world.chance.index(nodes);
+        world.add_consumer(key(service, "i").service, node);
+    }
     for node in 0..nodes {
         let after = world.chance.pick(&[0, 0, 0, 300, 3000, 20_000]);
         world.after(after, Event::Start { node });
     }
+    if world.chance.permille(150) {
+        let node = world.chance.index(nodes);
+        world.add_clone_of(node);
+    }
     world.start(0);
     let after = world.chance.between(100, 6000);
     world.after(after, Event::Chaos);
+    world.after(0, Event::Look);
     world
 }
 
 /// Everything heals, and all come to agree, in time after each write.
 fn settle(world: &mut World) {
     world.heal();
-    for node in 0..world.slots.len() {
+    for node in world.places() {
         if world.chance.permille(800) || world.running().is_empty() {
             world.start(node);
         }
@@ -122,7 +132,7 @@ fn settle(world: &mut World) {
         world.run_for(LOOK_EVERY_MS);
         let disagreement = world.disagreement();
         match disagreement {
-            Some(why) if world.now > world.last_write.max(healed_at) + AGREE_MS => world.violate(why),
+            Some(why) if world.now > world.last_write.max(healed_at) + AGREE_MS => world.violate(Invariant::Convergence, why),
             None if !has_agreed && world.now > healed_at + AGREE_MS => {
                 has_agreed = true;
                 world.protect();
@@ -141,7 +151,7 @@ fn settle(world: &mut World) {
         }
     }
     if !has_agreed {
-        world.violate("the nodes did not agree at any moment".to_owned());
+        world.violate(Invariant::Convergence, "the nodes did not agree at any moment".to_owned());
     }
 }
 
@@ -152,14 +162,15 @@ fn rest(world: &mut World) {
     world.run_for(REST_MS);
     if world.writes != writes {
         let count = world.writes - writes;
-        world.violate(format!("there is no rest: {count} changes in {REST_MS} ms in which nothing happened"));
+        world.violate(Invariant::Convergence, format!("there is no rest: {count} changes in {REST_MS} ms in which nothing happened"));
     }
     check_all(world);
 }
 
 /// A node starts again while all is well: it knows all, and nobody lists less meanwhile.
 fn rejoin(world: &mut World) {
-    let node = world.chance.index(world.slots.len());
+    let places = world.places();
+    let node = world.chance.pick(&places);
     if world.running() == [node] {
         return;
     }
@@ -173,7 +184,7 @@ fn rejoin(world: &mut World) {
     world.start(node);
     world.run_for(4000);
     if !world.is_ready(node) && world.violation.is_none() {
-        world.violate(format!("n{node} is not ready 4 s after it started in fair weather"));
+        world.violate(Invariant::Convergence, format!("n{node} is not ready 4 s after it started in fair weather"));
     }
     world.run_for(30_000);
     check_all(world);
@@ -184,9 +195,10 @@ fn check_all(world: &mut World) {
         return;
     }
     if let Some(why) = world.disagreement() {
-        world.violate(why);
+        world.violate(Invariant::Convergence, why);
     }
     world.check_contents();
     world.check_providers();
     world.check_leases();
+    world.check_consumers();
 }

@@ -1,23 +1,29 @@
 //! The world: simulated time, and one ordered queue of what happens next.
 
+mod feed;
 mod line;
 mod node;
+mod pause;
+mod reach;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, ServiceKey, ServiceName};
+use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
 use muster::registry::{Answer, Body, Record, Settings, Ticket};
 use muster::wire::Codec;
 
 pub(crate) use node::Slot;
 pub(crate) use request::{Ask, Asker, Reply};
 
+use crate::bounds::Expiries;
 use crate::bus::Bus;
 use crate::chance::Chance;
+use crate::consumer::{Consumer, Telling};
 use crate::counts::Counts;
+use crate::invariant::{Invariant, Violation};
 use crate::ledger::Ledger;
 use crate::provider::Provider;
 use crate::teeth::Sabotage;
@@ -73,12 +79,31 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
         ticket: Ticket,
-        peer: usize,
+        peer: NodeName,
+    },
+    /// A node is cut off from all others.
+    Isolate(usize),
+    /// A paused node goes on.
+    Resume {
+        node: usize,
+        life: u32,
     },
     /// What was broken is whole again.
     Mend(Mend),
     /// Something goes wrong.
     Chaos,
+    Told {
+        consumer: usize,
+        stream: u32,
+        telling: Telling,
+    },
+    /// A consumer looks for a stream.
+    Connect {
+        consumer: usize,
+        stream: u32,
+    },
+    /// It is looked whether everything is within its bounds.
+    Look,
     /// A provider starts again.
     Restart {
         provider: usize,
@@ -88,6 +113,9 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mend {
     Cuts,
+    /// Over HTTP.
+    Reach,
+    Isolation(usize),
     Line(usize),
     Weather,
 }
@@ -96,15 +124,18 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) chance: Chance,
     pub(crate) bus: Bus,
+    /// (from, to) that does not get through over HTTP.
+    http_cuts: BTreeSet<(usize, usize)>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) providers: Vec<Provider>,
+    pub(crate) consumers: Vec<Consumer>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
     /// Applied to each node that starts.
     pub(crate) settings: fn(&mut Settings),
     pub(crate) bootstrap_wait_ms: u64,
     pub(crate) sabotage: Option<Sabotage>,
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Violation>,
     /// Answers get lost, in thousandths, until the end of chaos.
     pub(crate) answers_lost: u64,
     pub(crate) chaos_until: u64,
@@ -120,7 +151,8 @@ pub(crate) struct World {
     pub(crate) protected: Vec<InstanceKey>,
     pub(crate) answers: Vec<Answer>,
     ledger: Ledger,
-    codec: Codec,
+    expiries: Expiries,
+    pub(crate) codec: Codec,
     queue: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     next_ticket: Ticket,
@@ -135,8 +167,10 @@ impl World {
             now: 0,
             chance,
             bus: Bus::new(),
+            http_cuts: BTreeSet::new(),
             slots,
             providers: Vec::new(),
+            consumers: Vec::new(),
             counts: Counts::default(),
             trace: Trace::default(),
             settings: |_| {},
@@ -153,6 +187,7 @@ impl World {
             protected: Vec::new(),
             answers: Vec::new(),
             ledger: Ledger::default(),
+            expiries: Expiries::default(),
             codec: Codec::new(&cluster),
             queue: BTreeMap::new(),
             next_event: 0,
@@ -161,10 +196,10 @@ impl World {
     }
 
     /// The first violation is the one that counts.
-    pub(crate) fn violate(&mut self, what: String) {
-        let now = self.now;
-        self.trace.say(now, || format!("VIOLATION {what}"));
-        self.violation.get_or_insert(what);
+    pub(crate) fn violate(&mut self, of: Invariant, what: String) {
+        let (now, violation) = (self.now, Violation { of, what });
+        self.trace.say(now, || format!("VIOLATION {violation}"));
+        self.violation.get_or_insert(violation);
     }
 
     pub(crate) fn after(&mut self, ms: u64, event: Event) {
@@ -192,6 +227,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        let Some(event) = self.unless_paused(event) else { return };
         match event {
             Event::Frame { from, to, frame } => self.deliver(from, to, frame),
             Event::Wake { node, life } => self.wake(node, life),
@@ -208,9 +244,21 @@ impl World {
                     self.crash(node);
                 }
             }
-            Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, peer),
+            Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, &peer),
+            Event::Isolate(node) => {
+                self.trace.say(self.now, || format!("n{node} is cut off"));
+                self.bus.isolate(node);
+            }
+            Event::Resume { node, life } => {
+                if self.slots[node].life == life {
+                    self.resume(node);
+                }
+            }
             Event::Mend(mend) => self.mend(mend),
             Event::Chaos => self.chaos(),
+            Event::Look => self.look(),
+            Event::Told { consumer, stream, telling } => self.consumer_hears(consumer, stream, telling),
+            Event::Connect { consumer, stream } => self.connect(consumer, stream),
             Event::Restart { provider } => {
                 if !self.providers[provider].runs() {
                     self.start_provider(provider);

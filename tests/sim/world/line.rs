@@ -5,6 +5,8 @@ use muster::registry::{Input, Message, To};
 
 use super::{Event, World};
 use crate::counts::Injected;
+use crate::invariant::Invariant;
+use crate::teeth::Sabotage;
 
 impl World {
     pub(super) fn publish(&mut self, node: usize, life: u32) {
@@ -29,7 +31,7 @@ impl World {
                         }
                     }
                 }
-                Err(too_large) => self.violate(format!("n{node} publishes what does not fit: {too_large}")),
+                Err(too_large) => self.violate(Invariant::Bounded, format!("n{node} publishes what does not fit: {too_large}")),
             }
         }
         self.schedule(node);
@@ -45,13 +47,16 @@ impl World {
         let Some(from) = self.life(node) else { return };
         let frame = match self.codec.encode(&from, message) {
             Ok(frame) => frame,
-            Err(too_large) => return self.violate(format!("n{node} sends what does not fit: {too_large}")),
+            Err(too_large) => return self.violate(Invariant::Bounded, format!("n{node} sends what does not fit: {too_large}")),
         };
+        self.echo_falsely(node, message);
         match to {
             To::All => self.carry_to_all(node, &frame),
             To::Node(name) => {
-                if let Some(to) = self.slots.iter().position(|slot| slot.name == *name) {
-                    self.carry(node, to, &frame);
+                for to in 0..self.slots.len() {
+                    if self.slots[to].name == *name {
+                        self.carry(node, to, &frame);
+                    }
                 }
             }
         }
@@ -74,28 +79,30 @@ impl World {
         if slot.shell.is_none() || !self.bus.carries(from, to) {
             return;
         }
+        if self.bus.is_flooded(to, self.now) {
+            return self.counts.add(Injected::Dropped);
+        }
         if slot.stalled_until > self.now {
             let wait = slot.stalled_until - self.now;
             return self.after(wait, Event::Frame { from, to, frame });
         }
         match self.codec.decode_from(&frame, &self.slots[from].name) {
             Ok(mut envelope) => {
-                if let Some(sabotage) = self.sabotage {
-                    sabotage.alter(&mut envelope, to);
-                }
+                self.sabotage_message(from, to, &mut envelope);
                 self.trace.say_more(self.now, || format!("n{to} <- {} {}", envelope.from, envelope.message.brief()));
                 self.feed(to, Input::Received(envelope));
             }
-            Err(rejected) => self.violate(format!("n{to} refused a frame of n{from}'s: {rejected}")),
+            Err(rejected) => self.violate(Invariant::TrueAnswers, format!("n{to} refused a frame of n{from}'s: {rejected}")),
         }
     }
 
     pub(super) fn tell_link(&mut self, node: usize, life: u32, up: bool) {
-        let slot = &mut self.slots[node];
+        let slot = &self.slots[node];
         let is_attached = self.bus.is_attached(node);
-        if slot.life != life || slot.told_up == up || up && !is_attached {
+        if slot.life != life || slot.told_up == up || up && !is_attached || self.is_sabotaged(Sabotage::EchoWithoutBus) && slot.told_up {
             return;
         }
+        let slot = &mut self.slots[node];
         slot.told_up = up;
         self.trace.say(self.now, || format!("n{node} is told that its bus is {}", if up { "up" } else { "down" }));
         self.feed(node, if up { Input::BusConnected } else { Input::BusDisconnected });
@@ -109,12 +116,14 @@ impl World {
     /// The node's line to the bus breaks; its client notices some time later.
     pub(crate) fn break_line(&mut self, node: usize, noticed_after_ms: u64) {
         self.bus.attach(node, false);
+        self.slots[node].broken_at = Some(self.now);
         let life = self.slots[node].life;
         self.after(noticed_after_ms, Event::TellLink { node, life, up: false });
     }
 
     pub(crate) fn mend_line(&mut self, node: usize) {
         self.bus.attach(node, true);
+        self.slots[node].broken_at = None;
         let life = self.slots[node].life;
         let after = self.chance.between(5, 200);
         self.after(after, Event::TellLink { node, life, up: true });

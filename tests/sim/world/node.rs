@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use muster::model::{Epoch, Life, NodeName, ServiceKey};
+use muster::model::{Cause, Epoch, Life, NodeName, ServiceKey};
 use muster::registry::{Input, NodeState, Now, PeerAnswer, Registry, Settings, Ticket};
 
+use super::feed::Views;
+use super::pause::Pause;
 use super::request::Pending;
 use super::{Event, Reply, World, describe};
 use crate::counts::Injected;
+use crate::invariant::{Invariant, Violation};
+use crate::promise::PRESERVES;
 use crate::provider::TIMEOUT_MS;
 use crate::shell::{Effects, Shell};
 use crate::teeth::Sabotage;
@@ -24,13 +28,20 @@ pub(crate) struct Slot {
     pub(crate) life: u32,
     pub(crate) shell: Option<Shell>,
     pub(crate) watcher: Watcher,
+    pub(super) views: Views,
     pub(super) mono_offset: u64,
     pub(crate) wall_offset: u64,
+    /// When its line to the bus broke, while it is broken.
+    pub(crate) broken_at: Option<u64>,
     /// What its bus client last told it.
-    pub(super) told_up: bool,
+    pub(crate) told_up: bool,
     pub(super) wake_at: Option<u64>,
     pub(super) is_publishing: bool,
     pub(crate) stalled_until: u64,
+    /// Its process is stopped.
+    pub(super) pause: Option<Pause>,
+    /// It is a copy of another slot's machine, name and all, and runs only for a while.
+    pub(crate) is_clone: bool,
     pub(super) pending: BTreeMap<Ticket, Pending>,
     pub(super) steps: (u64, u32),
 }
@@ -42,12 +53,16 @@ impl Slot {
             life: 0,
             shell: None,
             watcher: Watcher::default(),
+            views: Views::default(),
             mono_offset: 0,
             wall_offset,
+            broken_at: None,
             told_up: false,
             wake_at: None,
             is_publishing: false,
             stalled_until: 0,
+            pause: None,
+            is_clone: false,
             pending: BTreeMap::new(),
             steps: (0, 0),
         }
@@ -57,7 +72,8 @@ impl Slot {
 impl World {
     pub(crate) fn now_at(&self, node: usize) -> Now {
         let slot = &self.slots[node];
-        Now { mono: self.now + slot.mono_offset, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
+        let strays = if self.is_sabotaged(Sabotage::WallForMono) { slot.wall_offset } else { 0 };
+        Now { mono: self.now + slot.mono_offset + strays, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
     }
 
     pub(crate) fn registry(&self, node: usize) -> Option<&Registry> {
@@ -78,6 +94,24 @@ impl World {
         (0..self.slots.len()).filter(|node| self.slots[*node].shell.is_some()).collect()
     }
 
+    /// Where nodes belong: not where a clone is.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        (0..self.slots.len()).filter(|node| !self.slots[*node].is_clone).collect()
+    }
+
+    pub(crate) fn is_paused(&self, node: usize) -> bool {
+        self.slots[node].pause.is_some()
+    }
+
+    /// A copy of this node's machine appears: the next slot will run under its name.
+    pub(crate) fn add_clone_of(&mut self, node: usize) {
+        let wall_offset = self.chance.between(0, 7_200_000);
+        let mut slot = Slot::new(self.slots.len(), wall_offset);
+        slot.name = self.slots[node].name.clone();
+        slot.is_clone = true;
+        self.slots.push(slot);
+    }
+
     /// Starts a node in a new life that knows nothing.
     pub(crate) fn start(&mut self, node: usize) {
         if self.slots[node].shell.is_some() {
@@ -91,14 +125,19 @@ impl World {
         slot.life += 1;
         slot.mono_offset = 86_400_000 + mono_offset;
         slot.told_up = false;
+        slot.broken_at = None;
         slot.wake_at = None;
         slot.is_publishing = false;
         slot.stalled_until = 0;
         slot.watcher = Watcher::default();
+        slot.views = Views::default();
         let epoch = Epoch(if sabotage == Some(Sabotage::ReuseEpochs) { node as u64 } else { epoch });
         let mut settings = Settings::new(slot.name.clone(), epoch);
         settings.http = format!("{}:1", slot.name);
         settings.bootstrap_wait_ms = self.bootstrap_wait_ms;
+        if sabotage == Some(Sabotage::ForgetWithdrawn) {
+            settings.limits.withdrawn = 0;
+        }
         (self.settings)(&mut settings);
         let life = slot.life;
         let now = self.now_at(node);
@@ -114,10 +153,12 @@ impl World {
         self.trace.say(self.now, || format!("n{node} is gone"));
         let slot = &mut self.slots[node];
         slot.shell = None;
+        slot.pause = None;
         let pending = std::mem::take(&mut slot.pending);
         for pending in pending.into_values() {
             self.reply(pending.asker, Reply::Unreachable, TIMEOUT_MS);
         }
+        self.end_streams(node);
     }
 
     pub(crate) fn leave(&mut self, node: usize, stops_after_ms: u64) {
@@ -143,6 +184,7 @@ impl World {
             self.schedule(node);
             return;
         }
+        self.invent(node);
         let now = self.now_at(node);
         let Some(shell) = &mut self.slots[node].shell else { return };
         let effects = shell.advance(now);
@@ -159,8 +201,14 @@ impl World {
                 self.writes += 1;
             }
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
-            if let Err(broken) = self.ledger.note(&life, changed) {
-                self.violate(broken);
+            if PRESERVES && changed.own && changed.cause == Cause::Expired && changed.record.registration().is_none() {
+                let leases = self.registry(node).map_or(0, Registry::lease_count);
+                if let Err(Violation { of, what }) = self.expiries.note(&life, self.now, leases) {
+                    self.violate(of, what);
+                }
+            }
+            if let Err(Violation { of, what }) = self.ledger.note(&life, changed) {
+                self.violate(of, what);
             }
         }
         for notice in &effects.notices {
@@ -168,10 +216,15 @@ impl World {
         }
         for state in &effects.became {
             self.trace.say(self.now, || format!("n{node} becomes {}", state.as_str()));
+            if *state == NodeState::Leaving {
+                self.end_streams(node);
+            }
         }
         for service in &effects.views {
             self.follow(node, service);
+            self.feed_consumers(node, service);
         }
+        self.complete_consumers(node);
         for (ticket, answer) in effects.answers {
             self.answer(node, ticket, answer);
         }
@@ -182,7 +235,6 @@ impl World {
             self.reconnect(node);
         }
         for (ticket, peer) in effects.checks {
-            let Some(peer) = self.slots.iter().position(|slot| slot.name == peer) else { continue };
             let life = self.slots[node].life;
             let after = self.chance.between(5, 2000);
             self.after(after, Event::Checked { node, life, ticket, peer });
@@ -191,17 +243,12 @@ impl World {
     }
 
     /// A node that asked a peer directly sees whether it lives.
-    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, peer: usize) {
+    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, peer: &NodeName) {
         if self.slots[node].life != life {
             return;
         }
-        let answer = if self.can_reach_http(node, peer) { PeerAnswer::Alive } else { PeerAnswer::Silent };
+        let answer = if self.is_answered_by(node, peer) { PeerAnswer::Alive } else { PeerAnswer::Silent };
         self.feed(node, Input::PeerChecked { ticket, answer });
-    }
-
-    /// Whether one node's HTTP is in reach of another.
-    pub(crate) fn can_reach_http(&self, _from: usize, to: usize) -> bool {
-        self.slots[to].shell.is_some() && self.slots[to].stalled_until <= self.now
     }
 
     pub(super) fn count_step(&mut self, node: usize, outputs: usize) {
@@ -209,10 +256,10 @@ impl World {
         let steps = &mut self.slots[node].steps;
         *steps = if steps.0 == now { (now, steps.1 + 1) } else { (now, 1) };
         if steps.1 > STEPS_A_MS_MAX {
-            self.violate(format!("n{node} does not come to rest: {STEPS_A_MS_MAX} steps in one millisecond"));
+            self.violate(Invariant::Bounded, format!("n{node} does not come to rest: {STEPS_A_MS_MAX} steps in one millisecond"));
         }
         if outputs > OUTPUTS_MAX {
-            self.violate(format!("n{node} wants {outputs} things done at once"));
+            self.violate(Invariant::Bounded, format!("n{node} wants {outputs} things done at once"));
         }
     }
 
@@ -224,12 +271,12 @@ impl World {
                 for id in removed {
                     if let Some(key) = self.protected.iter().find(|key| key.service == *service && key.id == id) {
                         let what = format!("n{node} no longer lists {key}, whose provider is answered 200");
-                        self.violate(what);
+                        self.violate(Invariant::NothingLost, what);
                         return;
                     }
                 }
             }
-            Err(broken) => self.violate(format!("n{node}: {broken}")),
+            Err(broken) => self.violate(Invariant::WatchersExact, format!("n{node}: {broken}")),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Requests: what providers ask nodes, and what becomes of the answers.
 
 use muster::model::{InstanceKey, Life, Version};
-use muster::registry::{Ack, AckReport, Answer, Deregister, Heartbeat, Input, Mono, Register, Ticket};
+use muster::registry::{Ack, AckReport, Answer, Deregister, Heartbeat, Input, Mono, Refusal, Register, Ticket};
 
 use super::{Event, World};
 use crate::counts::Injected;
+use crate::invariant::Invariant;
 use crate::provider::TIMEOUT_MS;
 
 #[derive(Debug, Clone)]
@@ -65,6 +66,8 @@ pub(super) struct Pending {
     key: InstanceKey,
     /// What the answer is about, once it is written.
     version: Option<Version>,
+    /// The node was ready when it was asked.
+    was_ready: bool,
     /// The lives that ran when it was asked.
     lives: Vec<u32>,
 }
@@ -103,13 +106,14 @@ impl World {
         self.submit(node, ask, asker);
     }
 
-    pub(super) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
+    pub(crate) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let key = ask.key().clone();
         self.trace.say_more(self.now, || format!("n{node} is asked {ask:?}"));
         let lives = self.slots.iter().map(|slot| slot.life).collect();
-        self.slots[node].pending.insert(ticket, Pending { asker, key: key.clone(), version: None, lives });
+        let was_ready = self.is_ready(node);
+        self.slots[node].pending.insert(ticket, Pending { asker, key: key.clone(), version: None, was_ready, lives });
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
             Ask::Heartbeat(heartbeat) => Input::Heartbeat(ticket, heartbeat),
@@ -131,8 +135,11 @@ impl World {
 
     pub(super) fn answer(&mut self, node: usize, ticket: Ticket, answer: Answer) {
         let Some(pending) = self.slots[node].pending.remove(&ticket) else {
-            return self.violate(format!("n{node} answers a question twice: {answer:?}"));
+            return self.violate(Invariant::TrueAnswers, format!("n{node} answers a question twice: {answer:?}"));
         };
+        if pending.was_ready && matches!(answer, Answer::Refused(Refusal::Warming)) {
+            self.violate(Invariant::AloneIsEnough, format!("n{node} is ready, and answers that it is warming"));
+        }
         let report = match &answer {
             Answer::Registered(registered) => registered.ack.as_ref(),
             Answer::Deregistered { ack } => ack.as_ref(),
@@ -150,12 +157,14 @@ impl World {
         let believed: Vec<Life> = registry.cluster(self.now_at(at)).nodes.into_iter().map(|node| node.life).collect();
         let runs =
             |node: &usize| self.life(*node).is_some_and(|life| believed.contains(&life)) && self.slots[*node].life == pending.lives[*node];
+        let is_one_of_two = |node: &usize| self.slots.iter().filter(|slot| slot.name == self.slots[*node].name).count() > 1;
         let said = (0..self.slots.len()).filter(|node| report.applied.contains(&self.slots[*node].name)).filter(runs);
+        let said = said.filter(|node| !is_one_of_two(node));
         let has = |node: usize| {
             self.registry(node).and_then(|registry| registry.record(&pending.key)).is_some_and(|record| record.version >= *version)
         };
         if let Some(node) = said.into_iter().find(|node| !has(*node)) {
-            self.violate(format!("n{node} is said to have applied {} {version:?}, and has not", pending.key));
+            self.violate(Invariant::TrueAnswers, format!("n{node} is said to have applied {} {version:?}, and has not", pending.key));
         }
     }
 
@@ -171,7 +180,7 @@ impl World {
         }
     }
 
-    pub(super) fn reply(&mut self, asker: Asker, reply: Reply, after_ms: u64) {
+    pub(crate) fn reply(&mut self, asker: Asker, reply: Reply, after_ms: u64) {
         match (asker, reply) {
             (Asker::Provider { provider, process, asked, from_ms }, reply) => {
                 self.after(after_ms, Event::Reply { provider, process, asked, from_ms, reply });

@@ -1,0 +1,106 @@
+//! Bounds: what is looked at again and again while everything goes wrong: that nothing grows without end, that a node which is alone says so,
+//! and that many do not expire at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use muster::model::{InstanceKey, Life};
+use muster::registry::{BusHealth, Registry};
+
+use crate::invariant::{Invariant, Violation};
+use crate::world::{Event, World};
+
+/// So often it is looked.
+const LOOK_EVERY_MS: u64 = 500;
+/// Expiries within this time count together: the shortest ttl of a story.
+const WINDOW_MS: u64 = 3000;
+/// Of an owner's leases, in percent, and at the least, more may not go within one window.
+const EXPIRED_PERCENT_MAX: usize = 15;
+const EXPIRED_MIN: usize = 3;
+
+/// A broken line is noticed within this time, by the client or for want of an echo.
+const NOTICED_MS: u64 = 8000;
+
+/// When each life of a node withdrew instances by silence, within the last window.
+#[derive(Default)]
+pub(crate) struct Expiries(BTreeMap<Life, VecDeque<u64>>);
+
+impl Expiries {
+    /// An owner took an instance from the list by silence, and holds so many leases now.
+    pub(crate) fn note(&mut self, owner: &Life, now: u64, leases: usize) -> Result<(), Violation> {
+        let expired = self.0.entry(owner.clone()).or_default();
+        expired.push_back(now);
+        while expired.front().is_some_and(|at| at + WINDOW_MS < now) {
+            expired.pop_front();
+        }
+        let (gone, had) = (expired.len(), expired.len() + leases);
+        if gone < EXPIRED_MIN || gone * 100 <= had * EXPIRED_PERCENT_MAX {
+            return Ok(());
+        }
+        Err(Violation {
+            of: Invariant::BoundedExpiry,
+            what: format!("{owner} let {gone} of its {had} leases expire within {WINDOW_MS} ms"),
+        })
+    }
+}
+
+impl World {
+    /// Looks now, and again before long.
+    pub(crate) fn look(&mut self) {
+        for node in self.running() {
+            self.check_bounds(node);
+            self.check_alone(node);
+        }
+        self.after(LOOK_EVERY_MS, Event::Look);
+    }
+
+    /// A node holds a record for each key there is, a lease for each live one, and what a beacon says grows with the lives of nodes only.
+    fn check_bounds(&mut self, node: usize) {
+        let Some(registry) = self.registry(node) else { return };
+        let keys: BTreeSet<&InstanceKey> = self.providers.iter().map(|provider| &provider.key).collect();
+        let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum();
+        let view = registry.cluster(self.now_at(node));
+        let applied = view.applied.iter().map(|(_, applied)| applied.len()).max().unwrap_or(0);
+        let records = (registry.record_count() + registry.withdrawn_count()) as usize;
+        let bounds = [
+            ("records", records, keys.len()),
+            ("leases", registry.lease_count(), registry.record_count() as usize),
+            ("services", registry.catalog().service_count(), keys.len()),
+            ("peers", view.nodes.len(), self.slots.len() + 1),
+            ("lives", applied, lives),
+        ];
+        if let Some((what, count, max)) = bounds.into_iter().find(|(_, count, max)| count > max) {
+            self.violate(Invariant::Bounded, format!("n{node} holds {count} {what}, and there are {max} at the most"));
+        }
+    }
+
+    /// A node whose line is broken serves all the same, and does not say that all agree.
+    fn check_alone(&mut self, node: usize) {
+        let Some(registry) = self.registry(node) else { return };
+        let is_alone = self.slots[node].broken_at.is_some_and(|at| at + NOTICED_MS < self.now) && !self.is_paused(node);
+        let says_so = registry.bus() != BusHealth::Up && !self.is_converged(node) && registry.unheard_since().is_some();
+        if is_alone && !says_so {
+            let how = (registry.bus(), self.is_converged(node), Registry::unheard_since(registry));
+            self.violate(Invariant::AloneIsEnough, format!("n{node} has lost its bus, and says {how:?}"));
+        }
+    }
+}
+
+mod tests {
+    use muster::model::{Epoch, NodeName};
+
+    use super::*;
+
+    fn noted(times: &[u64], leases: usize) -> bool {
+        let owner = Life { node: NodeName::parse("n0").expect("it is a name"), epoch: Epoch(1) };
+        let mut expiries = Expiries::default();
+        times.iter().enumerate().all(|(index, at)| expiries.note(&owner, *at, leases - index - 1).is_ok())
+    }
+
+    #[test]
+    fn many_that_expire_at_once_are_found() {
+        assert!(!noted(&[0, 0, 0], 10));
+        assert!(noted(&[0, 0], 10), "two are never many");
+        assert!(noted(&[0, 0, 0], 20), "three of twenty are not");
+        assert!(noted(&[0, 2000, 4000, 6000, 8000], 10), "nor are those that go one by one");
+    }
+}

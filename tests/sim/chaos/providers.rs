@@ -1,0 +1,121 @@
+//! What goes wrong with providers, and what they do of their own accord.
+
+use muster::model::Reported;
+
+use super::until_heal;
+use crate::counts::Injected;
+use crate::provider::Route;
+use crate::world::{Ask, Asker, Event, World};
+
+pub(super) fn crash_provider(world: &mut World) {
+    let index = world.some_provider();
+    if world.providers[index].runs() {
+        world.counts.add(Injected::ProviderCrashed);
+        world.say_fault(&format!("provider {} crashes", world.providers[index].key));
+        world.stop_provider(index);
+        if world.chance.permille(600) {
+            let after = world.chance.between(100, 15_000);
+            world.after(after, Event::Restart { provider: index });
+        }
+    }
+}
+
+/// A process is replaced; the one before may go on saying that it lives.
+pub(super) fn restart_provider(world: &mut World) {
+    let index = world.some_provider();
+    world.counts.add(Injected::ProviderRestarted);
+    world.say_fault(&format!("provider {} starts again", world.providers[index].key));
+    let former = world.providers[index].to_heartbeat();
+    let lingers = world.providers[index].runs() && world.providers[index].habits.is_named && world.chance.permille(400);
+    world.start_provider(index);
+    for _ in 0..if lingers { 4 } else { 0 } {
+        let (after, node) = (world.chance.between(1, 6000), world.chance.index(world.slots.len()));
+        world.counts.add(Injected::LateRequest);
+        world.ask_after(after, node, Ask::Heartbeat(former.clone()), Asker::Nobody);
+    }
+}
+
+/// The provider says something else; what it said before may arrive after it.
+pub(super) fn update_provider(world: &mut World) {
+    let index = world.some_provider();
+    if world.providers[index].runs() {
+        world.counts.add(Injected::ProviderUpdated);
+        world.say_fault(&format!("provider {} says something else", world.providers[index].key));
+        let former = world.providers[index].to_register(muster::registry::Ack::Local);
+        world.update_provider(index);
+        if world.chance.permille(200) && former.incarnation.is_some() {
+            world.counts.add(Injected::LateRequest);
+            let (after, node) = (until_heal(world, 4000), world.chance.index(world.slots.len()));
+            world.ask_after(after, node, Ask::Register(former), Asker::Nobody);
+        }
+    }
+}
+
+pub(super) fn pause_provider(world: &mut World) {
+    let index = world.some_provider();
+    if world.providers[index].runs() {
+        world.counts.add(Injected::ProviderPaused);
+        let pause = world.providers[index].habits.ttl_ms * world.chance.between(2, 16) / 4;
+        world.say_fault(&format!("provider {} pauses for {pause} ms", world.providers[index].key));
+        world.tick_provider(index, pause);
+    }
+}
+
+pub(super) fn deregister_provider(world: &mut World) {
+    let index = world.some_provider();
+    if world.providers[index].runs() {
+        world.say_fault(&format!("provider {} leaves", world.providers[index].key));
+        let late = world.chance.permille(400).then(|| until_heal(world, 20_000));
+        world.deregister_provider(index, late);
+        if world.chance.permille(500) {
+            let after = world.chance.between(10, 15_000);
+            world.after(after, Event::Restart { provider: index });
+        }
+    }
+}
+
+pub(super) fn report(world: &mut World) {
+    let index = world.some_provider();
+    let provider = &mut world.providers[index];
+    if provider.runs() && provider.habits.reports {
+        provider.reported = if provider.reported == Reported::Up { Reported::Starting } else { Reported::Up };
+        world.tick_provider(index, 1);
+    }
+}
+
+pub(super) fn reroute(world: &mut World) {
+    let index = world.some_provider();
+    let nodes = world.slots.len();
+    world.providers[index].home = world.chance.index(nodes);
+    world.providers[index].habits.route = world.chance.pick(&[Route::Sticky, Route::RoundRobin]);
+}
+
+/// A second process registers an id for a while, with another content.
+pub(super) fn contest(world: &mut World) {
+    let index = world.some_provider();
+    world.counts.add(Injected::ProviderContested);
+    world.say_fault(&format!("{} is contested", world.providers[index].key));
+    let until = world.chance.between(1000, 15_000);
+    world.contest(index, until);
+}
+
+/// Half of all providers reach no node, and then come back together.
+pub(super) fn cut_half(world: &mut World) {
+    world.counts.add(Injected::ProvidersCutOff);
+    world.say_fault("half of the providers are cut off");
+    let until = world.now + until_heal(world, 20_000);
+    for provider in world.providers.iter_mut().step_by(2) {
+        provider.cut_off_until = until;
+    }
+}
+
+/// Every provider is replaced at once, as by a rollout that nobody watches.
+pub(super) fn replace_all(world: &mut World) {
+    world.counts.add(Injected::ProvidersReplaced);
+    world.say_fault("all providers start again");
+    for index in 0..world.providers.len() {
+        if world.providers[index].runs() {
+            world.start_provider(index);
+        }
+    }
+}
