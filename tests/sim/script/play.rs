@@ -335,7 +335,7 @@ fn answered(answer: &Answer, wanted: Option<&str>) -> Outcome {
         Answer::Refused(Refusal::UnknownLease) => "unknown",
         Answer::Refused(Refusal::Superseded { .. }) => "superseded",
         Answer::Refused(Refusal::Warming) => "warming",
-        Answer::Refused(Refusal::Leaving) => "leaving",
+        Answer::Refused(Refusal::Leaving | Refusal::NameTaken) => "leaving",
         Answer::Refused(Refusal::LimitReached { .. }) => "full",
     };
     hold(wanted.is_none_or(|wanted| wanted == is), || format!("the answer is {is}"))

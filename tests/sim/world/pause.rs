@@ -59,7 +59,11 @@ impl World {
     pub(super) fn unless_paused(&mut self, event: Event) -> Option<Event> {
         let node = match &event {
             Event::Frame { to, .. } => *to,
-            Event::Wake { node, .. } | Event::Publish { node, .. } | Event::TellLink { node, .. } | Event::Request { node, .. } => *node,
+            Event::Wake { node, .. }
+            | Event::Publish { node, .. }
+            | Event::TellLink { node, .. }
+            | Event::Checked { node, .. }
+            | Event::Request { node, .. } => *node,
             Event::Reply { .. }
             | Event::Tick { .. }
             | Event::Start { .. }
