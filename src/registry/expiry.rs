@@ -38,7 +38,8 @@ impl Registry {
 
     /// Judges a lease whose last heartbeat the shell has told.
     pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
-        let Some(lease) = self.leases.get(key).cloned() else { return };
+        // It may have become a fixed address's since it was asked for.
+        let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let trusted_until = self.trusted_since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
@@ -85,7 +86,7 @@ impl Registry {
             incarnation: lease.incarnation,
             digest: lease.digest,
             reported: registration.reported(),
-            renew_every_ms: registration.ttl().renew_every_ms(),
+            renew_every_ms: registration.renew_every_ms(),
             steady: false,
         };
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
@@ -103,7 +104,7 @@ impl Registry {
 }
 
 fn grace_ms(record: &Record) -> u64 {
-    record.registration().map_or(0, |registration| Ttl::grace_ms(registration.ttl()))
+    record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::grace_ms)
 }
 
 fn silence(last: Mono, now: Mono) -> Why {

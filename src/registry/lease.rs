@@ -15,8 +15,8 @@ pub(super) struct Leases {
 /// A right to stay listed.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
-    /// When it is looked at next. Not when it is over: heartbeats do not move it.
-    due: Mono,
+    /// When it is looked at next; `None`: never, it is a fixed address's. Not when it is over: heartbeats do not move it.
+    due: Option<Mono>,
     /// How late it is.
     pub(super) phase: Phase,
     /// The last heartbeat that the registry itself knows of.
@@ -25,7 +25,7 @@ pub(super) struct Lease {
     pub(super) incarnation: Incarnation,
     /// Of the content it was given for.
     pub(super) digest: u128,
-    /// Without a heartbeat it lasts so long.
+    /// Without a heartbeat it lasts so long, if it is ever looked at.
     pub(super) ttl_ms: u64,
     /// Once down, the instance stays listed so long.
     pub(super) evict_after_ms: u64,
@@ -66,26 +66,29 @@ impl Leases {
         self.leases.len()
     }
 
-    /// Holds a lease from now on, in the place of one that was held for the same key.
-    pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Mono) {
+    /// Holds a lease from now on, in the place of one that was held for the same key. Without `due` no silence ends it.
+    pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Option<Mono>) {
         lease.due = due;
-        if let Some(former) = self.leases.insert(key.clone(), lease) {
-            self.due.remove(&(former.due, key.clone()));
+        if let Some(due) = self.leases.insert(key.clone(), lease).and_then(|former| former.due) {
+            self.due.remove(&(due, key.clone()));
         }
-        self.due.insert((due, key));
+        self.due.extend(due.map(|due| (due, key)));
     }
 
     /// Looks at a lease again at `due`.
     pub(super) fn reschedule(&mut self, key: &InstanceKey, due: Mono) {
         let Some(lease) = self.leases.get_mut(key) else { return };
-        self.due.remove(&(lease.due, key.clone()));
-        lease.due = due;
+        if let Some(former) = lease.due.replace(due) {
+            self.due.remove(&(former, key.clone()));
+        }
         self.due.insert((due, key.clone()));
     }
 
     pub(super) fn end(&mut self, key: &InstanceKey) -> Option<Lease> {
         let lease = self.leases.remove(key)?;
-        self.due.remove(&(lease.due, key.clone()));
+        if let Some(due) = lease.due {
+            self.due.remove(&(due, key.clone()));
+        }
         Some(lease)
     }
 
@@ -102,7 +105,7 @@ impl Leases {
         }
         let (_, key) = self.due.pop_first()?;
         if let Some(lease) = self.leases.get_mut(&key) {
-            lease.due = again;
+            lease.due = Some(again);
             self.due.insert((again, key.clone()));
         }
         Some(key)
@@ -112,6 +115,11 @@ impl Leases {
 impl Lease {
     /// A lease that was renewed at `renewed_at`; [`Leases::hold`] says when it is looked at.
     pub(super) fn new(incarnation: Incarnation, digest: u128, ttl_ms: u64, evict_after_ms: u64, renewed_at: Mono, unnamed: bool) -> Self {
-        Self { due: renewed_at, phase: Phase::Held, renewed_at, incarnation, digest, ttl_ms, evict_after_ms, unnamed }
+        Self { due: None, phase: Phase::Held, renewed_at, incarnation, digest, ttl_ms, evict_after_ms, unnamed }
+    }
+
+    /// Silence says nothing of it.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.due.is_none()
     }
 }

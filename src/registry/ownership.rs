@@ -12,7 +12,7 @@ use super::relay::Beat;
 use super::serve::ANSWER_BYTES_MAX;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
-use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Ttl};
 
 /// How many instances are marked to be asked again at the most; past it the first in order is let go, and its provider is
 /// listed with its former content until it registers again.
@@ -166,15 +166,14 @@ impl Registry {
 
     fn to_registered(&self, record: &Arc<Record>, created: bool, digest: u128) -> Registered {
         let listed = record.to_listed().expect("unreachable: a registration leaves a live record");
-        let ttl = listed.registration.ttl();
         Registered {
             created,
             incarnation: record.version.incarnation,
             digest,
             owner: record.version.owner.node.clone(),
             revision: self.store.catalog().view(&record.key.service).map_or(0, |view| view.revision()),
-            ttl_ms: ttl.ms(),
-            renew_every_ms: ttl.renew_every_ms(),
+            ttl_ms: listed.registration.ttl().map(Ttl::ms),
+            renew_every_ms: listed.registration.renew_every_ms(),
             listed,
             ack: None,
         }
@@ -212,7 +211,7 @@ impl Registry {
         };
         let listed = record.to_listed().expect("unreachable: a renewal leaves a live record");
         Ok(Renewed {
-            renew_every_ms: listed.registration.ttl().renew_every_ms(),
+            renew_every_ms: listed.registration.renew_every_ms(),
             owner: record.version.owner.node.clone(),
             incarnation,
             status: listed.status,
@@ -315,10 +314,15 @@ impl Registry {
         let ttl = registration.ttl();
         let evict_after_ms = registration.evict_after_ms().map_or(self.settings.evict_after_ms, u64::from);
         let incarnation = record.version.incarnation;
-        let terms =
-            LeaseTerms { incarnation, digest, reported: registration.reported(), renew_every_ms: ttl.renew_every_ms(), steady: true };
-        let lease = Lease::new(incarnation, digest, ttl.ms(), evict_after_ms, at, unnamed);
-        self.leases.hold(record.key.clone(), lease, at + ttl.ms());
+        let terms = LeaseTerms {
+            incarnation,
+            digest,
+            reported: registration.reported(),
+            renew_every_ms: registration.renew_every_ms(),
+            steady: true,
+        };
+        let lease = Lease::new(incarnation, digest, ttl.unwrap_or(Ttl::LONGEST).ms(), evict_after_ms, at, unnamed);
+        self.leases.hold(record.key.clone(), lease, ttl.map(|ttl| at + ttl.ms()));
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });
     }
 

@@ -8,6 +8,7 @@ mod bus;
 mod chance;
 mod chaos;
 mod counts;
+mod fixed;
 mod ledger;
 mod provider;
 mod scenarios;
