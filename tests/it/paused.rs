@@ -32,7 +32,7 @@ async fn a_node_that_was_paused_for_a_minute_takes_nobody_away() {
     assert!(renewed > INSTANCES * 10, "only {renewed} heartbeats were answered by the time it went on");
     assert!(load.turned() > 0, "no connection noticed that the node stood still");
     let found = auditor.found();
-    assert_eq!(found.wrong, Vec::<String>::new());
+    assert_eq!((&found.wrong, &found.late), (&Vec::new(), &Vec::new()), "who was missing, and who was late");
     assert!(found.complete > 500, "only {} complete lists were seen", found.complete);
     assert_eq!((load.registered_again(), load.refused()), (0, Vec::new()), "heartbeats of living providers were refused");
 }

@@ -28,8 +28,10 @@ pub(crate) struct Found {
     pub(crate) complete: usize,
     /// Lists that said they were stale.
     pub(crate) stale: usize,
-    /// Lists that claimed to be complete and were not, or had somebody who is not up: what was wrong.
+    /// Lists that claimed to be complete and were not: what was wrong.
     pub(crate) wrong: Vec<String>,
+    /// Whoever was listed as anything but `up`.
+    pub(crate) late: Vec<Value>,
 }
 
 impl Auditor {
@@ -54,6 +56,8 @@ async fn audit(api: Api, list: Request, ids: Arc<BTreeSet<String>>, found: Arc<M
         {
             let list = answer.json();
             let mut found = found.lock().expect("what was found");
+            let listed = list["instances"].as_array().into_iter().flatten();
+            found.late.extend(listed.filter(|instance| instance["status"] != "up").cloned());
             found.stale += usize::from(list["stale"] == true);
             if list["complete"] == true {
                 found.complete += 1;
