@@ -389,6 +389,7 @@ impl Registry {
                 out.push(Output::Noticed(Notice::PeerSilent(node.clone())));
             }
         }
+        self.advance_namesake(now, out);
         self.judge_peers(now, out);
         self.note_lost(now.mono);
         self.advance_preserve(now, out);

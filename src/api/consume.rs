@@ -47,6 +47,9 @@ pub struct Instance<'a> {
     #[serde(default, skip_serializing_if = "is_empty_map")]
     #[cfg_attr(feature = "server", schema(value_type = BTreeMap<String, String>))]
     pub metadata: Cow<'a, BTreeMap<String, String>>,
+    /// True: neither heartbeats nor a check speak for it. It is listed until it is deregistered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed: bool,
 }
 
 fn is_empty_map<V>(map: &BTreeMap<String, V>) -> bool {
@@ -71,6 +74,7 @@ impl<'a> From<&'a Listed> for Instance<'a> {
             zone: registration.zone().map(|zone| zone.as_str().into()),
             tags: Cow::Borrowed(registration.tags()),
             metadata: Cow::Borrowed(registration.metadata()),
+            fixed: registration.is_fixed(),
         }
     }
 }
@@ -312,11 +316,11 @@ pub struct StatusDetail<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LeaseDetail {
-    /// Without a heartbeat for this long it is late.
-    pub ttl_ms: u64,
+    /// Without a heartbeat for this long it is late; null: never, it is a fixed address.
+    pub ttl_ms: Option<u64>,
     /// Until then.
-    pub remaining_ms: u64,
-    /// Since the last heartbeat.
+    pub remaining_ms: Option<u64>,
+    /// Since the last heartbeat, or the registration.
     pub last_heartbeat_ms: u64,
     /// An open connection holds it.
     pub attached: bool,

@@ -9,7 +9,7 @@ use super::Hex;
 use super::consume::Instance;
 use super::problem::Fault;
 
-/// A duration as requests say it: `"15s"`, `"500ms"`, `"2m"`, `"1h"`, or whole milliseconds.
+/// A duration as requests say it: `"15s"`, `"500ms"`, `"2m"`, `"1h"`, or whole milliseconds. A ttl may also be `"none"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(untagged)]
@@ -67,7 +67,7 @@ pub struct Registration {
     #[cfg_attr(feature = "server", schema(pattern = r"^(starting|up)$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// How long it stays listed without a heartbeat; default 15 s.
+    /// How long it stays listed without a heartbeat; default 15 s. `none`: a fixed address, listed until it is deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
     /// Which life of the process this is, 1 to 2^53 - 1; absent: the known one, 1 where none is known.
@@ -148,10 +148,10 @@ pub struct Registered<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Lease {
-    /// Without a heartbeat for this long it is late.
-    pub ttl_ms: u64,
-    /// How often to send one.
-    pub renew_every_ms: u64,
+    /// Without a heartbeat for this long it is late; null: never, it is a fixed address.
+    pub ttl_ms: Option<u64>,
+    /// How often to send one; null: never.
+    pub renew_every_ms: Option<u64>,
     /// An open connection holds it.
     pub attached: bool,
 }
@@ -198,8 +198,8 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Renewed<'a> {
-    /// How often to send one.
-    pub renew_every_ms: u64,
+    /// How often to send one; null: never, it is a fixed address.
+    pub renew_every_ms: Option<u64>,
     /// The node that holds the lease.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub owner: Cow<'a, str>,
@@ -272,7 +272,7 @@ pub struct Op {
     /// `register`: free keys and values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// `register`: how long it stays listed without a heartbeat.
+    /// `register`: how long it stays listed without a heartbeat; `none`: until it is deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
     /// `register`: how long it stays listed once it is down.
@@ -309,7 +309,7 @@ pub struct OpResult<'a> {
     /// The instance's life; of a superseded one the known life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
-    /// How often to send a heartbeat.
+    /// How often to send a heartbeat; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_every_ms: Option<u64>,
     /// Each thing that is wrong with it.

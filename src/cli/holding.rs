@@ -1,4 +1,6 @@
-//! `register`: an instance held by heartbeats until somebody asks to end.
+//! `register`: an instance held by heartbeats until somebody asks to end; a fixed address needs none, and is left registered.
+
+use std::time::Duration;
 
 use clap::Args;
 
@@ -8,6 +10,7 @@ use super::output;
 use super::provide::Told;
 use super::signal::Asked;
 use crate::client::{HeldEvent, Lease};
+use crate::model::{InstanceKey, Namespace, ServiceKey};
 use crate::units::show_ms;
 
 /// What `register` takes.
@@ -16,6 +19,7 @@ use crate::units::show_ms;
 Examples:
   muster register --service user --port 8080
   muster register --service user --port 8080 --port grpc=9090 --zone eu-a --tag canary --meta version=1.4.2 --ttl 10s
+  muster register --service db --address 10.0.0.9 --port 5432 --ttl none   # a fixed address: no heartbeats, and it stays
   muster register -f instance.json -s http://node-1:6878,http://node-2:6878")]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -31,7 +35,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let (key, registration) = arguments.told.to_registration(&arguments.within.namespace, &arguments.reach)?;
     let place = format!("{}:{}", registration.address, registration.port);
     let mut lease = arguments.reach.client()?.register(key, registration).await?;
-    output::say(&told(&lease, &place));
+    let Some(every) = lease.renew_every() else {
+        output::say(&told_fixed(&lease, &place));
+        return Ok(Code::Ok);
+    };
+    output::say(&told(&lease, &place, every));
 
     let mut missing = false;
     let lost = tokio::select! {
@@ -51,11 +59,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-fn told(lease: &Lease, place: &str) -> String {
+fn told(lease: &Lease, place: &str, every: Duration) -> String {
     let key = lease.key();
-    let every = show_ms(u64::try_from(lease.renew_every().as_millis()).unwrap_or(u64::MAX));
+    let every = show_ms(u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
     let (service, owner) = (&key.service.service, lease.owner());
     format!("registered {service} {} at {place} (node {owner}, a heartbeat every {every}); Ctrl-C deregisters it", key.id)
+}
+
+fn told_fixed(lease: &Lease, place: &str) -> String {
+    let InstanceKey { service: ServiceKey { namespace, service }, id } = lease.key();
+    let within = if *namespace == Namespace::default() { String::new() } else { format!(" -n {namespace}") };
+    let owner = lease.owner();
+    format!("registered {service} {id} at {place} (node {owner}, no heartbeats); it stays until `muster deregister {service} {id}{within}`")
 }
 
 /// Says when heartbeats begin to fail and when they succeed again; not each one.

@@ -58,9 +58,9 @@ pub(super) struct Told {
     /// Where it listens; default: the address from which the registry is reached
     #[arg(long, value_name = "IP or HOST")]
     address: Option<String>,
-    /// How long it stays without a heartbeat; default: the registry's, 15s
-    #[arg(long, value_parser = duration)]
-    ttl: Option<u64>,
+    /// How long it stays without a heartbeat; default: the registry's, 15s. none: a fixed address, listed until it is deregistered
+    #[arg(long, value_parser = ttl)]
+    ttl: Option<Span>,
     /// Its share of traffic; default: 100
     #[arg(long, value_name = "NUMBER")]
     weight: Option<u16>,
@@ -129,7 +129,7 @@ impl Told {
         registration.ports.extend(named);
         registration.tags.extend(self.tag.iter().cloned());
         registration.metadata.extend(self.metadata.iter().cloned());
-        overwrite(&mut registration.ttl, self.ttl.map(Span::Ms).as_ref());
+        overwrite(&mut registration.ttl, self.ttl.as_ref());
         overwrite(&mut registration.weight, self.weight.as_ref());
         overwrite(&mut registration.region, self.region.as_ref());
         overwrite(&mut registration.zone, self.zone.as_ref());
@@ -194,8 +194,10 @@ fn port(text: &str) -> Result<(Option<String>, u16), String> {
     }
 }
 
-fn duration(text: &str) -> Result<u64, String> {
-    parse_ms(text).ok_or_else(|| format!("must be {DURATION_RULE}"))
+/// `15s`, or `none`.
+fn ttl(text: &str) -> Result<Span, String> {
+    let known = text == "none" || parse_ms(text).is_some();
+    if known { Ok(Span::Text(text.to_owned())) } else { Err(format!("must be {DURATION_RULE}, or none")) }
 }
 
 /// `http:/healthz`, `http:8081/healthz`, `tcp`, `tcp:9000`, `grpc`, `none`.

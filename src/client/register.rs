@@ -26,7 +26,8 @@ pub struct Lease {
     incarnation: u64,
     digest: Hex,
     owner: String,
-    renew_every: Duration,
+    /// `None`: a fixed address, which sends no heartbeats.
+    renew_every: Option<Duration>,
 }
 
 /// What happened to a lease.
@@ -64,7 +65,7 @@ impl Client {
             incarnation: registered.incarnation,
             digest: registered.digest,
             owner: registered.owner.into_owned(),
-            renew_every: Duration::from_millis(registered.lease.renew_every_ms.max(1)),
+            renew_every: registered.lease.renew_every_ms.map(to_pause),
         })
     }
 }
@@ -88,35 +89,35 @@ impl Lease {
         &self.owner
     }
 
-    /// How often a heartbeat is sent.
+    /// How often a heartbeat is sent; `None`: never. It stays listed until it is deregistered, held or not.
     #[must_use]
-    pub fn renew_every(&self) -> Duration {
+    pub fn renew_every(&self) -> Option<Duration> {
         self.renew_every
     }
 
-    /// Sends heartbeats for ever, telling each one's fate; ends only when holding on makes no sense.
+    /// Sends heartbeats for ever, telling each one's fate; ends only when holding on makes no sense. A fixed address sends none: this waits.
     ///
     /// # Errors
     /// A newer life of the instance was registered, or the registry refuses this one for good. The lease is lost.
     pub async fn hold(&mut self, mut tell: impl FnMut(HeldEvent)) -> Error {
         let mut waits = backoff().without_max_times().build();
-        let mut wait = self.until_next();
-        loop {
-            tokio::time::sleep(wait).await;
+        let mut missed = None;
+        while let Some(every) = self.renew_every {
+            tokio::time::sleep(missed.take().unwrap_or_else(|| until_next(every))).await;
             match self.beat().await {
                 Ok(event) => {
                     waits = backoff().without_max_times().build();
-                    wait = self.until_next();
                     tell(event);
                 }
                 Err(error) if is_final(&error) => return error,
                 Err(error) => {
                     // Never less often than heartbeats are due, so that the first chance is taken.
-                    wait = waits.next().unwrap_or(self.renew_every).min(self.renew_every);
+                    missed = Some(waits.next().unwrap_or(every).min(every));
                     tell(HeldEvent::Missed(error));
                 }
             }
         }
+        std::future::pending().await
     }
 
     /// One heartbeat; registers again when the registry asks for that.
@@ -124,7 +125,7 @@ impl Lease {
         match self.renew().await {
             Ok(renewed) => {
                 self.owner = renewed.owner.into_owned();
-                self.renew_every = Duration::from_millis(renewed.renew_every_ms.max(1));
+                self.renew_every = renewed.renew_every_ms.map(to_pause);
                 Ok(HeldEvent::Renewed)
             }
             Err(error) if error.code() == Some("unknown_lease") => {
@@ -147,14 +148,9 @@ impl Lease {
         Ok(reply.into_answer::<Renewed<'static>>()?.value)
     }
 
-    /// What the registry asked for, or up to a tenth less: instances that began together do not stay together.
-    fn until_next(&self) -> Duration {
-        self.renew_every * 4 / 5 + jittered(self.renew_every / 5)
-    }
-
     /// A node that hangs must be noticed while there is time to ask another within the ttl.
     fn answer_timeout(&self) -> Duration {
-        (self.renew_every / 2).max(ANSWER_TIMEOUT_MIN)
+        self.renew_every.map_or(ANSWER_TIMEOUT, |every| (every / 2).max(ANSWER_TIMEOUT_MIN))
     }
 
     /// Takes the instance away, unless a newer life of it is registered.
@@ -164,6 +160,15 @@ impl Lease {
     pub async fn close(self) -> Result<(), Error> {
         Client { connection: self.connection }.deregister(&self.key, Some(self.incarnation)).await
     }
+}
+
+/// What the registry asked for, or up to a tenth less: instances that began together do not stay together.
+fn until_next(every: Duration) -> Duration {
+    every * 4 / 5 + jittered(every / 5)
+}
+
+fn to_pause(ms: u64) -> Duration {
+    Duration::from_millis(ms.max(1))
 }
 
 async fn put(

@@ -176,14 +176,14 @@ async fn perform_one(app: &App, op: Ready<Op>, write: Write) -> OpResult<'static
         Ok(Op::Register(register)) => app.node.register(*register).await.map(|registered| OpResult {
             status: status_of(&registered, write.asked).as_u16(),
             incarnation: Some(registered.incarnation.get()),
-            renew_every_ms: Some(registered.renew_every_ms),
+            renew_every_ms: registered.renew_every_ms,
             ack: missed(registered.ack.as_ref(), write.asked),
             ..OpResult::default()
         }),
         Ok(Op::Heartbeat(heartbeat)) => app.node.heartbeat(heartbeat).await.map(|renewed| OpResult {
             status: StatusCode::OK.as_u16(),
             incarnation: Some(renewed.incarnation.get()),
-            renew_every_ms: Some(renewed.renew_every_ms),
+            renew_every_ms: renewed.renew_every_ms,
             ..OpResult::default()
         }),
         Ok(Op::Deregister(deregister)) => app.node.deregister(deregister).await.map(|report| {

@@ -279,7 +279,7 @@ impl Said {
             reported: self.status.take().map_or(Reported::Up, |Text(status)| status),
             check,
             evict_after_ms: self.evict_after.map(Millis::saturating),
-            ..RegistrationDraft::new(address, port, ttl?)
+            ..RegistrationDraft::new(address, port, ttl)
         });
         match registration {
             Ok(registration) if faults.len() == before => Some(Arc::new(registration)),
@@ -291,9 +291,10 @@ impl Said {
         }
     }
 
+    /// The ttl that is said; `None`: it is a fixed address, or the faults say what is wrong.
     fn ttl_within(&self, leases: &LeasesConfig, at: &str, faults: &mut Faults) -> Option<ModelTtl> {
         let bounds = leases.ttl_min_ms..=leases.ttl_max_ms;
-        let ms = self.ttl.map_or(leases.ttl_ms, |Ttl(ms)| ms);
+        let Ttl(Some(ms)) = self.ttl.unwrap_or(Ttl(Some(leases.ttl_ms))) else { return None };
         let ttl = ModelTtl::from_ms(ms).ok().filter(|_| bounds.contains(&ms));
         if ttl.is_none() {
             let detail = format!("`ttl` must be {} to {}, is {}", show_ms(*bounds.start()), show_ms(*bounds.end()), show_ms(ms));

@@ -29,7 +29,6 @@ pub const RECORD_BYTES_HARD_MAX: usize = 64 * 1024;
 const ADDRESS_BYTES_MAX: usize = 253;
 const PORT_NAME_BYTES_MAX: usize = 63;
 const PATH_BYTES_MAX: usize = 1024;
-const TTL_MS_HARD_MAX: u64 = 3_600_000;
 const EVICT_AFTER_MS_HARD_MAX: u64 = 24 * 3_600_000;
 
 /// One rule that a registration breaks.
@@ -95,13 +94,16 @@ fn is_host_name(text: &str) -> bool {
 pub struct Ttl(u32);
 
 impl Ttl {
+    /// The longest there is. To nodes that do not know fixed addresses, a fixed one has it.
+    pub const LONGEST: Self = Self(3_600_000);
+
     /// A ttl of `ms` milliseconds; 1 ms to 1 h. What a node accepts is narrower and configured.
     ///
     /// # Errors
     /// The rule, when it is out of range.
     pub fn from_ms(ms: u64) -> Result<Self, &'static str> {
         match u32::try_from(ms) {
-            Ok(ms @ 1..) if u64::from(ms) <= TTL_MS_HARD_MAX => Ok(Self(ms)),
+            Ok(ms @ 1..) if ms <= Self::LONGEST.0 => Ok(Self(ms)),
             Ok(_) | Err(_) => Err("must be at most 1h"),
         }
     }
@@ -176,7 +178,7 @@ pub struct Registration {
     tags: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
     reported: Reported,
-    ttl: Ttl,
+    ttl: Option<Ttl>,
     check: Option<Check>,
     evict_after_ms: Option<u32>,
 }
@@ -202,8 +204,8 @@ pub struct RegistrationDraft {
     pub metadata: BTreeMap<String, String>,
     /// What the provider says of its state.
     pub reported: Reported,
-    /// How long it stays without a heartbeat.
-    pub ttl: Ttl,
+    /// How long it stays without a heartbeat; `None`: for ever, it sends none.
+    pub ttl: Option<Ttl>,
     /// How the registry may look for itself.
     pub check: Option<Check>,
     /// How long it stays listed once it is down; absent: the node's default.
@@ -211,9 +213,9 @@ pub struct RegistrationDraft {
 }
 
 impl RegistrationDraft {
-    /// A draft of the two parts that are needed, all else as when absent.
+    /// A draft of the two parts that are needed, all else as when absent. Without a ttl it is a fixed address.
     #[must_use]
-    pub fn new(address: Address, port: Port, ttl: Ttl) -> Self {
+    pub fn new(address: Address, port: Port, ttl: impl Into<Option<Ttl>>) -> Self {
         Self {
             address,
             port,
@@ -224,7 +226,7 @@ impl RegistrationDraft {
             tags: BTreeSet::new(),
             metadata: BTreeMap::new(),
             reported: Reported::Up,
-            ttl,
+            ttl: ttl.into(),
             check: None,
             evict_after_ms: None,
         }
@@ -297,10 +299,15 @@ impl Registration {
     pub fn reported(&self) -> Reported {
         self.reported
     }
-    /// How long it stays without a heartbeat.
+    /// How long it stays without a heartbeat; `None`: for ever, it sends none.
     #[must_use]
-    pub fn ttl(&self) -> Ttl {
+    pub fn ttl(&self) -> Option<Ttl> {
         self.ttl
+    }
+    /// How often its provider should send a heartbeat; `None`: never.
+    #[must_use]
+    pub fn renew_every_ms(&self) -> Option<u64> {
+        self.ttl.map(Ttl::renew_every_ms)
     }
     /// How the registry may look for itself.
     #[must_use]
@@ -311,6 +318,12 @@ impl Registration {
     #[must_use]
     pub fn evict_after_ms(&self) -> Option<u32> {
         self.evict_after_ms
+    }
+
+    /// Listed whether it answers or not: a fixed address that neither heartbeats nor a check speak for.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.ttl.is_none() && self.check.as_ref().is_none_or(|check| check.kind == CheckKind::None)
     }
 
     /// About how many bytes it takes, in memory and on the wire.
@@ -432,54 +445,12 @@ impl PartialEq for Listed {
                     && ours.region == theirs.region
                     && ours.zone == theirs.zone
                     && ours.tags == theirs.tags
-                    && ours.metadata == theirs.metadata)
+                    && ours.metadata == theirs.metadata
+                    && ours.is_fixed() == theirs.is_fixed())
     }
 }
 
 impl Eq for Listed {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn draft() -> RegistrationDraft {
-        RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap())
-    }
-
-    #[test]
-    fn addresses_are_ips_or_host_names() {
-        for good in ["10.0.0.7", "::1", "fe80::1", "db-1.example.com", "localhost", "a_b"] {
-            assert!(Address::parse(good).is_ok(), "{good}");
-        }
-        for bad in ["", "10.0.0", "10.0.0.256", "http://a", "a b", "a\n", "-a", "[::1]", "a..b", &"a".repeat(300)] {
-            assert!(Address::parse(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn every_broken_bound_is_said_at_once() {
-        let mut draft = draft();
-        draft.metadata = (0..65).map(|n| (format!("k{n}"), "v".to_owned())).collect();
-        draft.metadata.insert("long".to_owned(), "x".repeat(1025));
-        draft.tags.insert("a\nb".to_owned());
-        let pointers: Vec<_> = Registration::new(draft).unwrap_err().into_iter().map(|violation| violation.pointer).collect();
-        assert_eq!(pointers, ["/tags", "/metadata", "/metadata/long"]);
-    }
-
-    #[test]
-    fn what_consumers_do_not_see_does_not_make_two_instances_differ() {
-        let listed = |draft| Listed {
-            id: InstanceId::parse("a").unwrap(),
-            registration: Arc::new(Registration::new(draft).unwrap()),
-            status: Status::Up,
-            weight: 100,
-            cause: Cause::Registered,
-        };
-        let mut longer = draft();
-        longer.ttl = Ttl::from_ms(30_000).unwrap();
-        assert_eq!(listed(draft()), listed(longer));
-        let mut tagged = draft();
-        tagged.tags.insert("canary".to_owned());
-        assert_ne!(listed(draft()), listed(tagged));
-    }
-}
+mod tests;

@@ -74,7 +74,7 @@ impl LeaseTable {
         self.cells.pin().remove(key);
     }
 
-    pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
+    pub(super) fn set_closed(&self, is_closed: bool) {
+        self.is_closed.store(is_closed, Ordering::Relaxed);
     }
 }

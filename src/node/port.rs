@@ -22,7 +22,7 @@ pub struct BusPort {
     pub bulk: mpsc::Receiver<(To, Message)>,
     /// Told when the node is deaf: connect anew.
     pub reconnect: Arc<Notify>,
-    /// The node's epoch, in which all it says is said; it changes only when the node was away for more than a day.
+    /// The node's epoch, in which all it says is said; it changes when the node begins a new life without starting anew.
     pub epoch: Arc<AtomicU64>,
 }
 

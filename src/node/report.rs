@@ -93,7 +93,7 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             "paused"
         }
         Notice::Reborn(epoch) => {
-            tracing::warn!(%node, %epoch, "this node was away for more than a day: it joins again, in a new life");
+            tracing::warn!(%node, %epoch, "this node joins again, in a new life");
             "reborn"
         }
         Notice::Preserving { service, begins: true } => {

@@ -245,6 +245,7 @@ impl Task {
                 }
                 Output::Reborn(epoch) => {
                     self.published = 0;
+                    self.has_handed_over = false;
                     self.bus.epoch.store(epoch.0, Ordering::Relaxed);
                 }
                 Output::Changed(changed) => report::changed(&self.shared, &changed),
@@ -252,9 +253,7 @@ impl Task {
                     self.changed.insert(service);
                 }
                 Output::BecameState(state) => {
-                    if state == NodeState::Leaving {
-                        self.shared.leases.close();
-                    }
+                    self.shared.leases.set_closed(state == NodeState::Leaving);
                     report::became(&self.shared, state);
                 }
                 Output::Noticed(notice) => report::noticed(&self.shared, &notice),

@@ -17,7 +17,7 @@ use super::store::Slot;
 use super::time::{Mono, Now};
 use super::verdict::Fate;
 use super::{Outbox, Registry};
-use crate::model::{Cause, Life, NodeName};
+use crate::model::{Cause, Life, NodeName, Ttl};
 
 /// A life must look over for this long before its records are taken: late frames of a former life make it look so for 3 s.
 const SETTLE_MS: u64 = 5000;
@@ -142,7 +142,9 @@ impl Registry {
         let step = Step::generation(&record.version);
         match &record.body {
             Body::Live { registration, seen } => {
-                let seen = if fate == Fate::Unknown && *seen == Seen::Well { Seen::Suspect } else { *seen };
+                // Nobody vouches for it any more, but for a fixed address nobody ever did.
+                let is_doubtful = fate == Fate::Unknown && *seen == Seen::Well && registration.ttl().is_some();
+                let seen = if is_doubtful { Seen::Suspect } else { *seen };
                 let body = Body::Live { registration: Arc::clone(registration), seen };
                 let detail = format!("its owner {} is gone; unverified until it is heard", record.version.owner.node);
                 let why = Why { cause: Cause::OwnerLost, actor: None, detail: Some(Arc::from(detail)) };
@@ -159,7 +161,7 @@ impl Registry {
     /// Holds the lease of a record whose provider was not heard here: for its ttl and grace, whatever its phase.
     pub(super) fn hold_unheard(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
         let Some(registration) = record.registration() else { return };
-        let ttl = registration.ttl();
+        let ttl = registration.ttl().unwrap_or(Ttl::LONGEST);
         let not_before = now.mono + ttl.ms() + ttl.grace_ms();
         let phase = match &record.body {
             Body::Live { seen: Seen::Down, .. } => Phase::Over(now.mono),

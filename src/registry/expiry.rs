@@ -12,7 +12,7 @@ use super::message::NodeState;
 use super::record::{Body, Record, Seen};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{Cause, InstanceKey};
+use crate::model::{Cause, InstanceKey, Ttl};
 
 /// How many leases one call looks at; the rest is due at once again, so that a mass expiry does not hold up everything else.
 const DUE_MAX: usize = 10_000;
@@ -49,7 +49,8 @@ impl Registry {
 
     /// Judges a lease whose last heartbeat the shell has told.
     pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
-        let Some(lease) = self.leases.get(key).cloned() else { return };
+        // It may have become a fixed address's since it was asked for.
+        let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let trusted_until = self.trusted_since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record)).max(lease.not_before);
@@ -117,7 +118,7 @@ impl Registry {
             incarnation: lease.incarnation,
             digest: lease.digest,
             reported: registration.reported(),
-            renew_every_ms: registration.ttl().renew_every_ms(),
+            renew_every_ms: registration.renew_every_ms(),
             steady: false,
         };
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
@@ -136,7 +137,7 @@ impl Registry {
 }
 
 fn grace_ms(record: &Record) -> u64 {
-    record.registration().map_or(0, |registration| registration.ttl().grace_ms())
+    record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::grace_ms)
 }
 
 fn silence(cause: Cause, last: Mono, now: Mono) -> Why {

@@ -229,7 +229,7 @@ pub struct LeaseTerms {
     /// What the provider says of its state.
     pub reported: Reported,
     /// What the provider is told.
-    pub renew_every_ms: u64,
+    pub renew_every_ms: Option<u64>,
     /// A heartbeat may be taken without asking; false while the lease is late, when one changes the record.
     pub steady: bool,
 }
@@ -265,10 +265,10 @@ pub struct Registered {
     pub owner: NodeName,
     /// Of the service, with this in it.
     pub revision: u128,
-    /// How long it stays without a heartbeat.
-    pub ttl_ms: u64,
-    /// How often to send one.
-    pub renew_every_ms: u64,
+    /// How long it stays without a heartbeat; `None`: for ever.
+    pub ttl_ms: Option<u64>,
+    /// How often to send one; `None`: never.
+    pub renew_every_ms: Option<u64>,
     /// What consumers see.
     pub listed: Listed,
     /// Where an acknowledgement was asked for.
@@ -278,8 +278,8 @@ pub struct Registered {
 /// A heartbeat's effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewed {
-    /// How often to send one.
-    pub renew_every_ms: u64,
+    /// How often to send one; `None`: never, it is a fixed address.
+    pub renew_every_ms: Option<u64>,
     /// Who holds the lease.
     pub owner: NodeName,
     /// The instance's life.
@@ -383,7 +383,7 @@ pub enum Notice {
         /// For how long.
         ms: u64,
     },
-    /// This node was away for more than a day: it begins a new life.
+    /// This node was away for more than a day, or the other one of its name is gone: it joins again, in a new life.
     Reborn(Epoch),
     /// So many leases fell silent together that none of them is let go; or that is over.
     Preserving {

@@ -12,9 +12,9 @@ pub(super) struct Leases {
     due: BTreeSet<(Mono, InstanceKey)>,
     /// Those that are late: their providers are silent.
     silent: BTreeSet<InstanceKey>,
-    /// Of all leases here.
+    /// Of all leases here that silence can end.
     all: Tally,
-    /// Of each service's leases here.
+    /// Of each service's.
     services: BTreeMap<ServiceKey, Tally>,
 }
 
@@ -29,8 +29,8 @@ pub(super) struct Tally {
 /// A right to stay listed.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
-    /// When it is looked at next. Not when it is over: heartbeats do not move it.
-    due: Mono,
+    /// When it is looked at next; `None`: never, it is a fixed address's. Not when it is over: heartbeats do not move it.
+    due: Option<Mono>,
     /// How late it is; changed by [`Leases::set_phase`] alone.
     phase: Phase,
     /// The last heartbeat that the registry itself knows of.
@@ -41,7 +41,7 @@ pub(super) struct Lease {
     pub(super) incarnation: Incarnation,
     /// Of the content it was given for.
     pub(super) digest: u128,
-    /// Without a heartbeat it lasts so long.
+    /// Without a heartbeat it lasts so long, if it is ever looked at.
     pub(super) ttl_ms: u64,
     /// Once down, the instance stays listed so long.
     pub(super) evict_after_ms: u64,
@@ -96,32 +96,34 @@ impl Leases {
         self.held.keys()
     }
 
-    /// Of all leases held here.
+    /// Of all leases held here that silence can end.
     pub(super) fn all(&self) -> Tally {
         self.all
     }
 
-    /// Of one service's leases held here.
+    /// Of one service's leases held here that silence can end.
     pub(super) fn of_service(&self, service: &ServiceKey) -> Tally {
         self.services.get(service).copied().unwrap_or_default()
     }
 
-    /// Holds a lease from now on, in the place of one that was held for the same key.
-    pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Mono) {
+    /// Holds a lease from now on, in the place of one that was held for the same key. Without `due` no silence ends it.
+    pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Option<Mono>) {
         self.end(&key);
         lease.due = due;
-        let is_silent = lease.phase.is_silent();
-        self.count(&key, is_silent, 1);
-        if is_silent {
-            self.silent.insert(key.clone());
+        if let Some(due) = due {
+            let is_silent = lease.phase.is_silent();
+            self.count(&key, is_silent, 1);
+            if is_silent {
+                self.silent.insert(key.clone());
+            }
+            self.due.insert((due, key.clone()));
         }
-        self.held.insert(key.clone(), lease);
-        self.due.insert((due, key));
+        self.held.insert(key, lease);
     }
 
     /// Notes how late a lease is.
     pub(super) fn set_phase(&mut self, key: &InstanceKey, phase: Phase) {
-        let Some(lease) = self.held.get_mut(key) else { return };
+        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.due.is_some()) else { return };
         let (was_silent, is_silent) = (lease.phase.is_silent(), phase.is_silent());
         lease.phase = phase;
         if was_silent != is_silent {
@@ -135,11 +137,11 @@ impl Leases {
         }
     }
 
-    /// Looks at a lease again at `due`.
+    /// Looks at a lease again at `due`; never at a fixed address's.
     pub(super) fn reschedule(&mut self, key: &InstanceKey, due: Mono) {
         let Some(lease) = self.held.get_mut(key) else { return };
-        self.due.remove(&(lease.due, key.clone()));
-        lease.due = due;
+        let Some(former) = &mut lease.due else { return };
+        self.due.remove(&(std::mem::replace(former, due), key.clone()));
         self.due.insert((due, key.clone()));
     }
 
@@ -154,7 +156,8 @@ impl Leases {
 
     pub(super) fn end(&mut self, key: &InstanceKey) -> Option<Lease> {
         let lease = self.held.remove(key)?;
-        self.due.remove(&(lease.due, key.clone()));
+        let Some(due) = lease.due else { return Some(lease) };
+        self.due.remove(&(due, key.clone()));
         let is_silent = lease.phase.is_silent();
         self.count(key, is_silent, -1);
         if is_silent {
@@ -176,7 +179,7 @@ impl Leases {
         }
         let (_, key) = self.due.pop_first()?;
         if let Some(lease) = self.held.get_mut(&key) {
-            lease.due = again;
+            lease.due = Some(again);
             self.due.insert((again, key.clone()));
         }
         Some(key)
@@ -203,11 +206,16 @@ impl Leases {
 impl Lease {
     /// A lease in this phase, renewed at `renewed_at`; [`Leases::hold`] says when it is looked at.
     pub(super) fn new(incarnation: Incarnation, digest: u128, ttl_ms: u64, evict_after_ms: u64, renewed_at: Mono, phase: Phase) -> Self {
-        Self { due: renewed_at, phase, renewed_at, not_before: 0, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
+        Self { due: None, phase, renewed_at, not_before: 0, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
     }
 
     pub(super) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Silence says nothing of it.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.due.is_none()
     }
 }
 
@@ -226,14 +234,16 @@ mod tests {
         let mut leases = Leases::default();
         let lease = |phase| Lease::new(Incarnation::FIRST, 0, 1000, 1000, 0, phase);
         for id in ["1", "2", "3"] {
-            leases.hold(key("a", id), lease(Phase::Held), 1000);
+            leases.hold(key("a", id), lease(Phase::Held), Some(1000));
         }
-        leases.hold(key("b", "1"), lease(Phase::Late(5)), 1000);
+        leases.hold(key("b", "1"), lease(Phase::Late(5)), Some(1000));
         assert_eq!(leases.all(), Tally { held: 4, silent: 1 });
         leases.set_phase(&key("a", "1"), Phase::Late(9));
         leases.set_phase(&key("a", "1"), Phase::Over(19));
         assert_eq!(leases.of_service(&key("a", "1").service), Tally { held: 3, silent: 1 });
-        leases.hold(key("a", "1"), lease(Phase::Held), 2000);
+        leases.hold(key("a", "1"), lease(Phase::Held), Some(2000));
+        leases.hold(key("a", "fixed"), lease(Phase::Held), None);
+        leases.set_phase(&key("a", "fixed"), Phase::Late(9));
         leases.end(&key("b", "1"));
         assert_eq!((leases.all(), leases.of_service(&key("b", "1").service)), (Tally { held: 3, silent: 0 }, Tally::default()));
     }

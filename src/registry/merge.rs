@@ -108,7 +108,9 @@ impl Registry {
     /// A live record names this life as its owner, and there is no lease for it: it was forgotten here, and came back.
     fn own_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
         let Body::Live { registration, .. } = &record.body else { return };
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Suspect };
+        // For a fixed address nobody ever vouched.
+        let seen = if registration.ttl().is_some() { Seen::Suspect } else { Seen::Well };
+        let body = Body::Live { registration: Arc::clone(registration), seen };
         let detail = "unverified until it is heard: its owner had forgotten it";
         let why = Why { cause: Cause::Adopted, actor: None, detail: Some(Arc::from(detail)) };
         let written = self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);

@@ -35,6 +35,11 @@ impl Namesake {
         self.heard.as_ref().is_some_and(|heard| heard.epoch == epoch && now <= heard.last_at + SILENT_MS)
     }
 
+    /// No other node of this name is heard any more.
+    fn is_silent(&self, now: Mono) -> bool {
+        self.heard.as_ref().is_none_or(|heard| now > heard.last_at + SILENT_MS)
+    }
+
     /// A beacon of another life of this name came; says whether it is a node that runs.
     fn hear(&mut self, epoch: Epoch, now: Mono) -> bool {
         let heard = match &mut self.heard {
@@ -61,6 +66,15 @@ impl Registry {
         if self.life.epoch > epoch && self.state != NodeState::Leaving {
             self.has_stepped_down = true;
             self.step_down(now, out);
+        }
+    }
+
+    /// Once the other is gone the name is free again: this node joins anew.
+    pub(super) fn advance_namesake(&mut self, now: Now, out: &mut Outbox) {
+        if self.has_stepped_down && self.namesake.is_silent(now.mono) {
+            self.has_stepped_down = false;
+            self.namesake = Namesake::default();
+            self.become_newborn(now, out);
         }
     }
 }

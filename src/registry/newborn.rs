@@ -1,4 +1,5 @@
-//! Newborn: a node that was away for longer than anybody remembers begins a new life. What it still holds is an old replica, no more.
+//! Newborn: a node that was away for longer than anybody remembers, or had given way to another of its name, begins a new life. What it
+//! still holds is an old replica, no more.
 
 use super::io::{Notice, Output};
 use super::message::NodeState;

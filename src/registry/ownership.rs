@@ -11,7 +11,7 @@ use super::record::{Body, Record, Seen, content_digest};
 use super::relay::Beat;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
-use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Ttl};
 
 /// How many instances are marked to be asked again at the most; past it the first in order is let go, and its provider is
 /// listed with its former content until it registers again.
@@ -172,15 +172,14 @@ impl Registry {
 
     fn to_registered(&self, record: &Arc<Record>, created: bool, digest: u128) -> Registered {
         let listed = record.to_listed().expect("unreachable: a registration leaves a live record");
-        let ttl = listed.registration.ttl();
         Registered {
             created,
             incarnation: record.version.incarnation,
             digest,
             owner: record.version.owner.node.clone(),
             revision: self.store.catalog().view(&record.key.service).map_or(0, |view| view.revision()),
-            ttl_ms: ttl.ms(),
-            renew_every_ms: ttl.renew_every_ms(),
+            ttl_ms: listed.registration.ttl().map(Ttl::ms),
+            renew_every_ms: listed.registration.renew_every_ms(),
             listed,
             ack: None,
         }
@@ -216,7 +215,7 @@ impl Registry {
         };
         let listed = record.to_listed().expect("unreachable: a renewal leaves a live record");
         Ok(Renewed {
-            renew_every_ms: listed.registration.ttl().renew_every_ms(),
+            renew_every_ms: listed.registration.renew_every_ms(),
             owner: record.version.owner.node.clone(),
             incarnation,
             status: listed.status,
@@ -251,7 +250,7 @@ impl Registry {
             return self.renew_own(record, beat.at, now, out);
         }
         if self.can_relay(&owner, now.mono) {
-            let ttl_ms = record.registration().map_or(0, |registration| registration.ttl().ms());
+            let ttl_ms = record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
             self.relays.note_heard(&record.key, &beat, ttl_ms);
             let rng = &mut self.rng;
             self.relays.gather(&owner.node, record.key.clone(), beat, now.mono, || rng.next(), out);
@@ -345,7 +344,7 @@ impl Registry {
 
     fn to_lease(&self, record: &Record, registration: &Registration, digest: u128, at: Mono, phase: Phase) -> Lease {
         let evict_after_ms = registration.evict_after_ms().map_or(self.settings.evict_after_ms, u64::from);
-        Lease::new(record.version.incarnation, digest, registration.ttl().ms(), evict_after_ms, at, phase)
+        Lease::new(record.version.incarnation, digest, registration.ttl().unwrap_or(Ttl::LONGEST).ms(), evict_after_ms, at, phase)
     }
 
     fn hold_lease(&mut self, record: &Record, registration: &Registration, lease: Lease, due: Mono, out: &mut Outbox) {
@@ -353,10 +352,12 @@ impl Registry {
             incarnation: lease.incarnation,
             digest: lease.digest,
             reported: registration.reported(),
-            renew_every_ms: registration.ttl().renew_every_ms(),
+            renew_every_ms: registration.renew_every_ms(),
             steady: lease.phase() == Phase::Held,
         };
         let at = lease.renewed_at;
+        // No silence ends a fixed address's.
+        let due = registration.ttl().map(|_| due);
         self.leases.hold(record.key.clone(), lease, due);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });
     }

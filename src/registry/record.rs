@@ -130,8 +130,13 @@ pub fn content_digest(registration: &Registration) -> u128 {
         hash.tag(b's');
         hash.text(registration.reported().as_str());
     }
-    hash.tag(b'l');
-    hash.number(registration.ttl().ms());
+    match registration.ttl() {
+        Some(ttl) => {
+            hash.tag(b'l');
+            hash.number(ttl.ms());
+        }
+        None => hash.tag(b'n'),
+    }
     if let Some(ms) = registration.evict_after_ms() {
         hash.tag(b'e');
         hash.number(u64::from(ms));
@@ -237,6 +242,9 @@ impl Canonical {
             self.text(key);
             self.text(value);
         }
+        if registration.is_fixed() {
+            self.tag(b'f');
+        }
     }
 
     pub(super) fn finish(self) -> u128 {
@@ -261,6 +269,9 @@ mod tests {
         let id = InstanceId::parse("user-1").unwrap();
         let listed = Listed { id, registration, status: Status::Up, weight: 100, cause: Cause::Registered };
         assert_eq!(listed_digest(&listed), 0x44fe_838a_a4d1_d640_9d0f_c1f6_8a2d_4006);
+        let fixed = Arc::new(Registration::new(RegistrationDraft { ttl: None, ..draft() }).unwrap());
+        assert_eq!(content_digest(&fixed), 0x93ad_2965_f268_c059_e9cf_90d9_138a_5b7d);
+        assert_eq!(listed_digest(&Listed { registration: fixed, ..listed }), 0x06bb_6af9_83e6_35b7_279b_6a33_20d2_3eb7);
     }
 
     #[test]
@@ -270,13 +281,15 @@ mod tests {
             change(&mut draft);
             content_digest(&Registration::new(draft).unwrap())
         };
-        let changes: [fn(&mut RegistrationDraft); 4] = [
-            |draft| draft.ttl = Ttl::from_ms(15_001).unwrap(),
+        let changes: [fn(&mut RegistrationDraft); 6] = [
+            |draft| draft.ttl = Ttl::from_ms(15_001).ok(),
+            |draft| draft.ttl = Some(Ttl::LONGEST),
+            |draft| draft.ttl = None,
             |draft| draft.weight = 99,
             |draft| draft.reported = Reported::Starting,
             |draft| draft.evict_after_ms = Some(1),
         ];
         let digests: std::collections::BTreeSet<_> = changes.into_iter().map(digest).chain([digest(|_| {})]).collect();
-        assert_eq!(digests.len(), 5);
+        assert_eq!(digests.len(), 7);
     }
 }

@@ -11,7 +11,7 @@ use super::relay::Beat;
 use super::serve::ANSWER_BYTES_MAX;
 use super::time::{Mono, Now};
 use super::{Outbox, Output, Registry};
-use crate::model::{Cause, InstanceKey, Life};
+use crate::model::{Cause, InstanceKey, Life, Ttl};
 
 impl Registry {
     /// A relay's heartbeats, judged by the owner.
@@ -75,7 +75,7 @@ impl Registry {
         };
         let why = Why { cause: Cause::Adopted, actor: None, detail: Some(Arc::from(format!("{} left", record.version.owner.node))) };
         let written = self.write(record.key.clone(), Step::generation(&record.version), record.body.clone(), why, now, out);
-        let ttl_ms = written.registration().map_or(0, |registration| registration.ttl().ms());
+        let ttl_ms = written.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
         let due = if phase == Phase::Held { at + ttl_ms } else { now.mono + ttl_ms };
         self.hold_as(&written, phase, at, due, out);
     }

@@ -25,6 +25,8 @@ const EXTRAS_MAX: usize = 32;
 
 /// Among a record's extras: the cause, where `cause` can only say what comes nearest to it. One byte.
 const CAUSE_TAG: u16 = 1;
+/// Among a record's extras: its instance is a fixed address, which sends no heartbeats. No bytes.
+const FIXED_TAG: u16 = 2;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record<'a> {
@@ -110,22 +112,44 @@ impl<'a> Record<'a> {
             changed_at: *changed_at,
             actor: actor.as_deref(),
             detail: detail.as_deref(),
-            extras: later_cause(*cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number]))).into_iter().collect(),
+            extras: extras_of(record),
         }
     }
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<Arc<registry::Record>, Invalid> {
         let Self { key, version, body, cause, changed_at, actor, detail, extras } = self;
-        let later = extras.into_iter().find(|(tag, _)| *tag == CAUSE_TAG).and_then(|(_, bytes)| cause_of_later(&bytes));
+        let (mut later, mut sends_heartbeats) = (None, true);
+        for (tag, bytes) in extras {
+            match tag {
+                CAUSE_TAG => later = later.or(cause_of_later(&bytes)),
+                FIXED_TAG => sends_heartbeats = false,
+                // Of a later version.
+                _ => {}
+            }
+        }
         Ok(Arc::new(registry::Record {
             key: key.into_model(reading)?,
             version: version.into_model(reading)?,
-            body: body.into_model(reading)?,
+            body: body.into_model(sends_heartbeats, reading)?,
             cause: later.unwrap_or_else(|| cause.into_model()),
             changed_at,
             actor: actor.map(note).transpose()?,
             detail: detail.map(note).transpose()?,
         }))
+    }
+}
+
+fn extras_of(record: &registry::Record) -> Extras<'_> {
+    let cause = later_cause(record.cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number])));
+    let is_fixed = registration_of(&record.body).is_some_and(|registration| registration.ttl().is_none());
+    cause.into_iter().chain(is_fixed.then(|| (FIXED_TAG, Cow::Owned(Vec::new())))).collect()
+}
+
+/// What the provider says, or said.
+fn registration_of(body: &registry::Body) -> Option<&model::Registration> {
+    match body {
+        registry::Body::Live { registration, .. } => Some(registration),
+        registry::Body::Withdrawn { kept, .. } => kept.as_deref(),
     }
 }
 
@@ -192,13 +216,14 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn into_model(self, reading: &mut Reading) -> Result<registry::Body, Invalid> {
+    fn into_model(self, sends_heartbeats: bool, reading: &mut Reading) -> Result<registry::Body, Invalid> {
         Ok(match self {
             Self::Live { registration, seen } => {
-                registry::Body::Live { registration: registration.into_model(reading)?, seen: seen.into_model() }
+                registry::Body::Live { registration: registration.into_model(sends_heartbeats, reading)?, seen: seen.into_model() }
             }
             Self::Withdrawn { kept, named } => {
-                registry::Body::Withdrawn { kept: kept.map(|registration| registration.into_model(reading)).transpose()?, named }
+                let kept = kept.map(|registration| registration.into_model(sends_heartbeats, reading)).transpose()?;
+                registry::Body::Withdrawn { kept, named }
             }
         })
     }

@@ -69,13 +69,15 @@ impl<'a> Registration<'a> {
             tags: registration.tags().iter().map(String::as_str).collect(),
             metadata: registration.metadata().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
             reported: Reported::of(registration.reported()),
-            ttl_ms: registration.ttl().ms(),
+            ttl_ms: registration.ttl().unwrap_or(Ttl::LONGEST).ms(),
             check: registration.check().map(Check::of),
             evict_after_ms: registration.evict_after_ms(),
         }
     }
 
-    pub(super) fn into_model(self, reading: &mut Reading) -> Result<Arc<model::Registration>, Invalid> {
+    /// With `sends_heartbeats` false its ttl is what it has for nodes that know no fixed addresses.
+    pub(super) fn into_model(self, sends_heartbeats: bool, reading: &mut Reading) -> Result<Arc<model::Registration>, Invalid> {
+        let ttl = Ttl::from_ms(self.ttl_ms).map_err(|_| Invalid("ttl"))?;
         let draft = RegistrationDraft {
             address: Address::parse(self.address).map_err(|_| Invalid("address"))?,
             port: self.port,
@@ -86,7 +88,7 @@ impl<'a> Registration<'a> {
             tags: self.tags.into_iter().map(str::to_owned).collect(),
             metadata: self.metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             reported: self.reported.into_model(),
-            ttl: Ttl::from_ms(self.ttl_ms).map_err(|_| Invalid("ttl"))?,
+            ttl: sends_heartbeats.then_some(ttl),
             check: self.check.map(Check::into_model),
             evict_after_ms: self.evict_after_ms,
         };

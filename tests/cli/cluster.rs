@@ -113,6 +113,18 @@ fn a_command_runs_with_the_list_whenever_it_has_changed() {
 }
 
 #[test]
+fn a_fixed_address_is_registered_and_left() {
+    let (_dev, urls) = dev(1);
+    let fixed = ["register", "--service", "db", "--port", "5432", "--id", "d1", "--ttl", "none", "-s", &urls[0]];
+    let mut register = Running::start(&fixed);
+    register.until("it stays until `muster deregister db d1`");
+    assert!(register.ended().success());
+    assert_eq!(stdout(&["instances", "db", "-o", "name", "-s", &urls[0]]), "d1\n");
+    stdout(&["deregister", "db", "d1", "-s", &urls[0]]);
+    assert_eq!(stdout(&["instances", "db", "-o", "name", "-s", &urls[0]]), "");
+}
+
+#[test]
 fn a_lease_is_won_back_from_a_registry_that_lost_it() {
     let address = nobody().to_string();
     let url = format!("http://{address}");

@@ -82,14 +82,20 @@ pub(crate) fn registration() -> impl Strategy<Value = Arc<Registration>> {
     let listens = (address(), port(), btree_map(WORD, port(), 0..4));
     let place = (proptest::option::of(LABEL), proptest::option::of(LABEL));
     let words = (btree_set(WORD, 0..4), btree_map(WORD, WORD, 0..6));
-    let terms = (any::<u16>(), any::<bool>(), 1..=3_600_000_u64, proptest::option::of(check()), proptest::option::of(0..=86_400_000_u32));
+    let terms = (
+        any::<u16>(),
+        any::<bool>(),
+        proptest::option::weighted(0.8, 1..=3_600_000_u64),
+        proptest::option::of(check()),
+        proptest::option::of(0..=86_400_000_u32),
+    );
     (listens, place, words, terms).prop_map(registration_of)
 }
 
 type Listens = (Address, Port, BTreeMap<String, Port>);
 type Place = (Option<String>, Option<String>);
 type Words = (BTreeSet<String>, BTreeMap<String, String>);
-type Terms = (u16, bool, u64, Option<Check>, Option<u32>);
+type Terms = (u16, bool, Option<u64>, Option<Check>, Option<u32>);
 
 fn registration_of((listens, place, words, terms): (Listens, Place, Words, Terms)) -> Arc<Registration> {
     let (address, port, ports) = listens;
@@ -105,7 +111,7 @@ fn registration_of((listens, place, words, terms): (Listens, Place, Words, Terms
         reported: if up { Reported::Up } else { Reported::Starting },
         check,
         evict_after_ms,
-        ..RegistrationDraft::new(address, port, Ttl::from_ms(ttl_ms).unwrap())
+        ..RegistrationDraft::new(address, port, ttl_ms.map(|ms| Ttl::from_ms(ms).unwrap()))
     };
     Arc::new(Registration::new(draft).unwrap())
 }

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod acknowledgement;
+mod all_killed;
 mod bad_bus;
 mod bad_http;
 mod bus_cost;
@@ -10,8 +11,13 @@ mod certificates;
 mod configuration;
 mod expiry;
 mod fake_nats;
+mod nats_faults;
 mod outage;
+mod partition;
+mod paused;
 mod permissions;
+mod rolling_restart;
+mod round_robin;
 mod shutdown;
 mod support;
 mod tls;

@@ -67,6 +67,7 @@ mod chance;
 mod chaos;
 mod consumer;
 mod counts;
+mod fixed;
 mod invariant;
 mod ledger;
 mod promise;

@@ -36,7 +36,7 @@ pub(crate) fn try_register(world: &mut World, node: usize, key: &InstanceKey, po
     world.ask_now(node, Ask::Register(register)).expect("a registration is answered at once")
 }
 
-fn register(world: &mut World, node: usize, key: &InstanceKey, port: u16) -> Registered {
+pub(crate) fn register(world: &mut World, node: usize, key: &InstanceKey, port: u16) -> Registered {
     match try_register(world, node, key, port, None) {
         Answer::Registered(registered) => registered,
         other => panic!("{other:?}"),

@@ -140,7 +140,7 @@ impl Shell {
                     }
                 }
                 Output::BecameState(state) => {
-                    self.is_closed |= state == NodeState::Leaving;
+                    self.is_closed = state == NodeState::Leaving;
                     effects.became.push(state);
                 }
                 Output::Noticed(notice) => effects.notices.push(notice),

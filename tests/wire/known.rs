@@ -40,6 +40,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
         ("later_beacon", Message::Beacon(later_beacon())),
         ("later_causes", Message::Change(later_causes())),
+        ("fixed_addresses", Message::Change(fixed_addresses())),
     ]
 }
 
@@ -174,6 +175,15 @@ fn later_causes() -> Change {
         wants_ack: false,
         records: vec![with(&full(), 44, Cause::OwnerLost), with(&full(), 45, Cause::Preserved)],
     }
+}
+
+/// Whose instances send no heartbeats: one is listed, of one is kept what it was.
+fn fixed_addresses() -> Change {
+    let fixed = || Arc::new(Registration::new(RegistrationDraft { ttl: None, ..plain().to_draft() }).unwrap());
+    let with = |record: &Record, seq, body| Arc::new(Record { version: Version { seq, ..record.version.clone() }, body, ..record.clone() });
+    let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well });
+    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false });
+    Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
 }
 
 fn buckets() -> Have {

@@ -12,7 +12,7 @@ use crate::http::App;
 use crate::http::extract::PathNames;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
-use crate::model::{Check, CheckKind, Status};
+use crate::model::{Check, CheckKind, Status, Ttl};
 use crate::registry::{Body, Inspected, Record, Seen};
 
 /// Everything known of one instance.
@@ -47,8 +47,8 @@ fn to_response(inspected: &Inspected) -> Option<Response> {
     let record = &*inspected.record;
     let (Some(listed), Body::Live { registration, seen }) = (record.to_listed(), &record.body) else { return None };
     let lease = inspected.lease.map(|lease| LeaseDetail {
-        ttl_ms: registration.ttl().ms(),
-        remaining_ms: lease.remaining_ms,
+        ttl_ms: registration.ttl().map(Ttl::ms),
+        remaining_ms: registration.ttl().map(|_| lease.remaining_ms),
         last_heartbeat_ms: lease.last_heartbeat_ms,
         attached: false,
         preserved: false,

@@ -26,6 +26,14 @@ pub(super) trait FromText: Sized {
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
+/// Reads a value that JSON writes as a duration: text with a unit, or whole milliseconds.
+trait FromSpan: Sized {
+    /// What it must be.
+    const RULE: &str;
+    fn from_ms(ms: u64) -> Self;
+    fn from_words(text: &str) -> Option<Self>;
+}
+
 /// Text that becomes a value of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) struct Text<T>(pub(in crate::http) T);
@@ -34,9 +42,9 @@ pub(in crate::http) struct Text<T>(pub(in crate::http) T);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) struct Millis(u64);
 
-/// A duration that may one day also be `none`.
+/// A duration, or `none`: no heartbeats at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) struct Ttl(pub(super) u64);
+pub(in crate::http) struct Ttl(pub(super) Option<u64>);
 
 /// An incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,35 +188,43 @@ impl FromText for OpaqueDigest {
     }
 }
 
-/// What may stand for a duration: text with a unit, or whole milliseconds.
-fn ms_of(text: &str) -> Result<u64, String> {
-    parse_ms(text).ok_or_else(|| format!("must be {DURATION_RULE}"))
-}
-
-fn ttl_of(text: &str) -> Result<u64, String> {
-    match text {
-        "none" => Err("must be a duration: this version has no instances without heartbeats".to_owned()),
-        text => ms_of(text),
+impl FromSpan for Millis {
+    const RULE: &str = DURATION_RULE;
+    fn from_ms(ms: u64) -> Self {
+        Self(ms)
+    }
+    fn from_words(text: &str) -> Option<Self> {
+        parse_ms(text).map(Self)
     }
 }
 
-fn ms_from_json(value: &Value, at: &str, faults: &mut Faults, of: fn(&str) -> Result<u64, String>) -> Option<u64> {
+impl FromSpan for Ttl {
+    const RULE: &str = "a duration like \"15s\" or \"2m\", whole milliseconds, or \"none\"";
+    fn from_ms(ms: u64) -> Self {
+        Self(Some(ms))
+    }
+    fn from_words(text: &str) -> Option<Self> {
+        if text == "none" { Some(Self(None)) } else { parse_ms(text).map(Self::from_ms) }
+    }
+}
+
+fn span_from_json<T: FromSpan>(value: &Value, at: &str, faults: &mut Faults) -> Option<T> {
     let read = match value {
-        Value::String(text) => of(text),
-        other => other.as_u64().ok_or_else(|| format!("must be {DURATION_RULE}")),
+        Value::String(text) => T::from_words(text),
+        other => other.as_u64().map(T::from_ms),
     };
-    read.or_else(|rule| refuse(at, &rule, value, faults).ok_or(())).ok()
+    read.or_else(|| refuse(at, &format!("must be {}", T::RULE), value, faults))
 }
 
 impl FromJson for Millis {
     fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
-        ms_from_json(value, at, faults, ms_of).map(Self)
+        span_from_json(value, at, faults)
     }
 }
 
 impl FromJson for Ttl {
     fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
-        ms_from_json(value, at, faults, ttl_of).map(Self)
+        span_from_json(value, at, faults)
     }
 }
 
@@ -303,30 +319,30 @@ where
 }
 
 /// serde's way to a duration.
-struct MsVisitor(fn(&str) -> Result<u64, String>);
+struct SpanVisitor<T>(PhantomData<T>);
 
-impl Visitor<'_> for MsVisitor {
-    type Value = u64;
+impl<T: FromSpan> Visitor<'_> for SpanVisitor<T> {
+    type Value = T;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(DURATION_RULE)
+        f.write_str(T::RULE)
     }
-    fn visit_u64<E: Error>(self, ms: u64) -> Result<u64, E> {
-        Ok(ms)
+    fn visit_u64<E: Error>(self, ms: u64) -> Result<T, E> {
+        Ok(T::from_ms(ms))
     }
-    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-        (self.0)(text).map_err(E::custom)
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::from_words(text).ok_or_else(|| E::custom(T::RULE))
     }
 }
 
 impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MsVisitor(ms_of)).map(Self)
+        deserializer.deserialize_any(SpanVisitor(PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Ttl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MsVisitor(ttl_of)).map(Self)
+        deserializer.deserialize_any(SpanVisitor(PhantomData))
     }
 }
 

@@ -32,7 +32,7 @@ fn the_whole_sample_of_the_contract_is_taken() {
     .unwrap();
     assert_eq!(registration.ports()["grpc"].get(), 9090);
     assert_eq!(registration.metadata()["version"], "1.4.2");
-    assert_eq!(registration.ttl().ms(), 15_000);
+    assert_eq!(registration.ttl().map(ModelTtl::ms), Some(15_000));
     assert_eq!(registration.check().unwrap().interval_ms, 10_000);
 }
 
@@ -47,8 +47,17 @@ fn absent_and_null_mean_the_default() {
 }
 
 #[test]
+fn a_fixed_address_has_no_ttl() {
+    assert_eq!(registration(r#"{"address":"a","port":1,"ttl":"none"}"#).unwrap().ttl(), None);
+    // Read again from the tree, because something else is wrong with it: nothing is said of the ttl.
+    assert_eq!(places(r#"{"address":"a","port":0,"ttl":"none"}"#), pairs(&[("/port", "invalid_value")]));
+    let faults = registration(r#"{"address":"a","port":1,"ttl":"None"}"#).unwrap_err();
+    assert!(faults[0].detail.contains(r#"whole milliseconds, or "none""#), "{faults:?}");
+}
+
+#[test]
 fn every_fault_is_told_at_once_with_its_place() {
-    let body = r#"{"adress":"10.0.0.7","prot":80,"port":0,"weight":-1,"tags":["a",5],"metadata":{"a/b":7},"ttl":"none","status":"down",
+    let body = r#"{"adress":"10.0.0.7","prot":80,"port":0,"weight":-1,"tags":["a",5],"metadata":{"a/b":7},"ttl":"never","status":"down",
                    "check":{"kind":"icmp","interval":"soon","foo":1},"zone":"EU","ports":{"x":70000}}"#;
     let mut found = places(body);
     found.sort();
@@ -83,7 +92,7 @@ fn the_models_bounds_are_told_beside_the_types() {
     let body = format!(r#"{{"address":"a","port":1,"metadata":{{"k":"{}"}},"ttl":"2h","weigth":1}}"#, "x".repeat(2000));
     let mut found = places(&body);
     found.sort();
-    assert_eq!(found, pairs(&[("/ttl", "invalid_value"), ("/weigth", "unknown_field")]));
+    assert_eq!(found, pairs(&[("/metadata/k", "invalid_value"), ("/ttl", "invalid_value"), ("/weigth", "unknown_field")]));
     let body = format!(r#"{{"address":"a","port":1,"metadata":{{"k":"{}"}},"weigth":1}}"#, "x".repeat(2000));
     assert_eq!(places(&body), pairs(&[("/weigth", "unknown_field"), ("/metadata/k", "invalid_value")]));
 }

@@ -32,6 +32,28 @@ async fn a_registration_is_answered_as_the_contract_spells_it() {
 }
 
 #[tokio::test]
+async fn a_fixed_address_is_listed_as_one_and_asked_for_no_heartbeats() {
+    let door = Door::open("provide-fixed");
+    let body = r#"{"address":"10.0.0.7","port":5432,"ttl":"none"}"#;
+    let answer = door.put(USER_1, body).await.json();
+    assert_eq!(answer["lease"], json!({"ttl_ms": null, "renew_every_ms": null, "attached": false}));
+    assert_eq!(answer["instance"]["fixed"], true);
+    let renewed = door.post(&format!("{USER_1}/heartbeat"), "").await;
+    assert_eq!(renewed.json(), json!({"renew_every_ms": null, "owner": "provide-fixed", "incarnation": 1, "status": "up"}));
+    let lease = door.get(USER_1).await.json()["lease"].take();
+    assert_eq!((&lease["ttl_ms"], &lease["remaining_ms"]), (&json!(null), &json!(null)), "{lease}");
+    let batch = r#"{"ops":[{"op":"heartbeat","service":"user","id":"user-1"}]}"#;
+    assert_eq!(door.post("/v1/batch", batch).await.json()["results"], json!([{"status": 200, "incarnation": 1}]));
+
+    let list = || async { door.get("/v1/services/user/instances").await.json() };
+    let fixed = list().await;
+    assert_eq!(fixed["instances"][0]["fixed"], true);
+    let checked = r#"{"address":"10.0.0.7","port":5432,"ttl":"none","check":{"kind":"tcp"}}"#;
+    assert_eq!(door.put(USER_1, checked).await.json()["instance"].get("fixed"), None);
+    assert_ne!(list().await["revision"], fixed["revision"]);
+}
+
+#[tokio::test]
 async fn a_life_is_renewed_superseded_and_ended() {
     let door = Door::open("provide-life");
     assert_eq!(door.put(USER_1, r#"{"address":"10.0.0.7","port":80,"incarnation":7}"#).await.status, 201);

@@ -199,6 +199,12 @@ impl Api {
         self.send(&Request::new("DELETE", target)).await
     }
 
+    /// What the node says of its cluster, if it answers.
+    pub(crate) async fn try_cluster(&self) -> Result<Value, String> {
+        let answer = self.try_send(&Request::new("GET", "/v1/cluster")).await.map_err(|error| error.to_string())?;
+        if answer.status == 200 { Ok(answer.json()) } else { Err(answer.text()) }
+    }
+
     /// What the node says of its cluster.
     pub(crate) async fn cluster(&self) -> Value {
         self.get("/v1/cluster").await.expect(200)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::eventually;
+use super::{eventually, netns};
 
 /// For a server to start, and for its routes.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,12 +37,25 @@ impl Nats {
 
     /// Starts one server with this configuration, which must leave the ports to the system.
     pub(crate) async fn start_configured(text: &str, env: &[(String, String)]) -> Self {
+        Self::start_as(text, |mut command| {
+            command.envs(env.iter().cloned());
+            command
+        })
+        .await
+    }
+
+    /// Starts one server with this configuration in a network namespace, where every port is free.
+    pub(crate) async fn start_at(namespace: &str, text: &str) -> Self {
+        Self::start_as(text, |command| netns::at(namespace, &command)).await
+    }
+
+    async fn start_as(text: &str, run_as: impl FnOnce(Command) -> Command) -> Self {
         let mut nats = Self { dir: TempDir::new().expect("a temporary folder"), servers: Vec::new() };
         let file = nats.dir.path().join("nats.conf");
         std::fs::write(&file, text).expect("a file");
         let mut command = Command::new(binary());
-        command.arg("-c").arg(file).envs(env.iter().cloned());
-        let server = nats.launch(command).await;
+        command.arg("-c").arg(file);
+        let server = nats.launch(run_as(command)).await;
         nats.servers.push(server);
         nats
     }
@@ -57,6 +70,32 @@ impl Nats {
         async_nats::connect(self.servers[0].url()).await.expect("a nats-server that runs")
     }
 
+    /// As `MUSTER_NATS` takes it, beginning with this server.
+    pub(crate) fn urls_from(&self, first: usize) -> String {
+        let mut urls: Vec<String> = self.servers.iter().map(Server::url).collect();
+        urls.rotate_left(first);
+        urls.join(",")
+    }
+
+    /// Sends one server a signal, by name: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, index: usize, signal: &str) {
+        let child = self.servers[index].child.as_ref().expect("a server that runs");
+        let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(status.expect("kill(1)").success(), "kill -{signal} nats-server {index}");
+    }
+
+    /// Kills one server.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.servers[index].kill();
+    }
+
+    /// Starts one server again where it was.
+    pub(crate) async fn restart(&mut self, index: usize) {
+        let Server { client_port, route_port, .. } = self.servers[index];
+        self.servers[index].kill();
+        self.servers[index] = self.join(client_port.into(), route_port.into()).await;
+    }
+
     /// Kills every server.
     pub(crate) fn stop(&mut self) {
         for server in &mut self.servers {
@@ -67,9 +106,7 @@ impl Nats {
     /// Starts every server again where it was.
     pub(crate) async fn start_again(&mut self) {
         for index in 0..self.servers.len() {
-            let Server { client_port, route_port, .. } = self.servers[index];
-            self.servers[index].kill();
-            self.servers[index] = self.join(client_port.into(), route_port.into()).await;
+            self.restart(index).await;
         }
     }
 

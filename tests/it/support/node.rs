@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Api, eventually};
+use super::{Api, eventually, netns};
 
 /// For a process to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -21,6 +21,8 @@ const LOG_LINES_SHOWN: usize = 30;
 /// A running node; its HTTP is reached through it.
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// The network namespace it runs in, where that is not the tests' own.
+    namespace: Option<String>,
     args: Vec<String>,
     child: Child,
     api: Api,
@@ -52,7 +54,12 @@ impl Node {
     pub(crate) async fn start(name: &str, cluster: &str, nats: &str, more: &[&str]) -> Self {
         let mut args = vec!["serve", "--name", name, "--cluster", cluster, "--listen", "127.0.0.1:0", "--nats", nats];
         args.extend(more);
-        Self::launch(name, &args).await
+        Self::launch(None, name, &args).await
+    }
+
+    /// Starts a node in a network namespace: its HTTP is reached from there alone.
+    pub(crate) async fn start_at(namespace: &str, name: &str, args: &[&str]) -> Self {
+        Self::launch(Some(namespace), name, args).await
     }
 
     /// Starts nodes `n1`, `n2`, … at the same moment and waits until each is ready.
@@ -70,14 +77,15 @@ impl Node {
 
     /// Starts a node without a bus.
     pub(crate) async fn start_alone(name: &str) -> Self {
-        Self::launch(name, &["serve", "--name", name, "--listen", "127.0.0.1:0"]).await
+        Self::launch(None, name, &["serve", "--name", name, "--listen", "127.0.0.1:0"]).await
     }
 
-    async fn launch(name: &str, args: &[&str]) -> Self {
+    async fn launch(namespace: Option<&str>, name: &str, args: &[&str]) -> Self {
         let log = Log::default();
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let mut node = Self { name: name.into(), child: spawn(&args, &log), args, api: Api { host: unbound }, log };
+        let child = spawn(namespace, &args, &log);
+        let mut node = Self { name: name.into(), namespace: namespace.map(str::to_owned), child, args, api: Api { host: unbound }, log };
         let host = eventually("the node says where it listens", LISTEN_TIMEOUT, async || node.listening_on()).await;
         node.api = Api { host };
         node
@@ -90,7 +98,7 @@ impl Node {
         let at = self.args.iter().position(|arg| arg == "--listen").expect("it was told where to listen");
         self.args[at + 1] = self.host.to_string();
         self.log = Log::default();
-        self.child = spawn(&self.args, &self.log);
+        self.child = spawn(self.namespace.as_deref(), &self.args, &self.log);
         eventually("the node listens again", LISTEN_TIMEOUT, async || self.listening_on().map(|_| ())).await;
     }
 
@@ -173,9 +181,11 @@ impl Drop for Node {
     }
 }
 
-fn spawn(args: &[String], log: &Log) -> Child {
+fn spawn(namespace: Option<&str>, args: &[String], log: &Log) -> Child {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut child = muster(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
+    let plain = muster(&args);
+    let mut command = if let Some(namespace) = namespace { netns::at(namespace, &plain) } else { plain };
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
     keep(child.stdout.take(), log);
     keep(child.stderr.take(), log);
     child

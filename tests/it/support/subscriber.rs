@@ -1,6 +1,7 @@
 //! A subscriber that trusts nothing: it keeps what a stream tells it, checks each step against the one before, and remembers what it saw.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::http::Chunks;
 use super::{Api, Connection, Request, eventually};
+
+/// Before it turns to the next node.
+const RESUME_AFTER: Duration = Duration::from_millis(100);
 
 /// One event of a stream.
 #[derive(Debug, Clone)]
@@ -35,12 +39,15 @@ pub(crate) struct Held {
     pub(crate) ended: bool,
     /// Steps that did not follow from what was held. Always empty, if the stream is exact.
     pub(crate) breaks: Vec<String>,
+    /// Instances that left a list that was not said to be incomplete, with the event that took them.
+    pub(crate) left: Vec<String>,
 }
 
 impl Held {
     /// What a resuming subscriber starts from: the content, without the events that led to it.
     pub(crate) fn content(&self) -> Self {
-        Self { services: self.services.clone(), last_id: self.last_id.clone(), ..Self::default() }
+        let Self { services, last_id, breaks, left, .. } = self.clone();
+        Self { services, last_id, breaks, left, ..Self::default() }
     }
 
     /// Names of the events that said something of a service, in order.
@@ -82,7 +89,12 @@ impl Held {
         match event.name.as_str() {
             "snapshot" => {
                 let instances = list(data, "instances").map(|instance| (id_of(instance), instance.clone())).collect();
-                self.services.insert(service, HeldService { revision, instances });
+                let before = self.services.insert(service, HeldService { revision, instances });
+                if data["complete"] != false {
+                    let now = &self.services[data["service"].as_str().unwrap_or_default()].instances;
+                    let held = before.into_iter().flat_map(|before| before.instances.into_keys());
+                    self.left.extend(held.filter(|id| !now.contains_key(id)).map(|id| format!("{id} is in no snapshot")));
+                }
             }
             "delta" => self.take_delta(&service, revision, data),
             "unchanged" if data.get("service").is_some() && self.services.get(&service).is_none_or(|held| held.revision != revision) => {
@@ -99,6 +111,7 @@ impl Held {
             return;
         };
         for gone in list(data, "remove") {
+            self.left.push(gone.to_string());
             if held.instances.remove(&id_of(gone)).is_none() {
                 self.breaks.push(format!("removed, but it was not held: {data}"));
             }
@@ -135,11 +148,16 @@ impl Subscriber {
     }
 
     async fn begin(api: Api, request: Request, held: Held) -> Self {
-        let connection = Connection::open(api.host).await.expect("a node that listens");
-        let (head, chunks) = connection.into_stream(&request.header("accept", "text/event-stream")).await.expect("an answer");
-        assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+        let chunks = ask(api, request).await.expect("a node that listens").expect("a stream");
         let held = Arc::new(Mutex::new(held));
         let task = tokio::spawn(follow(chunks, Arc::clone(&held)));
+        Self { held, task }
+    }
+
+    /// Subscribes at the first of `nodes`, and goes on at the next, from where it was, whenever a stream ends or is refused.
+    pub(crate) fn steadfast(nodes: Vec<Api>, target: &str) -> Self {
+        let held = Arc::new(Mutex::new(Held::default()));
+        let task = tokio::spawn(stand_fast(nodes, target.to_owned(), Arc::clone(&held)));
         Self { held, task }
     }
 
@@ -170,6 +188,30 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Asks for a stream; `None`: it was refused.
+async fn ask(api: Api, request: Request) -> io::Result<Option<Chunks>> {
+    let connection = Connection::open(api.host).await?;
+    let (head, chunks) = connection.into_stream(&request.header("accept", "text/event-stream")).await?;
+    let is_stream = (head.status, head.header("content-type")) == (200, Some("text/event-stream"));
+    Ok(is_stream.then_some(chunks))
+}
+
+async fn stand_fast(mut nodes: Vec<Api>, target: String, held: Arc<Mutex<Held>>) {
+    loop {
+        let content = held.lock().expect("what is held").content();
+        let mut request = Request::new("GET", &target);
+        if let Some(last_id) = &content.last_id {
+            request = request.header("last-event-id", last_id);
+        }
+        if let Ok(Some(chunks)) = ask(nodes[0], request).await {
+            *held.lock().expect("what is held") = content;
+            follow(chunks, Arc::clone(&held)).await;
+        }
+        nodes.rotate_left(1);
+        tokio::time::sleep(RESUME_AFTER).await;
     }
 }
 
