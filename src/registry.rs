@@ -25,6 +25,7 @@ mod peers;
 mod record;
 mod relay;
 mod repair;
+mod restore;
 mod rng;
 mod serve;
 mod settings;
@@ -44,6 +45,7 @@ pub use message::{
     AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To, Verdict, Want,
 };
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
+pub use restore::Picture;
 pub use settings::{Limits, Settings};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View, service_digest};
@@ -83,6 +85,7 @@ pub struct Registry {
     link: link::Link,
     join: join::Join,
     repair: repair::Repair,
+    restore: restore::Restore,
     copies: serve::Copies,
     acks: ack::Acks,
     inspections: inspect::Inspections,
@@ -117,6 +120,7 @@ impl Registry {
             link: link::Link::new(settings.has_bus, now.mono),
             join: join::Join::new(now.mono),
             repair: repair::Repair::default(),
+            restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
             inspections: inspect::Inspections::default(),
@@ -147,6 +151,7 @@ impl Registry {
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
+            Input::Restore { records, saved_at } => self.handle_restore(&records, saved_at, now, out),
             Input::Leave => self.become_state(NodeState::Leaving, now, out),
         }
     }
@@ -199,10 +204,10 @@ impl Registry {
         &self.settings
     }
 
-    /// What is believed of every service.
+    /// What is believed of every service; while warming, what the disk and messages said of it.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
-        self.store.catalog()
+        self.shown_catalog()
     }
 
     /// The last seq of this life's log.
@@ -242,12 +247,6 @@ impl Registry {
     #[must_use]
     pub fn bus(&self) -> BusHealth {
         self.link.health()
-    }
-
-    /// When the bus was last heard, where it is not heard now; `None` without a bus.
-    #[must_use]
-    pub fn unheard_since(&self) -> Option<Mono> {
-        self.link.unheard_since()
     }
 
     /// How many live records are held.
@@ -314,7 +313,7 @@ impl Registry {
         let beacon = Beacon {
             head: self.log.head(),
             state: self.state,
-            records: self.store.live_count(),
+            records: self.shown_count(),
             digest: self.store.live().total(),
             view_digest: self.store.catalog().view_digest(),
             http: self.settings.http.clone(),

@@ -17,7 +17,6 @@ pub(in crate::http) use encoded::Lists;
 
 use super::problem::{Code, Problem};
 use super::{App, body};
-use crate::registry::NodeState;
 
 /// The routes of this folder.
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -32,10 +31,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// A node that does not know enough must not say that there is nothing.
 fn check_warm(app: &App) -> Result<(), Problem> {
-    match app.node.condition().state {
-        NodeState::Ready | NodeState::Leaving => Ok(()),
-        NodeState::Warming => Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")),
+    if app.node.condition().can_answer() {
+        return Ok(());
     }
+    Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another."))
 }
 
 /// To be asked again each time: what is listed can change at any moment.

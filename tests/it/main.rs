@@ -16,3 +16,4 @@ mod shutdown;
 mod support;
 mod tls;
 mod turmoil;
+mod warm;

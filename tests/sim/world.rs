@@ -18,6 +18,7 @@ pub(crate) use request::{Ask, Asker, Reply};
 use crate::bus::Bus;
 use crate::chance::Chance;
 use crate::counts::Counts;
+use crate::disk::Disk;
 use crate::ledger::Ledger;
 use crate::provider::Provider;
 use crate::teeth::Sabotage;
@@ -68,6 +69,11 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
     },
+    /// What a node holds is written to its disk.
+    Save {
+        node: usize,
+        life: u32,
+    },
     /// What was broken is whole again.
     Mend(Mend),
     /// Something goes wrong.
@@ -90,6 +96,8 @@ pub(crate) struct World {
     pub(crate) chance: Chance,
     pub(crate) bus: Bus,
     pub(crate) slots: Vec<Slot>,
+    /// Of the nodes that have one.
+    pub(crate) disks: BTreeMap<usize, Disk>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
@@ -113,7 +121,7 @@ pub(crate) struct World {
     pub(crate) protected: Vec<InstanceKey>,
     pub(crate) answers: Vec<Answer>,
     ledger: Ledger,
-    codec: Codec,
+    pub(crate) codec: Codec,
     queue: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     next_ticket: Ticket,
@@ -129,6 +137,7 @@ impl World {
             chance,
             bus: Bus::new(),
             slots,
+            disks: BTreeMap::new(),
             providers: Vec::new(),
             counts: Counts::default(),
             trace: Trace::default(),
@@ -201,6 +210,7 @@ impl World {
                     self.crash(node);
                 }
             }
+            Event::Save { node, life } => self.save(node, life),
             Event::Mend(mend) => self.mend(mend),
             Event::Chaos => self.chaos(),
             Event::Restart { provider } => {
