@@ -64,7 +64,7 @@ async fn a_lone_node_that_is_killed_lists_at_once_what_it_had_and_says_that_it_i
 async fn a_warming_node_answers_from_its_disk_and_one_without_says_that_it_is_warming() {
     let folder = tempfile::tempdir().expect("a folder");
     let nats = Nats::start(1).await;
-    let more = ["--data-dir", folder.path().to_str().expect("a path"), "--set", "cluster.bootstrap_wait=1h"];
+    let more = ["--data-dir", folder.path().to_str().expect("a path"), "--set", "cluster.bootstrap_wait=25s"];
     {
         let node = Node::start("n1", "warm", &nats.urls(), &more[..2]).await;
         node.ready().await;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use muster::model::{Incarnation, InstanceKey, Registration, ServiceKey};
-use muster::registry::{Ack, Answer, Deregister, NodeState, Register, Registry};
+use muster::registry::{Ack, Answer, Deregister, NodeState, Register, Registry, Settings};
 
 use crate::disk::{Disk, Habit};
 use crate::provider::{Habits, Provider, Route, draft};
@@ -18,7 +18,12 @@ const SURE_MS: u64 = 45_000;
 
 /// A cluster whose nodes have disks, all of it ready.
 fn cluster(seed: u64, habits: &[Habit]) -> World {
+    cluster_with(seed, habits, |_| {})
+}
+
+fn cluster_with(seed: u64, habits: &[Habit], settings: fn(&mut Settings)) -> World {
     let mut world = World::new(seed, habits.len());
+    world.settings = settings;
     world.bootstrap_wait_ms = 2000;
     world.trace.level = Level::Changes;
     world.disks = habits.iter().map(|habit| Disk::new(*habit)).enumerate().collect();
@@ -171,15 +176,15 @@ fn a_node_that_starts_alone_shows_its_disk_and_is_sure_once_each_provider_had_it
 
 #[test]
 fn an_old_file_raises_nobody_while_a_peer_knows_better() {
-    let mut world = cluster(7, &[Habit::Sound; 3]);
+    let mut world = cluster_with(7, &[Habit::Sound; 3], |settings| settings.limits.withdrawn = 0);
     let (stays, goes) = (key("s", "stays"), key("s", "goes"));
     register(&mut world, 0, &stays);
     register(&mut world, 0, &goes);
     world.run_for(2000);
     world.crash(2);
     deregister(&mut world, 1, &goes);
-    // Longer than a withdrawn record may be remembered.
-    world.run_for(70_000);
+    world.run_for(5000);
+    assert_eq!(world.registry(0).unwrap().withdrawn_count(), 0, "nobody remembers that it went");
     world.start(2);
     assert!(lists(&world, 2, &goes), "it shows its disk");
     assert!(world.registry(2).unwrap().stale_since().is_some() && !world.registry(2).unwrap().complete());
