@@ -17,6 +17,7 @@ pub(in crate::http) use encoded::Lists;
 
 use super::problem::{Code, Problem};
 use super::{App, body};
+use crate::registry::NodeState;
 
 /// The routes of this folder.
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -34,7 +35,19 @@ fn check_warm(app: &App) -> Result<(), Problem> {
     if app.node.condition().can_answer() {
         return Ok(());
     }
-    Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another."))
+    Err(warming())
+}
+
+/// An answer that has no place for how far it can be relied on is not made from a disk.
+fn check_ready(app: &App) -> Result<(), Problem> {
+    match app.node.condition().state {
+        NodeState::Ready | NodeState::Leaving => Ok(()),
+        NodeState::Warming => Err(warming()),
+    }
+}
+
+fn warming() -> Problem {
+    Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")
 }
 
 /// To be asked again each time: what is listed can change at any moment.

@@ -78,6 +78,11 @@ async fn a_warming_node_answers_from_its_disk_and_one_without_says_that_it_is_wa
     assert_eq!(node.get("/v1/services/user/instances/a").await.status, 200);
     assert_eq!(node.post("/v1/services/user/instances/x/heartbeat", &json!({})).await.expect(503)["code"], "warming");
 
+    // What cannot say how old it is, and what a disk does not know, is not answered.
+    for target in ["/v1/services", "/v1/namespaces", "/v1/services/user/instances/x"] {
+        assert_eq!(node.get(target).await.expect(503)["code"], "warming", "{target}");
+    }
+
     let bare = Node::start("n2", "warm", &nats.urls(), &more[2..]).await;
     assert_eq!(bare.get(INSTANCES).await.expect(503)["code"], "warming");
 }
