@@ -30,6 +30,9 @@ pub struct Metrics {
     frames_bad: Family,
     dropped: Family,
     stream_events: Family,
+    warm_writes: Family,
+    /// When the warm file was last written, in seconds since 1970; 0: not by this process.
+    pub warm_written_at: Gauge,
     /// Heartbeats that were taken without asking the registry.
     pub heartbeats_renewed: Counter,
     /// Heartbeats that the registry decided on: relayed, late, or refused.
@@ -116,6 +119,11 @@ impl Metrics {
             frames_bad: family("muster_bus_frames_bad_total", "why", "Frames that changed nothing, by what was wrong with them"),
             dropped: family("muster_dropped_total", "queue", "What a full queue let go of, by queue; it is said or asked again"),
             stream_events: family("muster_stream_events_total", "event", "Events written to subscribers, by event"),
+            warm_writes: family("muster_warm_writes_total", "result", "Writes of the warm file: `ok` or `failed`"),
+            warm_written_at: gauge(
+                "muster_warm_last_success_seconds",
+                "When the warm file was last written, in seconds since 1970; 0: not yet",
+            ),
             bus_sent_bytes: counter("muster_bus_sent_bytes_total", "Bytes given to the bus"),
             bus_received_bytes: counter("muster_bus_received_bytes_total", "Bytes heard on the bus"),
             bus_reconnects: counter("muster_bus_reconnects_total", "How often the bus connected anew"),
@@ -197,6 +205,11 @@ impl Metrics {
     /// Events were written to a subscriber.
     pub fn stream_events(&self, event: &'static str, count: u64) {
         self.stream_events.add(event, count);
+    }
+
+    /// The warm file was written, or could not be.
+    pub fn warm_written(&self, is_ok: bool) {
+        self.warm_writes.add(if is_ok { "ok" } else { "failed" }, 1);
     }
 
     /// All of it, in Prometheus' text.

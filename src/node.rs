@@ -5,6 +5,8 @@ mod inquiry;
 mod leases;
 mod port;
 mod report;
+mod saver;
+pub mod store;
 mod task;
 
 use std::sync::Arc;
@@ -18,13 +20,15 @@ use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Inspected, Mono, NodeState, Now, Refusal, Register,
-    Registered, Registry, Renewed, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox, Refusal,
+    Register, Registered, Registry, Renewed, Settings, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
 use inquiry::Inquiry;
 use leases::LeaseTable;
+use saver::Saver;
+use store::{Restored, Store};
 use task::{BusEnds, Command, Reply, Task};
 
 /// How many questions may wait for the node; one more is refused as overloaded.
@@ -70,10 +74,23 @@ pub struct Condition {
     pub state: NodeState,
     /// Nothing that could be known is missing.
     pub complete: bool,
+    /// It shows, or holds, what was on its disk, and nobody has confirmed that: a warming node with this can answer.
+    pub has_restored: bool,
     /// How its bus is.
     pub bus: BusHealth,
-    /// When the bus was last heard, where it is not heard now; how stale an answer is: now less this.
-    pub unheard_since: Option<Mono>,
+    /// When what is shown was last known to be so, where that is not now; how stale an answer is: now less this.
+    pub stale_since: Option<Mono>,
+}
+
+impl Condition {
+    /// The node has something to show: it knows enough, or what was on its disk.
+    #[must_use]
+    pub fn can_answer(&self) -> bool {
+        match self.state {
+            NodeState::Ready | NodeState::Leaving => true,
+            NodeState::Warming => self.has_restored,
+        }
+    }
 }
 
 impl Handle {
@@ -221,9 +238,21 @@ pub struct Asking {
     pub witness: Option<String>,
 }
 
-/// Starts a node's task. The port is to be given to a bus, or dropped where there is none.
+/// Starts a node that keeps nothing on disk. The port is to be given to a bus, or dropped where there is none.
 #[must_use]
-pub fn spawn(settings: Settings, clock: Clock, asking: &Asking, shutdown: &Shutdown) -> (Handle, BusPort) {
+pub fn spawn(settings: Settings, clock: Clock, shutdown: &Shutdown) -> (Handle, BusPort) {
+    spawn_with(settings, None, clock, &Asking::default(), shutdown)
+}
+
+/// Starts a node's task, with what its store held. The port is to be given to a bus, or dropped where there is none.
+#[must_use]
+pub fn spawn_with(
+    settings: Settings,
+    disk: Option<(Store, Restored)>,
+    clock: Clock,
+    asking: &Asking,
+    shutdown: &Shutdown,
+) -> (Handle, BusPort) {
     let (to_commands, commands) = mpsc::channel(COMMANDS_MAX);
     let (to_heard, heard) = mpsc::channel(HEARD_MAX);
     let (to_changes, changes) = mpsc::channel(1);
@@ -235,7 +264,13 @@ pub fn spawn(settings: Settings, clock: Clock, asking: &Asking, shutdown: &Shutd
     let name = settings.node.clone();
     let seed = settings.epoch.0;
     let epoch = Arc::new(AtomicU64::new(settings.epoch.0));
-    let registry = Registry::new(settings, seed, Now { mono: clock.mono(), wall: clock.wall() });
+    let now = Now { mono: clock.mono(), wall: clock.wall() };
+    let mut registry = Registry::new(settings, seed, now);
+    let (store, restored) = disk.unzip();
+    let mut outbox = Outbox::new();
+    if let Some(Restored { records, age_ms }) = restored {
+        registry.handle(Input::Restore { records, saved_at: now.mono.saturating_sub(age_ms) }, now, &mut outbox);
+    }
     let shared = Arc::new(Shared {
         metrics: metrics::of(name.as_str()),
         leases: LeaseTable::new(name.clone()),
@@ -252,7 +287,13 @@ pub fn spawn(settings: Settings, clock: Clock, asking: &Asking, shutdown: &Shutd
         epoch: Arc::clone(&epoch),
     };
     let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
-    let task = Task::new(registry, Arc::clone(&shared), ends, inquiry);
+    shared.board.show(registry.catalog());
+    let saver = store.map(|store| {
+        let (to_saver, ends) = saver::channel(to_commands.clone());
+        shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
+        to_saver
+    });
+    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
     let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect, epoch };
     (Handle { shared, commands: to_commands }, port)
@@ -274,7 +315,7 @@ mod tests {
     fn alone() -> (Handle, Shutdown) {
         let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
         let shutdown = Shutdown::new();
-        let (handle, _) = spawn(settings, Clock::start(), &Asking::default(), &shutdown);
+        let (handle, _) = spawn(settings, Clock::start(), &shutdown);
         (handle, shutdown)
     }
 

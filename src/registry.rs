@@ -35,6 +35,7 @@ mod record;
 mod relay;
 mod relayed;
 mod repair;
+mod restore;
 mod rng;
 mod serve;
 mod settings;
@@ -43,7 +44,7 @@ mod time;
 mod verdict;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use digest::BUCKETS;
@@ -55,6 +56,7 @@ pub use message::{
     AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To, Verdict, Want,
 };
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
+pub use restore::Picture;
 pub use settings::{Limits, Settings};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View, service_digest};
@@ -94,6 +96,7 @@ pub struct Registry {
     link: link::Link,
     join: join::Join,
     repair: repair::Repair,
+    restore: restore::Restore,
     copies: serve::Copies,
     acks: ack::Acks,
     inspections: inspect::Inspections,
@@ -101,8 +104,6 @@ pub struct Registry {
     preserve: preserve::Preserve,
     checks: verdict::Checks,
     adoption: adoption::Adoption,
-    /// The owners of records that came from this node's disk and were taken in: they are gone, whoever they were.
-    restored_lives: BTreeSet<Life>,
     contests: contest::Contests,
     leaving: leave::Leaving,
     namesake: namesake::Namesake,
@@ -139,6 +140,7 @@ impl Registry {
             link: link::Link::new(settings.has_bus, now.mono),
             join: join::Join::new(now.mono),
             repair: repair::Repair::default(),
+            restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
             inspections: inspect::Inspections::default(),
@@ -146,7 +148,6 @@ impl Registry {
             preserve: preserve::Preserve::default(),
             checks: verdict::Checks::default(),
             adoption: adoption::Adoption::default(),
-            restored_lives: BTreeSet::new(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
             namesake: namesake::Namesake::default(),
@@ -181,6 +182,7 @@ impl Registry {
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
+            Input::Restore { records, saved_at } => self.handle_restore(&records, saved_at, now, out),
             Input::Leave => self.become_leaving(now, out),
         }
     }
@@ -240,10 +242,10 @@ impl Registry {
         &self.settings
     }
 
-    /// What is believed of every service.
+    /// What is believed of every service; while warming, what the disk and messages said of it.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
-        self.store.catalog()
+        self.shown_catalog()
     }
 
     /// The last seq of this life's log.
@@ -283,12 +285,6 @@ impl Registry {
     #[must_use]
     pub fn bus(&self) -> BusHealth {
         self.link.health()
-    }
-
-    /// When the bus was last heard, where it is not heard now; `None` without a bus.
-    #[must_use]
-    pub fn unheard_since(&self) -> Option<Mono> {
-        self.link.unheard_since().or_else(|| self.health.returning_since())
     }
 
     /// What was written may go to the bus: a node that was stopped hears first what it missed.
@@ -361,7 +357,7 @@ impl Registry {
         let beacon = Beacon {
             head: self.log.head(),
             state: self.state,
-            records: self.store.live_count(),
+            records: self.shown_count(),
             digest: self.store.live().total(),
             view_digest: self.store.catalog().view_digest(),
             http: self.settings.http.clone(),

@@ -20,6 +20,7 @@ mod reading;
 mod record;
 mod registration;
 mod relay;
+mod warm;
 
 use bytes::Bytes;
 
@@ -27,6 +28,7 @@ use crate::model::{Cluster, Life, NodeName, Seq};
 use crate::registry::{Change, Envelope, Message};
 use header::{HEADER_BYTES, Header, Kind};
 use reading::Reading;
+pub use warm::{Lost, NotWarm, Warm, WarmPieces};
 
 /// A frame is at most this long: a quarter of what a NATS server takes as it comes, so that one never fills a connection.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;

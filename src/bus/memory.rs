@@ -112,7 +112,7 @@ mod tests {
     fn start(hub: &Hub, name: &str, epoch: u64, shutdown: &Shutdown) -> Handle {
         let settings = Settings { bootstrap_wait_ms: 200, ..Settings::new(NodeName::parse(name).unwrap(), Epoch(epoch)) };
         let life = settings.life();
-        let (handle, port) = node::spawn(settings, Clock::start(), &node::Asking::default(), shutdown);
+        let (handle, port) = node::spawn(settings, Clock::start(), shutdown);
         hub.attach(port, life, shutdown);
         handle
     }

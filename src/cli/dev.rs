@@ -1,6 +1,7 @@
 //! `dev`: a whole cluster in one process, over an in-memory bus.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use clap::Args;
 
@@ -58,6 +59,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     for (number, bound) in (1..).zip(bound) {
         let mut config = config.clone();
         config.node.name = NodeName::parse(&format!("n{number}")).expect("unreachable: a letter and digits are a label");
+        // Each node has a folder of its own in the one that was named.
+        config.node.data_dir = config.node.data_dir.map(|folder| folder.join(config.node.name.as_str()));
         nodes.push(start(config, bound, Bus::Memory(&hub)).await?);
     }
     output::say(&banner(&nodes));
@@ -95,7 +98,8 @@ fn banner(nodes: &[Running]) -> String {
     let mut lines = vec![format!("muster {version} · {count} of cluster {} in one process", first.config.cluster.name)];
     lines.extend(nodes.iter().map(|node| format!("  {} listening on {}", node.config.node.name, node.url())));
     lines.push("  bus: in memory".to_owned());
-    lines.push(format!("  data: {}", data_shown(&first.config)));
+    let folder = first.config.node.data_dir.as_deref().and_then(Path::parent);
+    lines.push(format!("  data: {}", data_shown(folder)));
     lines.extend(open_doors(first).into_iter().map(|door| format!("  not secured: {door}")));
     lines.push(String::new());
     lines.push("Register at one node, watch at another; Ctrl-C here ends it:".to_owned());

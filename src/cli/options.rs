@@ -111,7 +111,7 @@ pub(super) struct Common {
     /// Where HTTP listens; default: 127.0.0.1:6878 [env: MUSTER_LISTEN]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(super) listen: Option<String>,
-    /// Where files are kept; this version writes none [env: MUSTER_DATA_DIR]
+    /// Where the file it starts from is kept; without it, nothing is on disk [env: MUSTER_DATA_DIR]
     #[arg(long, value_name = "FOLDER")]
     pub(super) data_dir: Option<String>,
     /// Any other key of the configuration; again for more [env: MUSTER_SECTION_KEY]

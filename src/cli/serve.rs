@@ -1,5 +1,7 @@
 //! `serve`: one node, from its configuration to its end.
 
+use std::path::Path;
+
 use clap::Args;
 use futures_util::future::{join_all, select_all};
 
@@ -93,7 +95,7 @@ fn banner(running: &Running) -> String {
         lines.push(format!("  advertised as {advertise}"));
     }
     lines.push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running) }));
-    lines.push(format!("  data: {}", data_shown(&running.config)));
+    lines.push(format!("  data: {}", data_shown(node.data_dir.as_deref())));
     lines.extend(open_doors(running).into_iter().map(|door| format!("  not secured: {door}")));
     lines.join("\n")
 }
@@ -103,11 +105,11 @@ fn bus_shown(running: &Running) -> String {
     servers.join(", ")
 }
 
-/// Nothing is written yet, and nobody should believe it is.
-pub(super) fn data_shown(config: &Config) -> String {
-    match &config.node.data_dir {
+/// What of it outlives the process.
+pub(super) fn data_shown(folder: Option<&Path>) -> String {
+    match folder {
         None => "in memory only, nothing on disk".to_owned(),
-        Some(folder) => format!("in memory only; this version writes nothing to {}", folder.display()),
+        Some(folder) => format!("in memory, and saved in {} to start from", folder.display()),
     }
 }
 

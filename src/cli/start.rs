@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{App, Bound, Tls};
 use crate::model::Epoch;
+use crate::node::store::{Restored, Store, StoreError};
 use crate::node::{self, Asking, Handle};
 use crate::random;
 use crate::registry::Settings;
@@ -58,7 +59,9 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let settings = to_settings(&config, address, !matches!(bus, Bus::None));
     let life = settings.life();
     let asking = Asking { is_secure: config.http.tls.pair().is_some(), witness: config.cluster.witness.clone() };
-    let (handle, port) = node::spawn(settings, Clock::start(), &asking, &shutdown);
+    let clock = Clock::start();
+    let disk = read_disk(&config, clock).await?;
+    let (handle, port) = node::spawn_with(settings, disk, clock, &asking, &shutdown);
     match bus {
         Bus::None => drop(port),
         Bus::Memory(hub) => hub.attach(port, life, &shutdown),
@@ -70,6 +73,29 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let config = Arc::new(config);
     bound.serve(App::new(handle.clone(), Arc::clone(&config), shutdown.clone()));
     Ok(Running { config, address, shutdown, handle })
+}
+
+/// Takes the node's folder, where it is to have one, and reads what is there.
+async fn read_disk(config: &Config, clock: Clock) -> Result<Option<(Store, Restored)>, Failure> {
+    let Some(folder) = config.node.data_dir.clone() else { return Ok(None) };
+    let cluster = config.cluster.name.clone();
+    let read = move || {
+        let store = Store::open(&folder, &cluster)?;
+        let restored = store.read(clock.wall());
+        Ok((store, restored))
+    };
+    let refused = |error: StoreError| {
+        let failure = Failure::new(Code::Configuration, format!("node.data_dir: {error}"));
+        match error {
+            StoreError::InUse(_) => failure.hint("a folder of its own for each node, with --data-dir"),
+            StoreError::Io(..) => failure.hint("a folder that this user may write to, with --data-dir"),
+        }
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Failure::new(Code::Failed, format!("node.data_dir: {error}")))?
+        .map(Some)
+        .map_err(refused)
 }
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {

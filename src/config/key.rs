@@ -49,7 +49,10 @@ pub(super) const KEYS: &[Key] = &[
         flag: Some("--data-dir"),
         set: |config, given| put(&mut config.node.data_dir, given.path().map(Some)),
         show: |config| path(config.node.data_dir.as_ref()),
-        ..key("node.data_dir", "Where this node keeps its files. This version keeps everything in memory and writes none.")
+        ..key(
+            "node.data_dir",
+            "Where this node keeps the file it starts from; no other process may use that folder. Absent: nothing on disk.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.node.region, given.parsed().map(Some)),

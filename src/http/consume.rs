@@ -32,10 +32,22 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// A node that does not know enough must not say that there is nothing.
 fn check_warm(app: &App) -> Result<(), Problem> {
+    if app.node.condition().can_answer() {
+        return Ok(());
+    }
+    Err(warming())
+}
+
+/// An answer that has no place for how far it can be relied on is not made from a disk.
+fn check_ready(app: &App) -> Result<(), Problem> {
     match app.node.condition().state {
         NodeState::Ready | NodeState::Leaving => Ok(()),
-        NodeState::Warming => Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")),
+        NodeState::Warming => Err(warming()),
     }
+}
+
+fn warming() -> Problem {
+    Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")
 }
 
 /// To be asked again each time: what is listed can change at any moment.

@@ -55,7 +55,7 @@ impl Door {
         change(&mut config);
         let shutdown = Shutdown::new();
         let settings = Settings { has_bus: false, limits: config.limits, ..Settings::new(name, Epoch(7)) };
-        let (handle, _no_bus) = node::spawn(settings, Clock::start(), &node::Asking::default(), &shutdown);
+        let (handle, _no_bus) = node::spawn(settings, Clock::start(), &shutdown);
         let app = App::new(handle, Arc::new(config), shutdown);
         Self { edge: Edge::new(app.clone()), app }
     }

@@ -105,8 +105,10 @@ fn open(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
 
 /// A node that does not know enough must not say that there is nothing; one that stops must not take new streams.
 pub(super) fn check_ready(app: &App) -> Result<(), Problem> {
-    match app.node.condition().state {
+    let condition = app.node.condition();
+    match condition.state {
         NodeState::Ready if !app.shutdown.has_begun() => Ok(()),
+        NodeState::Warming if condition.can_answer() && !app.shutdown.has_begun() => Ok(()),
         NodeState::Warming => Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")),
         NodeState::Ready | NodeState::Leaving => Err(Problem::new(Code::Leaving, "The node is stopping. Ask another.")),
     }

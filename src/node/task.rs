@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 
 use super::inquiry::Inquiry;
 use super::port::FromBus;
+use super::saver::ToSaver;
 use super::{Condition, Shared, report};
 use crate::model::{InstanceKey, Seq, ServiceKey};
 use crate::registry::{
     Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, PeerAnswer,
-    Purpose, Register, Registry, Ticket, To,
+    Picture, Purpose, Register, Registry, Ticket, To,
 };
 use crate::shutdown::Shutdown;
 
@@ -36,6 +37,7 @@ pub(super) enum Command {
     Inspect(InstanceKey, Reply),
     Cluster(oneshot::Sender<ClusterView>),
     Leave(oneshot::Sender<()>),
+    Picture(oneshot::Sender<Option<Picture>>),
 }
 
 pub(super) type Reply = oneshot::Sender<Answer>;
@@ -54,6 +56,10 @@ pub(super) struct Task {
     registry: Registry,
     shared: Arc<Shared>,
     bus: BusEnds,
+    /// `None`: nothing is written to disk.
+    saver: Option<ToSaver>,
+    /// Records have changed in this round.
+    has_changed: bool,
     /// Changes up to here were given to the bus, or will be pulled.
     published: Seq,
     next_ticket: Ticket,
@@ -72,17 +78,27 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(registry: Registry, shared: Arc<Shared>, bus: BusEnds, inquiry: Inquiry) -> Self {
+    /// `outbox` is what the registry wants done already.
+    pub(super) fn new(
+        registry: Registry,
+        outbox: Outbox,
+        shared: Arc<Shared>,
+        bus: BusEnds,
+        inquiry: Inquiry,
+        saver: Option<ToSaver>,
+    ) -> Self {
         Self {
             registry,
             shared,
             bus,
+            saver,
+            has_changed: false,
             published: 0,
             next_ticket: 0,
             waiting: HashMap::default(),
             answers: Vec::new(),
             changed: BTreeSet::new(),
-            outbox: Outbox::new(),
+            outbox,
             inquiry,
             inquiries: JoinSet::new(),
             leaving: Vec::new(),
@@ -123,6 +139,10 @@ impl Task {
             self.finish_round(now);
         }
         self.finish_round(self.now());
+        if let Some(saver) = self.saver.take() {
+            // A saver that has ended has nobody to tell.
+            let _ = saver.last.send(self.registry.picture());
+        }
     }
 
     fn now(&self) -> Now {
@@ -140,6 +160,10 @@ impl Task {
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));
+                return;
+            }
+            Command::Picture(reply) => {
+                let _ = reply.send(self.registry.picture());
                 return;
             }
             Command::Leave(reply) => {
@@ -197,7 +221,6 @@ impl Task {
         if !changed.is_empty() {
             self.shared.board.show(self.registry.catalog());
         }
-        self.shared.board.show_condition(condition(&self.registry));
         for (reply, answer) in self.answers.drain(..) {
             // Nobody to tell: whoever asked has gone.
             let _ = reply.send(answer);
@@ -205,6 +228,11 @@ impl Task {
         self.publish();
         // The task that is woken last runs next on this thread, the others wait for one that is free: a change is told soonest this way.
         self.shared.board.tell(&changed);
+        // Last: nobody may hold a picture from disk and hear that it is the present.
+        self.shared.board.show_condition(condition(&self.registry));
+        if let Some(saver) = self.saver.as_ref().filter(|_| std::mem::take(&mut self.has_changed)) {
+            saver.changed.notify_one();
+        }
     }
 
     /// The one match over what the registry wants done.
@@ -248,11 +276,15 @@ impl Task {
                     self.has_handed_over = false;
                     self.bus.epoch.store(epoch.0, Ordering::Relaxed);
                 }
-                Output::Changed(changed) => report::changed(&self.shared, &changed),
+                Output::Changed(changed) => {
+                    self.has_changed = true;
+                    report::changed(&self.shared, &changed);
+                }
                 Output::ViewChanged(service) => {
                     self.changed.insert(service);
                 }
                 Output::BecameState(state) => {
+                    self.has_changed = true;
                     self.shared.leases.set_closed(state == NodeState::Leaving);
                     report::became(&self.shared, state);
                 }
@@ -305,5 +337,11 @@ impl Task {
 
 /// How far the registry's answers can be relied on.
 pub(super) fn condition(registry: &Registry) -> Condition {
-    Condition { state: registry.state(), complete: registry.complete(), bus: registry.bus(), unheard_since: registry.unheard_since() }
+    Condition {
+        state: registry.state(),
+        complete: registry.complete(),
+        has_restored: registry.has_restored(),
+        bus: registry.bus(),
+        stale_since: registry.stale_since(),
+    }
 }

@@ -32,7 +32,7 @@ impl Inspections {
 
 impl Registry {
     pub(super) fn handle_inspect(&mut self, ticket: Ticket, key: InstanceKey, now: Now, out: &mut Outbox) {
-        let Some(record) = self.store.get(&key).filter(|record| record.registration().is_some()) else {
+        let Some(record) = self.shown(&key).filter(|record| record.registration().is_some()) else {
             out.push(Output::Answer(ticket, Answer::Inspected(None)));
             return;
         };
@@ -95,7 +95,7 @@ impl Registry {
     }
 
     fn answer_inspection(&self, ticket: Ticket, key: &InstanceKey, lease: Option<LeaseTold>, out: &mut Outbox) {
-        let record = self.store.get(key).filter(|record| record.registration().is_some()).cloned();
+        let record = self.shown(key).filter(|record| record.registration().is_some()).cloned();
         out.push(Output::Answer(ticket, Answer::Inspected(record.map(|record| Inspected { record, lease }))));
     }
 }

@@ -36,6 +36,13 @@ pub enum Input {
     BusDisconnected,
     /// A message came in, its bytes checked.
     Received(Envelope),
+    /// This is what was on disk: the first input of all, where there is one.
+    Restore {
+        /// In any order.
+        records: Vec<Arc<Record>>,
+        /// When they were saved, as far as a wall clock can tell; the present where it cannot.
+        saved_at: Mono,
+    },
     /// The answer to [`Output::CheckPeer`].
     PeerChecked {
         /// The question's.

@@ -12,6 +12,8 @@ use crate::model::{Life, NodeName, Seq};
 const COLLECT_MS: u64 = 300;
 /// If nobody could give a whole copy for this long, the node is ready all the same, and says that it may not know all.
 const GIVE_UP_MS: u64 = 30_000;
+/// Nodes that start together wait so long for their digests to become equal; then they are ready all the same, and not sure to know all.
+const EXCHANGE_MS: u64 = 3000;
 /// A joining node looks whether it can go on this often.
 const LOOK_EVERY_MS: u64 = 50;
 
@@ -23,6 +25,10 @@ pub(super) struct Join {
     has_waited: bool,
     /// Peers that were compared with while this node was not sure that it knows all.
     compared: BTreeSet<NodeName>,
+    /// Since when those who start together exchange what each has.
+    exchanging_since: Option<Mono>,
+    /// Of what this node held when it last said so while exchanging.
+    said_digest: u128,
 }
 
 /// How far joining has come.
@@ -37,7 +43,15 @@ enum Stage {
 
 impl Join {
     pub(super) fn new(now: Mono) -> Self {
-        Self { stage: Stage::Listening, began_at: now, next_look: now, has_waited: false, compared: BTreeSet::new() }
+        Self {
+            stage: Stage::Listening,
+            began_at: now,
+            next_look: now,
+            has_waited: false,
+            compared: BTreeSet::new(),
+            exchanging_since: None,
+            said_digest: 0,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Mono {
@@ -121,9 +135,31 @@ impl Registry {
         }
         // Nobody is ready: those who start together give each other what they have, and are ready together.
         self.join.has_waited = true;
-        if self.targets(now.mono).iter().all(|(life, seq)| self.applied.seq(life) >= *seq) {
-            self.become_ready(hears_since.is_some(), now, out);
+        let since = *self.join.exchanging_since.get_or_insert(now.mono);
+        self.merge_restored(now, out);
+        let agrees = self.exchange(now, out);
+        let has_all = self.targets(now.mono).iter().all(|(life, seq)| self.applied.seq(life) >= *seq);
+        if has_all && (agrees || now.mono >= since + EXCHANGE_MS) {
+            self.become_ready(agrees && hears_since.is_some(), now, out);
         }
+    }
+
+    /// Compares with each alive peer that holds something else, and says what is held here as soon as it changes; whether all agree.
+    /// What peers restored from their disks is in nobody's log: only digests show it.
+    fn exchange(&mut self, now: Now, out: &mut Outbox) -> bool {
+        let digest = self.store.live().total();
+        if self.join.said_digest != digest {
+            self.join.said_digest = digest;
+            self.next_beacon = now.mono;
+        }
+        // One that warms still says how many records its disk has, before it holds them.
+        let held = (digest, self.shown_count());
+        let differs = |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| (beacon.digest, beacon.records) != held);
+        let others: Vec<NodeName> = self.peers.alive(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
+        for peer in &others {
+            self.compare(peer, false, now, out);
+        }
+        others.is_empty()
     }
 
     /// All that any alive peer has applied.
@@ -152,7 +188,9 @@ impl Registry {
             Stage::Comparing { with, knew_all, .. } if with == peer => *knew_all = Some(knows_all),
             Stage::Listening | Stage::Copying { .. } | Stage::Comparing { .. } => {}
         }
-        self.complete |= knows_all && self.state == NodeState::Ready;
+        if knows_all && self.state == NodeState::Ready {
+            self.become_complete();
+        }
         if !self.complete {
             self.join.compared.insert(peer.clone());
         }
@@ -168,11 +206,25 @@ impl Registry {
     fn note_complete(&mut self, now: Mono) {
         let has_compared = self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).all(|(node, _)| self.join.compared.contains(node));
         let has_listened = self.link.hears_since().is_some_and(|since| since + self.settings.bootstrap_wait_ms.max(COLLECT_MS) <= now);
-        self.complete |= has_compared && has_listened;
+        if has_compared && (has_listened || !self.link.has_bus()) && !self.is_unsure(now) {
+            self.become_complete();
+        }
     }
 
-    fn become_ready(&mut self, complete: bool, now: Now, out: &mut Outbox) {
-        self.complete = complete;
+    pub(super) fn become_complete(&mut self) {
+        self.complete = true;
+        self.restore.confirm();
+    }
+
+    /// `knows_all`: a peer that knew all gave all it had, or those who started together agree.
+    fn become_ready(&mut self, knows_all: bool, now: Now, out: &mut Outbox) {
+        let is_copied = knows_all && matches!(self.join.stage, Stage::Comparing { .. });
+        self.settle_restored(is_copied, now, out);
+        let is_unsure = !is_copied && self.is_unsure(now.mono);
+        self.complete = false;
+        if knows_all && !is_unsure {
+            self.become_complete();
+        }
         self.become_state(NodeState::Ready, now, out);
     }
 }

@@ -128,7 +128,7 @@ impl Registry {
             cause: record.cause,
             own,
         }));
-        if put.told {
+        if self.restore.put(record, now.mono).unwrap_or(put.told) {
             out.push(Output::ViewChanged(record.key.service.clone()));
         }
         if let Some(before) = &put.before {

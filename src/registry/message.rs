@@ -96,7 +96,7 @@ pub struct Beacon {
     pub head: Seq,
     /// How it is.
     pub state: NodeState,
-    /// Live records it holds.
+    /// Live records it holds; while it warms also those of its disk, which it may come to hold.
     pub records: u64,
     /// Of its live records.
     pub digest: u128,

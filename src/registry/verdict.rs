@@ -99,7 +99,7 @@ impl Registry {
         if *life == self.life {
             return Fate::Open;
         }
-        if self.restored_lives.contains(life) {
+        if self.restored_lives().contains(life) && !self.peers.is_life_alive(life, now) {
             return Fate::Over;
         }
         if life.node == self.life.node {

@@ -20,10 +20,15 @@ pub(super) struct Reading {
 impl Reading {
     /// `origin` is the node that most will be about.
     pub(super) fn new(origin: &NodeName) -> Self {
+        Self { node: Recent(Some(origin.clone())), ..Self::of_nobody() }
+    }
+
+    /// No node is likelier than another.
+    pub(super) fn of_nobody() -> Self {
         Self {
             namespace: Recent(None),
             service: Recent(None),
-            node: Recent(Some(origin.clone())),
+            node: Recent(None),
             region: Recent(None),
             zone: Recent(None),
             left_out: Vec::new(),

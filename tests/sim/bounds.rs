@@ -77,9 +77,9 @@ impl World {
     fn check_alone(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
         let is_alone = self.slots[node].broken_at.is_some_and(|at| at + NOTICED_MS < self.now) && !self.is_paused(node);
-        let says_so = registry.bus() != BusHealth::Up && !self.is_converged(node) && registry.unheard_since().is_some();
+        let says_so = registry.bus() != BusHealth::Up && !self.is_converged(node) && registry.stale_since().is_some();
         if is_alone && !says_so {
-            let how = (registry.bus(), self.is_converged(node), Registry::unheard_since(registry));
+            let how = (registry.bus(), self.is_converged(node), Registry::stale_since(registry));
             self.violate(Invariant::AloneIsEnough, format!("n{node} has lost its bus, and says {how:?}"));
         }
     }

@@ -23,6 +23,7 @@ use crate::bus::Bus;
 use crate::chance::Chance;
 use crate::consumer::{Consumer, Telling};
 use crate::counts::Counts;
+use crate::disk::Disk;
 use crate::invariant::{Invariant, Violation};
 use crate::ledger::Ledger;
 use crate::provider::Provider;
@@ -88,6 +89,11 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
     },
+    /// What a node holds is written to its disk.
+    Save {
+        node: usize,
+        life: u32,
+    },
     /// What was broken is whole again.
     Mend(Mend),
     /// Something goes wrong.
@@ -127,6 +133,8 @@ pub(crate) struct World {
     /// (from, to) that does not get through over HTTP.
     http_cuts: BTreeSet<(usize, usize)>,
     pub(crate) slots: Vec<Slot>,
+    /// Of the nodes that have one.
+    pub(crate) disks: BTreeMap<usize, Disk>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) counts: Counts,
@@ -169,6 +177,7 @@ impl World {
             bus: Bus::new(),
             http_cuts: BTreeSet::new(),
             slots,
+            disks: BTreeMap::new(),
             providers: Vec::new(),
             consumers: Vec::new(),
             counts: Counts::default(),
@@ -254,6 +263,7 @@ impl World {
                     self.resume(node);
                 }
             }
+            Event::Save { node, life } => self.save(node, life),
             Event::Mend(mend) => self.mend(mend),
             Event::Chaos => self.chaos(),
             Event::Look => self.look(),

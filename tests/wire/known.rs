@@ -94,7 +94,7 @@ fn plain() -> Arc<Registration> {
     Arc::new(Registration::new(RegistrationDraft::new(address, port(5432), Ttl::from_ms(3_600_000).unwrap())).unwrap())
 }
 
-fn full() -> Arc<Record> {
+pub(crate) fn full() -> Arc<Record> {
     Arc::new(Record {
         key: key("web", "w-1"),
         version: version(41, false, true),
@@ -106,7 +106,7 @@ fn full() -> Arc<Record> {
     })
 }
 
-fn silent() -> Arc<Record> {
+pub(crate) fn silent() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "d-1"),
         version: version(42, false, false),
@@ -118,7 +118,7 @@ fn silent() -> Arc<Record> {
     })
 }
 
-fn deregistered() -> Arc<Record> {
+pub(crate) fn deregistered() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "host/10.0.0.1:80"),
         version: version(43, true, false),

@@ -9,6 +9,7 @@ mod golden;
 mod hostile;
 mod known;
 mod laws;
+mod warm;
 
 use muster::model::Cluster;
 use muster::wire::Codec;

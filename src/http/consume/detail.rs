@@ -5,7 +5,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 
 use super::super::params::{InstancePath, NamespaceKey, ServicePath};
-use super::{check_warm, json};
+use super::{check_ready, check_warm, json};
 use crate::api;
 use crate::api::consume::{CheckDetail, Detail, Instance, LeaseDetail, StatusDetail};
 use crate::http::App;
@@ -37,9 +37,14 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
     let key = names.instance(&mut query);
     let key = query.finish_with(key)?;
     check_warm(&app)?;
-    let unknown = || Problem::new(Code::UnknownInstance, format!("No instance `{}` of service `{}` is listed.", key.id, key.service));
-    let inspected = app.node.inspect(key.clone()).await?.ok_or_else(unknown)?;
-    to_response(&inspected).ok_or_else(unknown)
+    // What a disk does not know there may be all the same.
+    let knows_enough = check_ready(&app);
+    let inspected = app.node.inspect(key.clone()).await?;
+    if let Some(response) = inspected.as_ref().and_then(to_response) {
+        return Ok(response);
+    }
+    knows_enough?;
+    Err(Problem::new(Code::UnknownInstance, format!("No instance `{}` of service `{}` is listed.", key.id, key.service)))
 }
 
 /// `None`: it is gone.

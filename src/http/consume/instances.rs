@@ -21,6 +21,7 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::select::selection;
 use crate::model::InstanceId;
+use crate::node::Condition;
 use crate::registry::{NodeState, View};
 
 /// How long a poll may be held.
@@ -66,9 +67,11 @@ pub(super) async fn instances(State(app): State<App>, names: PathNames, known: K
     let question = Question { service, selection, limit, after };
     check_warm(&app)?;
 
+    // The condition before the view: what was read from disk is never told as what a node is sure of.
+    let condition = app.node.condition();
     let list = match app.node.catalog().view(&question.service) {
-        Some(view) => answer(&app, &question, view),
-        None => answer(&app, &question, &View::default()),
+        Some(view) => answer(&app, &question, view, &condition),
+        None => answer(&app, &question, &View::default(), &condition),
     };
     if !known.includes(&list.etag) {
         return Ok(whole(list));
@@ -79,8 +82,8 @@ pub(super) async fn instances(State(app): State<App>, names: PathNames, known: K
     }
 }
 
-fn answer(app: &App, question: &Question, view: &View) -> Encoded {
-    app.lists.answer(question, view, trust(&app.node.condition(), &app.node.clock()))
+fn answer(app: &App, question: &Question, view: &View, condition: &Condition) -> Encoded {
+    app.lists.answer(question, view, trust(condition, &app.node.clock()))
 }
 
 /// Waits for a list that is none of those known.
@@ -91,9 +94,10 @@ async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Re
     let over = tokio::time::sleep(Duration::from_millis(wait_ms - jitter(0..=wait_ms / 10)));
     tokio::pin!(over);
     loop {
+        let condition = *conditions.borrow_and_update();
         let view = views.borrow_and_update().clone();
-        let is_leaving = conditions.borrow_and_update().state == NodeState::Leaving;
-        let list = answer(app, question, &view);
+        let is_leaving = condition.state == NodeState::Leaving;
+        let list = answer(app, question, &view, &condition);
         if !known.includes(&list.etag) {
             return whole(list);
         }

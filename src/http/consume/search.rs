@@ -60,6 +60,7 @@ struct Search {
 pub(super) async fn search(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     let search = Search::read(query)?;
     check_warm(&app)?;
+    let trust = trust(&app.node.condition(), &app.node.clock());
     let catalog = app.node.catalog();
     let found = search.run(&catalog).await;
     let has_more = found.len() > search.limit;
@@ -70,7 +71,6 @@ pub(super) async fn search(State(app): State<App>, query: Query) -> Result<Respo
         service: service.service.as_str().into(),
         instance: Instance::from(&***listed),
     });
-    let trust = trust(&app.node.condition(), &app.node.clock());
     Ok(json(&FoundInstances { instances: instances.collect(), trust, next }))
 }
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::super::params::{NamespaceKey, ServicePath};
-use super::{check_warm, json, page};
+use super::{check_ready, check_warm, json, page};
 use crate::api;
 use crate::api::Hex;
 use crate::api::consume::{Counts, NamespaceCounts, Namespaces, Service, ServiceCounts, Services};
@@ -39,7 +39,7 @@ pub(super) async fn namespaces(State(app): State<App>, mut query: Query) -> Resu
     let (prefix, limit) = (query.one("q").unwrap_or_default(), page::limit_or_default(&mut query));
     let after = page::after(&mut query, |text| text.parse::<Namespace>().ok());
     query.finish()?;
-    check_warm(&app)?;
+    check_ready(&app)?;
     let catalog = app.node.catalog();
     let mut namespaces =
         namespace_counts(&catalog, |name| name.as_str().starts_with(&prefix) && after.as_ref().is_none_or(|after| name > after));
@@ -70,7 +70,7 @@ pub(super) async fn services(State(app): State<App>, mut query: Query) -> Result
     let (prefix, limit) = (query.one("q").unwrap_or_default(), page::limit_or_default(&mut query));
     let after = page::after(&mut query, |text| page::service_key(text, namespace.as_ref()));
     query.finish()?;
-    check_warm(&app)?;
+    check_ready(&app)?;
     let catalog = app.node.catalog();
     let found = visible_from(&catalog, namespace.as_ref(), after);
     let found = found.filter(|(service, _)| service.service.as_str().starts_with(&prefix));
@@ -99,9 +99,9 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
     let service = names.service(&mut query);
     let service = query.finish_with(service)?;
     check_warm(&app)?;
+    let trust = trust(&app.node.condition(), &app.node.clock());
     let (catalog, nothing) = (app.node.catalog(), View::default());
     let view = catalog.view(&service).map_or(&nothing, |view| view);
-    let trust = trust(&app.node.condition(), &app.node.clock());
     Ok(json(&Service { counts: service_counts(&service, view), trust }))
 }
 

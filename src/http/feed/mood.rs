@@ -79,7 +79,7 @@ impl Mood {
     /// Takes what the node now says of itself, and wakes every stream if that concerns them.
     pub(in crate::http) fn take(&self, condition: Condition) {
         let changed = [
-            self.stale.swap(condition.unheard_since.is_some(), Ordering::AcqRel) != condition.unheard_since.is_some(),
+            self.stale.swap(condition.stale_since.is_some(), Ordering::AcqRel) != condition.stale_since.is_some(),
             self.complete.swap(condition.complete, Ordering::AcqRel) != condition.complete,
             condition.state == NodeState::Leaving && !self.leaving.swap(true, Ordering::AcqRel),
         ];
@@ -122,6 +122,6 @@ pub(super) async fn cry(mood: Arc<Mood>, mut conditions: watch::Receiver<Conditi
 /// How far this node's answers can be relied on, in the words of the API. The staleness counts whole seconds, so that
 /// answers given within one are the same.
 pub(in crate::http) fn trust(condition: &Condition, clock: &Clock) -> Trust {
-    let stale_ms = condition.unheard_since.map(|since| clock.mono().saturating_sub(since) / 1000 * 1000);
+    let stale_ms = condition.stale_since.map(|since| clock.mono().saturating_sub(since) / 1000 * 1000);
     Trust { complete: condition.complete, stale: stale_ms.is_some(), stale_ms, preserved: false }
 }

@@ -221,15 +221,15 @@ async fn every_stream_is_told_once_that_the_bus_is_silent_and_once_that_it_is_he
     let mut stream = Stream::open(&door, "service=user&service=cart", None).await;
     while stream.next().await.name != "synced" {}
     let heard = door.app.node.condition();
-    for (unheard_since, stale) in [(Some(1), true), (Some(2), true), (None, false)] {
-        door.app.feeds.mood().take(Condition { unheard_since, ..heard });
-        if unheard_since == Some(2) {
+    for (stale_since, stale) in [(Some(1), true), (Some(2), true), (None, false)] {
+        door.app.feeds.mood().take(Condition { stale_since, ..heard });
+        if stale_since == Some(2) {
             assert!(stream.is_silent().await, "it was said");
         } else {
             assert_eq!(stream.expect("notice").await.data, json!({"stale": stale}));
         }
     }
-    door.app.feeds.mood().take(Condition { unheard_since: Some(3), ..heard });
+    door.app.feeds.mood().take(Condition { stale_since: Some(3), ..heard });
     stream.expect("notice").await;
     let mut late = Stream::open(&door, "service=user", None).await;
     late.expect("snapshot").await;

@@ -160,7 +160,7 @@ impl Counting {
                         if condition.state == NodeState::Leaving {
                             return Some(self.say_goodbye());
                         }
-                        let is_stale = condition.unheard_since.is_some();
+                        let is_stale = condition.stale_since.is_some();
                         if std::mem::replace(&mut self.told_stale, is_stale) != is_stale {
                             self.metrics.stream_events("notice", 1);
                             return Some(rhythm::notice(is_stale));

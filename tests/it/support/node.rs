@@ -80,6 +80,12 @@ impl Node {
         Self::launch(None, name, &["serve", "--name", name, "--listen", "127.0.0.1:0"]).await
     }
 
+    /// Starts a node without a bus that keeps its files in a folder.
+    pub(crate) async fn start_alone_in(name: &str, folder: &std::path::Path) -> Self {
+        let folder = folder.to_str().expect("a path");
+        Self::launch(None, name, &["serve", "--name", name, "--listen", "127.0.0.1:0", "--data-dir", folder]).await
+    }
+
     async fn launch(namespace: Option<&str>, name: &str, args: &[&str]) -> Self {
         let log = Log::default();
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));

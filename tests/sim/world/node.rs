@@ -143,6 +143,7 @@ impl World {
         let now = self.now_at(node);
         self.slots[node].shell = Some(Shell::new(settings, seed, now, sabotage));
         self.trace.say(self.now, || format!("n{node} starts, epoch {epoch}"));
+        self.restore(node);
         self.bus.attach(node, true);
         self.after(connects_after, Event::TellLink { node, life, up: true });
         self.schedule(node);
@@ -210,6 +211,9 @@ impl World {
             if let Err(Violation { of, what }) = self.ledger.note(&life, changed) {
                 self.violate(of, what);
             }
+        }
+        if !effects.changed.is_empty() || !effects.became.is_empty() {
+            self.save_soon(node);
         }
         for notice in &effects.notices {
             self.trace.say(self.now, || format!("n{node} notices {notice:?}"));

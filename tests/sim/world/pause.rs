@@ -63,6 +63,7 @@ impl World {
             | Event::Publish { node, .. }
             | Event::TellLink { node, .. }
             | Event::Checked { node, .. }
+            | Event::Save { node, .. }
             | Event::Request { node, .. } => *node,
             Event::Reply { .. }
             | Event::Tick { .. }

@@ -1,0 +1,238 @@
+//! The store: the node's folder on disk. It holds the warm file and the one before it, and a lock that keeps a second process out.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::Cluster;
+use crate::registry::{Picture, Record};
+use crate::wire::{Codec, NotWarm, Warm};
+
+/// What was saved longer ago is not read: whoever it names has gone or has registered again. As long as a silent node is remembered.
+const FORGET_AFTER_MS: u64 = 24 * 3_600_000;
+
+/// The file a node starts from.
+const CURRENT: &str = "warm";
+/// The one before it: read when the current one cannot be.
+const PREVIOUS: &str = "warm.previous";
+/// One that is being written.
+const UNFINISHED: &str = "warm.new";
+/// Held while a process uses the folder.
+const LOCK: &str = "lock";
+
+/// A folder that this process alone uses.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    codec: Codec,
+    /// The lock ends with the file.
+    _lock: File,
+}
+
+/// What a node starts from.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Those of the saved records that could be read; none when there is no file that holds.
+    pub records: Vec<Arc<Record>>,
+    /// How long ago they were saved, by the wall clock; 0 where that says it is still to come.
+    pub age_ms: u64,
+}
+
+/// Why a folder cannot be used; nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("{} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The system refuses.
+    #[error("{}: {}", .0.display(), .1)]
+    Io(PathBuf, #[source] io::Error),
+}
+
+impl Store {
+    /// Takes a folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when another process has it, or the system refuses.
+    pub fn open(folder: &Path, cluster: &Cluster) -> Result<Self, StoreError> {
+        let refused = |error| StoreError::Io(folder.to_owned(), error);
+        fs::create_dir_all(folder).map_err(refused)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(refused)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::InUse(folder.to_owned()),
+            TryLockError::Error(error) => refused(error),
+        })?;
+        Ok(Self { folder: folder.to_owned(), codec: Codec::new(cluster), _lock: lock })
+    }
+
+    /// What was saved last, as far as it is whole: from the current file, else from the one before it. `now` is the wall clock's.
+    ///
+    /// Nothing here keeps a node from starting: what cannot be read is said in the log.
+    #[must_use]
+    pub fn read(&self, now: u64) -> Restored {
+        [CURRENT, PREVIOUS].into_iter().find_map(|name| self.read_file(name, now)).unwrap_or_default()
+    }
+
+    /// `None`: the file is not there, or cannot be used.
+    fn read_file(&self, name: &str, now: u64) -> Option<Restored> {
+        let file = self.folder.join(name);
+        let path = file.display();
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!(%path, %error, "the warm file cannot be read");
+                return None;
+            }
+        };
+        let Warm { saved_at, records, lost } = match self.codec.read_warm(&bytes) {
+            Ok(warm) => warm,
+            Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
+                tracing::warn!(%path, "the warm file is not used: {error}");
+                return None;
+            }
+            Err(error @ (NotWarm::Short | NotWarm::Magic | NotWarm::Checksum)) => {
+                tracing::error!(%path, "the warm file is not used: {error}");
+                return None;
+            }
+        };
+        let age_ms = now.saturating_sub(saved_at);
+        if age_ms > FORGET_AFTER_MS {
+            tracing::warn!(%path, hours = age_ms / 3_600_000, "the warm file is not used: it is older than a day");
+            return None;
+        }
+        if !lost.is_nothing() {
+            let (records, stretches, unknown_blocks, cut) = (lost.records, lost.stretches, lost.unknown_blocks, lost.end);
+            tracing::error!(%path, records, stretches, unknown_blocks, cut, "a part of the warm file is lost");
+        }
+        tracing::info!(%path, records = records.len(), age_ms, "read the warm file");
+        Some(Restored { records, age_ms })
+    }
+
+    /// Saves a picture in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
+    ///
+    /// # Errors
+    /// What the system says; the files that were there are as they were.
+    pub fn write(&self, picture: &Picture, now: u64) -> io::Result<()> {
+        let unfinished = self.folder.join(UNFINISHED);
+        let written = self.write_file(&unfinished, picture, now).and_then(|()| self.put_in_place(&unfinished));
+        if written.is_err() {
+            // A disk that is full has room again; where even that fails the next write begins the file anew.
+            let _ = fs::remove_file(&unfinished);
+        }
+        written
+    }
+
+    fn write_file(&self, path: &Path, picture: &Picture, now: u64) -> io::Result<()> {
+        let mut file = File::create(path)?;
+        for piece in self.codec.warm_pieces(now, picture.len() as u64, picture.records().cloned()) {
+            file.write_all(&piece)?;
+        }
+        file.sync_all()
+    }
+
+    fn put_in_place(&self, unfinished: &Path) -> io::Result<()> {
+        let current = self.folder.join(CURRENT);
+        match fs::rename(&current, self.folder.join(PREVIOUS)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        fs::rename(unfinished, &current)?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Address, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
+    };
+    use crate::registry::{Ack, Input, Now, Outbox, Register, Registry, Settings};
+
+    const NOW: u64 = 1_763_640_000_000;
+
+    fn cluster() -> Cluster {
+        Cluster::parse("test").unwrap()
+    }
+
+    /// All records of a registry that holds so many instances.
+    fn picture(instances: usize) -> Picture {
+        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), crate::model::Epoch(1)) };
+        let now = Now { mono: 1_000_000, wall: NOW };
+        let mut registry = Registry::new(settings, 1, now);
+        for number in 0..instances {
+            let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+            let key = InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() };
+            let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+            let registration = Arc::new(Registration::new(draft).unwrap());
+            let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono };
+            registry.handle(Input::Register(number as u64, register), now, &mut Outbox::new());
+        }
+        registry.picture().unwrap()
+    }
+
+    fn read(folder: &Path, now: u64) -> usize {
+        Store::open(folder, &cluster()).unwrap().read(now).records.len()
+    }
+
+    #[test]
+    fn what_was_written_last_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let store = Store::open(&path, &cluster()).unwrap();
+        assert_eq!(store.read(NOW).records.len(), 0);
+        store.write(&picture(3), NOW).unwrap();
+        store.write(&picture(2), NOW + 10).unwrap();
+        let restored = store.read(NOW + 60_010);
+        assert_eq!((restored.records.len(), restored.age_ms), (2, 60_000));
+        assert_eq!(restored.records, picture(2).records().cloned().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_file_before_stands_in_for_one_that_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &cluster()).unwrap();
+        store.write(&picture(3), NOW).unwrap();
+        store.write(&picture(2), NOW).unwrap();
+        drop(store);
+        let current = folder.path().join(CURRENT);
+        let mut bytes = fs::read(&current).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&current, &bytes).unwrap();
+        assert_eq!(read(folder.path(), NOW), 3);
+        fs::remove_file(&current).unwrap();
+        assert_eq!(read(folder.path(), NOW), 3);
+    }
+
+    #[test]
+    fn a_folder_is_used_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Store::open(folder.path(), &cluster()).unwrap();
+        assert!(matches!(Store::open(folder.path(), &cluster()), Err(StoreError::InUse(_))));
+        drop(first);
+        assert!(Store::open(folder.path(), &cluster()).is_ok());
+    }
+
+    #[test]
+    fn what_is_too_old_or_another_clusters_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(folder.path(), &cluster()).unwrap().write(&picture(3), NOW).unwrap();
+        assert_eq!(read(folder.path(), NOW + FORGET_AFTER_MS), 3);
+        assert_eq!(read(folder.path(), NOW + FORGET_AFTER_MS + 1), 0);
+        assert_eq!(read(folder.path(), NOW - 3_600_000), 3);
+        let other = Store::open(folder.path(), &Cluster::parse("other").unwrap()).unwrap();
+        assert_eq!(other.read(NOW).records.len(), 0);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &cluster()).unwrap();
+        store.write(&picture(3), NOW).unwrap();
+        fs::create_dir(folder.path().join(UNFINISHED)).unwrap();
+        assert!(store.write(&picture(2), NOW).is_err());
+        assert_eq!(store.read(NOW).records.len(), 3);
+    }
+}

@@ -1,0 +1,219 @@
+//! Restoring: what a node read from its disk is an old replica, no more. It is shown while nothing better is known, then dropped or merged.
+//!
+//! Until a warming node knows enough its readers are shown the picture: the records that were restored, and what came since. A whole copy
+//! from a peer that knows all makes an end of it. If there is none to be had, the picture becomes what this node holds: of two records for
+//! an instance the greater version stands in it, as if the restored ones had been heard. Their owners are lives that are over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::ordmap::DiffItem;
+
+use super::io::{Output, Purpose};
+use super::lease::Ended;
+use super::message::NodeState;
+use super::record::Record;
+use super::store::{Records, Store};
+use super::time::{Mono, Now};
+use super::view::Catalog;
+use super::{Outbox, Registry};
+use crate::model::{Life, ServiceKey};
+
+/// A node that became ready with records of lives that are over is not sure that it knows all for at least this long,
+const UNSURE_MS_MIN: u64 = 30_000;
+/// for as long as a provider may be silent, so that each has had its say, and at most this long.
+const UNSURE_MS_MAX: u64 = 300_000;
+
+/// What was restored, and what became of it.
+pub(super) struct Restore {
+    /// Shown while this node warms: the restored records, and whatever is greater that came since.
+    picture: Option<Store>,
+    /// When the records that are shown were saved, while they were neither dropped nor confirmed.
+    saved_at: Option<Mono>,
+    /// The owners of restored records that were merged.
+    lives: BTreeSet<Life>,
+    /// Until then a ready node that holds records of lives that are over is not sure of itself; `None`: nobody has looked for any.
+    unsure_until: Option<Mono>,
+    /// What this node holds is its own, or was heard: worth being written to disk. Before that the file that was read holds more.
+    is_settled: bool,
+}
+
+/// All records of a node at one moment. Cloning it, and the node's going on, cost next to nothing.
+#[derive(Clone)]
+pub struct Picture(Records);
+
+impl Picture {
+    /// How many records there are, withdrawn ones too.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// They, in the order of (bucket, key).
+    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.0.values()
+    }
+}
+
+impl Restore {
+    pub(super) fn new(is_settled: bool) -> Self {
+        Self { picture: None, saved_at: None, lives: BTreeSet::new(), unsure_until: None, is_settled }
+    }
+
+    /// Puts a record into the picture, where there is one, if it is greater; says whether a consumer could tell.
+    pub(super) fn put(&mut self, record: &Arc<Record>, now: Mono) -> Option<bool> {
+        let picture = self.picture.as_mut()?;
+        let is_greater = picture.get(&record.key).is_none_or(|known| known.version < record.version);
+        Some(is_greater && picture.put(record, now).told)
+    }
+
+    /// What was restored is confirmed.
+    pub(super) fn confirm(&mut self) {
+        self.saved_at = None;
+    }
+}
+
+impl Registry {
+    /// Takes what was read from disk; to be done before anything else is handled.
+    pub(super) fn handle_restore(&mut self, records: &[Arc<Record>], saved_at: Mono, now: Now, out: &mut Outbox) {
+        if records.is_empty() {
+            return;
+        }
+        self.restore.picture = Some(Store::new());
+        self.restore.saved_at = Some(saved_at);
+        let held: Vec<Arc<Record>> = self.store.records().values().cloned().collect();
+        for record in records.iter().chain(&held) {
+            self.restore.put(record, now.mono);
+        }
+        Self::tell_difference(&Catalog::default(), self.catalog(), out);
+        // A node without a bus has nobody to wait for.
+        if self.state != NodeState::Warming {
+            self.merge_restored(now, out);
+            self.complete = false;
+            if !self.is_unsure(now.mono) {
+                self.become_complete();
+            }
+        }
+    }
+
+    /// A picture from disk is shown, or was merged: this node can answer though it does not know enough.
+    #[must_use]
+    pub fn has_restored(&self) -> bool {
+        self.restore.saved_at.is_some()
+    }
+
+    /// When what is shown was last known to be so, where that is not now: the picture from disk was saved then, or the bus was last heard,
+    /// or this node did not run until then.
+    #[must_use]
+    pub fn stale_since(&self) -> Option<Mono> {
+        [self.restore.saved_at, self.link.unheard_since(), self.health.returning_since()].into_iter().flatten().min()
+    }
+
+    /// The lives that owned records which were restored and merged: they are over, and nobody has to wait to see it.
+    #[must_use]
+    pub fn restored_lives(&self) -> &BTreeSet<Life> {
+        &self.restore.lives
+    }
+
+    /// All records, to be written to disk; `None` while what is there holds more.
+    #[must_use]
+    pub fn picture(&self) -> Option<Picture> {
+        self.restore.is_settled.then(|| Picture(self.store.records().clone()))
+    }
+
+    /// What readers are shown of an instance.
+    pub(super) fn shown(&self, key: &crate::model::InstanceKey) -> Option<&Arc<Record>> {
+        self.restore.picture.as_ref().unwrap_or(&self.store).get(key)
+    }
+
+    pub(super) fn shown_catalog(&self) -> &Catalog {
+        self.restore.picture.as_ref().unwrap_or(&self.store).catalog()
+    }
+
+    /// How many live records readers are shown.
+    pub(super) fn shown_count(&self) -> u64 {
+        self.restore.picture.as_ref().unwrap_or(&self.store).live_count()
+    }
+
+    /// The picture becomes what this node holds; says whether there was one. What readers are shown does not change.
+    pub(super) fn merge_restored(&mut self, now: Now, out: &mut Outbox) -> bool {
+        let Some(picture) = self.restore.picture.take() else { return false };
+        let held = std::mem::replace(&mut self.store, picture);
+        for record in held.records().values() {
+            let is_beaten = self.store.get(&record.key).is_some_and(|known| known.version > record.version);
+            if let Some(lease) = self.leases.get(&record.key).filter(|_| is_beaten).cloned() {
+                self.leases.end(&record.key);
+                self.ended.insert(record.key.clone(), Ended { lease, record: Arc::clone(record) });
+                out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
+            }
+        }
+        let owners = self.store.records().values().map(|record| &record.version.owner);
+        let mut last: Option<&Life> = None;
+        let mut lives = BTreeSet::new();
+        for owner in owners.filter(|owner| **owner != self.life && !self.peers.is_life_alive(owner, now.mono)) {
+            if last != Some(owner) && !lives.contains(owner) {
+                lives.insert(owner.clone());
+            }
+            last = Some(owner);
+        }
+        self.restore.lives = lives;
+        self.next_beacon = now.mono;
+        true
+    }
+
+    /// What was restored is of no use any more: a peer that knows all has given all it has.
+    fn drop_restored(&mut self, out: &mut Outbox) {
+        if let Some(picture) = self.restore.picture.take() {
+            self.restore.saved_at = None;
+            Self::tell_difference(picture.catalog(), self.store.catalog(), out);
+        }
+    }
+
+    /// Warming ends: `knows_all` says that what this node now holds came from a peer that knew all.
+    pub(super) fn settle_restored(&mut self, knows_all: bool, now: Now, out: &mut Outbox) {
+        if knows_all || self.hears_complete_peer(now.mono) {
+            self.drop_restored(out);
+        } else {
+            self.merge_restored(now, out);
+        }
+        self.restore.is_settled = true;
+    }
+
+    /// Merging an old file beside a peer that knows all would bring back what is gone.
+    fn hears_complete_peer(&self, now: Mono) -> bool {
+        let knows_all = |beacon: &super::Beacon| beacon.state == NodeState::Ready && beacon.complete;
+        self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).any(knows_all)
+    }
+
+    /// Whether this node has to wait before it is sure. A record of a life that is over came from a disk, here or elsewhere: then
+    /// somebody may have known more, and each provider is to have had its say.
+    pub(super) fn is_unsure(&mut self, now: Mono) -> bool {
+        let until = self.restore.unsure_until.unwrap_or_else(|| now + self.unsure_ms(now));
+        self.restore.unsure_until = Some(until);
+        now < until
+    }
+
+    fn unsure_ms(&self, now: Mono) -> u64 {
+        let is_over = |record: &&Arc<Record>| {
+            let owner = &record.version.owner;
+            *owner != self.life && !self.peers.is_life_alive(owner, now)
+        };
+        let ttls = self.store.records().values().filter(is_over).filter_map(|record| Some(record.registration()?.ttl()?.ms()));
+        ttls.max().map_or(0, |longest| longest.clamp(UNSURE_MS_MIN, UNSURE_MS_MAX))
+    }
+
+    /// Tells of every service that looks other than before.
+    fn tell_difference(before: &Catalog, after: &Catalog, out: &mut Outbox) {
+        let differs = |item: DiffItem<'_, '_, ServiceKey, Arc<super::View>>| match item {
+            DiffItem::Add(service, view) | DiffItem::Remove(service, view) => (!view.instances().is_empty()).then(|| service.clone()),
+            DiffItem::Update { old: (_, old), new: (service, new) } => (old != new).then(|| service.clone()),
+        };
+        out.extend(before.services().diff(after.services()).filter_map(differs).map(Output::ViewChanged));
+    }
+}

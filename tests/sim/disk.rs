@@ -1,0 +1,82 @@
+//! Disks: what a node saved is what its next life starts from, where the disk did not lie.
+
+use muster::registry::Input;
+
+use crate::world::{Event, World};
+
+/// From a change to the file: a write is done within a second of it.
+const SAVE_MS: u64 = 700;
+/// So small that damage leaves something.
+const BLOCK_BYTES: usize = 500;
+
+/// What a disk does with what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// Keeps it.
+    Sound,
+    /// Says that it is full: what was there stays.
+    Full,
+    /// Keeps the beginning.
+    Cuts,
+    /// Keeps it with one wrong byte.
+    Flips,
+}
+
+/// A node's disk, which outlives it.
+pub(crate) struct Disk {
+    pub(crate) habit: Habit,
+    pub(crate) file: Option<Vec<u8>>,
+    is_due: bool,
+}
+
+impl Disk {
+    pub(crate) fn new(habit: Habit) -> Self {
+        Self { habit, file: None, is_due: false }
+    }
+}
+
+impl World {
+    /// The node's records have changed: they are saved before long, where it has a disk.
+    pub(crate) fn save_soon(&mut self, node: usize) {
+        let life = self.slots[node].life;
+        let Some(disk) = self.disks.get_mut(&node).filter(|disk| !disk.is_due) else { return };
+        disk.is_due = true;
+        self.after(SAVE_MS, Event::Save { node, life });
+    }
+
+    pub(crate) fn save(&mut self, node: usize, life: u32) {
+        if self.slots[node].life != life || self.registry(node).is_none() {
+            return;
+        }
+        let wall = self.now_at(node).wall;
+        let picture = self.registry(node).and_then(muster::registry::Registry::picture);
+        let pieces = picture.map(|picture| {
+            let records: Vec<_> = picture.records().cloned().collect();
+            self.codec.warm_pieces(wall, records.len() as u64, records.into_iter()).in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
+        });
+        let Some(disk) = self.disks.get_mut(&node) else { return };
+        disk.is_due = false;
+        let Some(mut file) = pieces else { return };
+        match disk.habit {
+            Habit::Sound => {}
+            Habit::Full => return,
+            Habit::Cuts => file.truncate(file.len() * 2 / 3),
+            Habit::Flips => {
+                let middle = file.len() / 2;
+                file[middle] ^= 0x10;
+            }
+        }
+        disk.file = Some(file);
+    }
+
+    /// A node that has just started reads its disk.
+    pub(crate) fn restore(&mut self, node: usize) {
+        let Some(disk) = self.disks.get_mut(&node) else { return };
+        disk.is_due = false;
+        let Some(warm) = disk.file.as_ref().and_then(|file| self.codec.read_warm(file).ok()) else { return };
+        let now = self.now_at(node);
+        let saved_at = now.mono.saturating_sub(now.wall.saturating_sub(warm.saved_at));
+        self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
+        self.feed(node, Input::Restore { records: warm.records, saved_at });
+    }
+}
