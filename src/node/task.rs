@@ -9,10 +9,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::port::FromBus;
 use super::{Condition, Shared, report};
-use crate::model::{InstanceKey, Seq, ServiceKey};
+use crate::model::{InstanceKey, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
-    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, Purpose,
-    Register, Registry, Ticket, To,
+    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
+    Overrides, Purpose, Register, Registry, SetOverride, Ticket, To,
 };
 use crate::shutdown::Shutdown;
 
@@ -31,6 +31,9 @@ pub(super) enum Command {
     Heartbeat(Heartbeat, Reply),
     Deregister(Deregister, Reply),
     Inspect(InstanceKey, Reply),
+    SetOverride(SetOverride, Reply),
+    DeleteOverride(OverrideKey, Reply),
+    Overrides(oneshot::Sender<Overrides>),
     Cluster(oneshot::Sender<ClusterView>),
     Leave(oneshot::Sender<()>),
 }
@@ -58,6 +61,8 @@ pub(super) struct Task {
     /// Answers of this round, given once what they speak of can be read.
     answers: Vec<(Reply, Answer)>,
     changed: BTreeSet<ServiceKey>,
+    /// An override changed: readers see which there are even where no view changed with it.
+    overrides_changed: bool,
     outbox: Outbox,
 }
 
@@ -72,6 +77,7 @@ impl Task {
             waiting: HashMap::default(),
             answers: Vec::new(),
             changed: BTreeSet::new(),
+            overrides_changed: false,
             outbox: Outbox::new(),
         }
     }
@@ -118,6 +124,13 @@ impl Task {
             Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
             Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
             Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
+            Command::SetOverride(set, reply) => (Input::SetOverride(ticket, set), reply),
+            Command::DeleteOverride(key, reply) => (Input::DeleteOverride(ticket, key), reply),
+            Command::Overrides(reply) => {
+                // Nobody to tell: whoever asked has gone.
+                let _ = reply.send(self.registry.overrides(now));
+                return;
+            }
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));
@@ -165,7 +178,7 @@ impl Task {
             }
         }
         let changed = std::mem::take(&mut self.changed);
-        if !changed.is_empty() {
+        if std::mem::take(&mut self.overrides_changed) || !changed.is_empty() {
             self.shared.board.show(self.registry.catalog());
         }
         self.shared.board.show_condition(condition(&self.registry));
@@ -215,7 +228,10 @@ impl Task {
                     }
                     report::became(&self.shared, state);
                 }
-                Output::Noticed(notice) => report::noticed(&self.shared, &notice),
+                Output::Noticed(notice) => {
+                    self.overrides_changed |= matches!(notice, Notice::OverrideChanged { .. });
+                    report::noticed(&self.shared, &notice);
+                }
             }
         }
     }
@@ -229,7 +245,8 @@ impl Task {
             | Message::Relayed { .. }
             | Message::Applied { .. }
             | Message::AskLease { .. }
-            | Message::ToldLease { .. } => (&self.bus.direct, "direct"),
+            | Message::ToldLease { .. }
+            | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send((to, message)) {
             self.shared.metrics.dropped(name);

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::io::{LeaseTerms, Output, Purpose};
-use super::lease::Phase;
+use super::io::{Output, Purpose};
+use super::lease::{Lease, Phase};
 use super::merge::{Step, Why};
 use super::record::{Body, Record, Seen};
 use super::time::{Mono, Now};
@@ -52,9 +52,10 @@ impl Registry {
             }
             Phase::Late(since) if now.mono < since + lease.ttl_ms => self.leases.reschedule(key, since + lease.ttl_ms),
             Phase::Late(_) => self.become_down(&record, last, now, out),
-            Phase::Over(since) if now.mono < (since + lease.evict_after_ms).max(trusted_until) => {
-                self.leases.reschedule(key, (since + lease.evict_after_ms).max(trusted_until));
+            Phase::Over(since) if now.mono < (since + self.evict_after_ms(&record, &lease)).max(trusted_until) => {
+                self.leases.reschedule(key, (since + self.evict_after_ms(&record, &lease)).max(trusted_until));
             }
+            Phase::Over(_) if self.overridden(&record).preserve == Some(true) => self.leases.reschedule(key, now.mono + AGAIN_MS),
             Phase::Over(_) if !self.heard_majority => self.leases.reschedule(key, now.mono + AGAIN_MS),
             Phase::Over(_) => self.withdraw(&record, last, now, out),
         }
@@ -73,21 +74,21 @@ impl Registry {
     fn become_down(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
         let Some(lease) = self.leases.get_mut(&record.key) else { return };
         lease.phase = Phase::Over(now.mono);
-        let due = now.mono + lease.evict_after_ms;
+        let lease = lease.clone();
+        let due = now.mono + self.evict_after_ms(record, &lease);
         self.leases.reschedule(&record.key, due);
         self.see_silence(record, Seen::Down, last, now, out);
+    }
+
+    /// How long an instance stays listed once it is down: as an operator says, or its provider, or this node's default.
+    fn evict_after_ms(&self, record: &Record, lease: &Lease) -> u64 {
+        self.overridden(record).evict_after_ms.unwrap_or(lease.evict_after_ms)
     }
 
     /// Writes what silence shows; from now on a heartbeat changes the record, so each is to be told to the registry.
     fn see_silence(&mut self, record: &Record, seen: Seen, last: Mono, now: Now, out: &mut Outbox) {
         let (Some(registration), Some(lease)) = (record.registration(), self.leases.get(&record.key)) else { return };
-        let terms = LeaseTerms {
-            incarnation: lease.incarnation,
-            digest: lease.digest,
-            reported: registration.reported(),
-            renew_every_ms: registration.ttl().renew_every_ms(),
-            steady: false,
-        };
+        let terms = self.terms(record, registration, lease.digest, false);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
         let body = Body::Live { registration: Arc::clone(registration), seen };
         self.write(record.key.clone(), Step::same(&record.version), body, silence(last, now.mono), now, out);

@@ -35,6 +35,7 @@ impl Registry {
             }
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
+            Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
         }
     }
 
@@ -122,6 +123,7 @@ impl Registry {
             out.push(Output::Noticed(Notice::PeerLeft(from.node.clone())));
         }
         self.compare_beacon(&from.node, &beacon, now, out);
+        self.compare_overrides(&from.node, &beacon, now.mono, out);
         self.peers.heard(&from.node, beacon, now.mono);
         self.settle_acks(now, out);
     }

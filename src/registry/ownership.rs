@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{Answer, Deregister, Heartbeat, LeaseTerms, Output, Refusal, Register, Registered, Renewed};
+use super::io::{Answer, Deregister, Heartbeat, Output, Refusal, Register, Registered, Renewed};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
 use super::message::{Message, NodeState, Renewal, To, Verdict};
@@ -165,7 +165,7 @@ impl Registry {
     }
 
     fn to_registered(&self, record: &Arc<Record>, created: bool, digest: u128) -> Registered {
-        let listed = record.to_listed().expect("unreachable: a registration leaves a live record");
+        let listed = self.listed(record).expect("unreachable: a registration leaves a live record");
         let ttl = listed.registration.ttl();
         Registered {
             created,
@@ -210,7 +210,7 @@ impl Registry {
                 Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
             },
         };
-        let listed = record.to_listed().expect("unreachable: a renewal leaves a live record");
+        let listed = self.listed(&record).expect("unreachable: a renewal leaves a live record");
         Ok(Renewed {
             renew_every_ms: listed.registration.ttl().renew_every_ms(),
             owner: record.version.owner.node.clone(),
@@ -315,8 +315,7 @@ impl Registry {
         let ttl = registration.ttl();
         let evict_after_ms = registration.evict_after_ms().map_or(self.settings.evict_after_ms, u64::from);
         let incarnation = record.version.incarnation;
-        let terms =
-            LeaseTerms { incarnation, digest, reported: registration.reported(), renew_every_ms: ttl.renew_every_ms(), steady: true };
+        let terms = self.terms(record, registration, digest, true);
         let lease = Lease::new(incarnation, digest, ttl.ms(), evict_after_ms, at, unnamed);
         self.leases.hold(record.key.clone(), lease, at + ttl.ms());
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });

@@ -67,7 +67,7 @@ impl Shell {
             renew_every_ms: terms.renew_every_ms,
             owner: self.name.clone(),
             incarnation: terms.incarnation,
-            status: terms.reported.into(),
+            status: terms.status,
         })
     }
 

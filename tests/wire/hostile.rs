@@ -139,7 +139,7 @@ fn a_record_that_breaks_a_rule_is_left_out_and_the_rest_goes_on() {
 
 #[test]
 fn a_body_that_goes_on_after_its_end_is_refused() {
-    let (_, plain) = frames().last().unwrap();
+    let (_, plain) = frames().find(|(name, _)| *name == "told_no_lease").unwrap();
     let body = [&plain[HEADER_BYTES..], &[0]].concat();
     assert_eq!(codec().decode(&frame(9, &body)), Err(Rejected::Leftover));
 }
@@ -151,14 +151,14 @@ proptest! {
     }
 
     #[test]
-    fn noise_in_a_sound_frame_does_no_harm(kind in 0_u8..12, noise in prop::collection::vec(any::<u8>(), 0..2048)) {
+    fn noise_in_a_sound_frame_does_no_harm(kind in 0_u8..13, noise in prop::collection::vec(any::<u8>(), 0..2048)) {
         if let Ok(envelope) = codec().decode(&frame(kind, &noise)) {
             prop_assert!(codec().encode(&envelope.from, &envelope.message).is_ok());
         }
     }
 
     #[test]
-    fn several_forged_bytes_do_no_harm(which in 0_usize..20, edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+    fn several_forged_bytes_do_no_harm(which in 0..known::messages().len(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
         let (_, mut forged) = frames().nth(which).unwrap();
         for (at, byte) in edits {
             let at = at.index(forged.len());
