@@ -115,7 +115,7 @@ name!(
 );
 name!(
     /// An operator's override, within its namespace.
-    OverrideName, "override's name", is_label, LABEL_RULE
+    OverrideName, "name for an override", is_label, LABEL_RULE
 );
 name!(
     /// What callers look up.

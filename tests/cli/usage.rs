@@ -33,7 +33,7 @@ fn a_mistake_is_told_before_anything_is_done() {
         (&["override", "set", "o", "--status", "down"], "--reason"),
         (&["override", "set", "o", "--status", "sideways", "--reason", "x"], "up, draining or down"),
         (&["override", "set", "o", "--id", "u1", "--weight", "1", "--reason", "x"], "--service"),
-        (&["override", "delete", "O"], "an override's name must be"),
+        (&["override", "delete", "O"], "a name for an override must be"),
         (&["register", "--service", "user"], "--port"),
         (&["register", "--service", "user", "--port", "0"], "1 to 65535"),
         (&["register", "--service", "user", "--port", "1", "--ttl", "soon"], "15s"),
