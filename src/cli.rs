@@ -8,6 +8,7 @@ mod holding;
 mod nodes;
 mod options;
 mod output;
+mod overrides;
 mod provide;
 mod runner;
 mod selection;
@@ -62,6 +63,8 @@ enum Verb {
     Watch(watch::Arguments),
     /// List the cluster's nodes: have they converged, and who lags?
     Nodes(nodes::Arguments),
+    /// Say what instances are to be listed as, whatever their providers and the registry say
+    Override(overrides::Arguments),
     /// Write completions for a shell
     Completion {
         /// Which
@@ -98,6 +101,7 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),
+        Verb::Override(arguments) => on_one_core(overrides::run(arguments)),
         Verb::Completion { shell } => complete(shell),
     }
 }

@@ -22,7 +22,8 @@ pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{FoundInstances, Instances, Services};
 use crate::api::operate::Cluster;
-use crate::model::{InstanceKey, Namespace, ServiceName};
+use crate::api::overrides::{Override, Overrides, SetOverride};
+use crate::model::{InstanceKey, Namespace, OverrideKey, ServiceName};
 
 /// Talks to a cluster. Cheap to clone; every clone shares its connections.
 #[derive(Debug, Clone)]
@@ -76,6 +77,33 @@ impl Client {
     /// [`Error`]; nothing was changed.
     pub async fn search(&self, query: Query) -> Result<Answer<FoundInstances<'static>>, Error> {
         self.get(&["v1", "instances"], query).await
+    }
+
+    /// The overrides of a namespace, or of all where `query` says so.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn overrides(&self, query: Query) -> Result<Answer<Overrides<'static>>, Error> {
+        self.get(&["v1", "overrides"], query).await
+    }
+
+    /// Sets an override, in the place of one of this name.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn set_override(&self, key: &OverrideKey, said: &SetOverride) -> Result<Answer<Override<'static>>, Error> {
+        let query = Query::of_namespace(&key.namespace);
+        let path = ["v1", "overrides", key.name.as_str()];
+        self.connection.send(&connect::Call::put(&path, query, register::to_json(said))).await?.into_answer()
+    }
+
+    /// Ends an override.
+    ///
+    /// # Errors
+    /// [`Error`], also when none of this name held; nothing was changed.
+    pub async fn delete_override(&self, key: &OverrideKey) -> Result<(), Error> {
+        let query = Query::of_namespace(&key.namespace);
+        self.connection.send(&connect::Call::delete(&["v1", "overrides", key.name.as_str()], query)).await.map(drop)
     }
 
     /// Takes an instance away. Fine when it was gone already.

@@ -12,6 +12,7 @@ mod jitter;
 pub mod listener;
 mod operate;
 mod origin;
+mod overrides;
 mod params;
 mod patience;
 pub mod problem;
@@ -90,6 +91,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(provide::routes())
         .merge(batch::routes())
         .merge(operate::routes())
+        .merge(overrides::routes())
         .merge(index::routes())
         .merge(consume::routes())
         .merge(watch::routes())

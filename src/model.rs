@@ -5,6 +5,7 @@
 mod cause;
 mod instance;
 mod name;
+mod overrides;
 mod selection;
 mod status;
 mod version;
@@ -14,7 +15,10 @@ pub use instance::{
     Address, Check, CheckKind, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PORTS_MAX, Port,
     RECORD_BYTES_HARD_MAX, Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
 };
-pub use name::{Cluster, InstanceId, InstanceKey, NameError, Namespace, NodeName, Region, ServiceKey, ServiceName, Zone};
+pub use name::{Cluster, InstanceId, InstanceKey, NameError, Namespace, NodeName, OverrideName, Region, ServiceKey, ServiceName, Zone};
+pub use overrides::{
+    AUTHOR_BYTES_MAX, Breadth, EXPIRES_IN_MS_MAX, Imposed, OVERRIDE_BYTES_MAX, Override, OverrideDraft, OverrideKey, REASON_BYTES_MAX,
+};
 pub use selection::{SELECTION_TERMS_MAX, Selection, SelectionDraft, SelectionError};
 pub use status::{Reported, Status};
 pub use version::{Epoch, INCARNATION_MAX, Incarnation, Life, Seq, Version};

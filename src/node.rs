@@ -18,10 +18,10 @@ pub use port::{BusPort, FromBus, ToNode};
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
-use crate::model::{InstanceKey, NodeName, ServiceKey};
+use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox, Refusal,
-    Register, Registered, Registry, Renewed, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox, Overrides,
+    Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
@@ -155,6 +155,36 @@ impl Handle {
         }
     }
 
+    /// Sets an override, in the place of one of this name; says whether there was none.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn set_override(&self, set: SetOverride) -> Result<bool, Refused> {
+        match self.ask(|reply| Command::SetOverride(set, reply)).await? {
+            Answer::OverrideSet { created } => Ok(created),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Ends an override.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn delete_override(&self, key: OverrideKey) -> Result<(), Refused> {
+        match self.ask(|reply| Command::DeleteOverride(key, reply)).await? {
+            Answer::OverrideDeleted => Ok(()),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// The overrides that hold, and what they are about.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn overrides(&self) -> Result<Overrides, Refused> {
+        self.put(Command::Overrides).await
+    }
+
     /// How the cluster looks from here.
     ///
     /// # Errors
@@ -223,7 +253,12 @@ impl Handle {
 fn refused(answer: Answer) -> Refused {
     match answer {
         Answer::Refused(refusal) => Refused::ByRegistry(refusal),
-        Answer::Registered(_) | Answer::Renewed(_) | Answer::Deregistered { .. } | Answer::Inspected(_) => {
+        Answer::Registered(_)
+        | Answer::Renewed(_)
+        | Answer::Deregistered { .. }
+        | Answer::OverrideSet { .. }
+        | Answer::OverrideDeleted
+        | Answer::Inspected(_) => {
             unreachable!("the registry answers each question in its own kind")
         }
     }

@@ -4,7 +4,7 @@
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
 //! Read in this order: `record` and `merge` (what wins), `ownership` and `expiry` (who may write), `applied` and `repair` (how nodes
-//! come to agree), `join` (how one begins).
+//! come to agree), `join` (how one begins), `shared` and `overridden` (what operators will).
 
 mod ack;
 mod adoption;
@@ -28,6 +28,7 @@ mod merge;
 mod message;
 mod namesake;
 mod newborn;
+mod overridden;
 mod ownership;
 mod peers;
 mod preserve;
@@ -39,6 +40,7 @@ mod restore;
 mod rng;
 mod serve;
 mod settings;
+mod shared;
 mod store;
 mod time;
 mod verdict;
@@ -50,14 +52,17 @@ use std::sync::Arc;
 pub use digest::BUCKETS;
 pub use io::{
     Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
-    PeerAnswer, Purpose, Refusal, Register, Registered, Renewed, Ticket,
+    PeerAnswer, Purpose, Refusal, Register, Registered, Renewed, SetOverride, Ticket,
 };
 pub use message::{
-    AppliedAt, Beacon, Change, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To, Verdict, Want,
+    AppliedAt, Beacon, Change, ENTRIES_MAX, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To,
+    Verdict, Want,
 };
+pub use overridden::Overrides;
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
 pub use settings::{Limits, Settings};
+pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View, service_digest};
 
@@ -81,6 +86,7 @@ pub struct Registry {
     /// All that could be known is known.
     complete: bool,
     store: store::Store,
+    shared: shared::Shared,
     log: log::Log,
     applied: applied::Applied,
     leases: lease::Leases,
@@ -128,6 +134,7 @@ impl Registry {
             state: if is_alone { NodeState::Ready } else { NodeState::Warming },
             complete: is_alone,
             store: store::Store::new(),
+            shared: shared::Shared::default(),
             log: log::Log::default(),
             applied,
             leases: lease::Leases::default(),
@@ -167,6 +174,8 @@ impl Registry {
             Input::Register(ticket, register) => self.handle_register(ticket, register, now, out),
             Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
             Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
+            Input::SetOverride(ticket, set) => self.handle_set_override(ticket, set, now, out),
+            Input::DeleteOverride(ticket, key) => self.handle_delete_override(ticket, &key, now, out),
             Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
             Input::Lease { key, last_heartbeat, purpose } => match purpose {
                 Purpose::Due => self.handle_due(&key, last_heartbeat, now, out),
@@ -193,6 +202,7 @@ impl Registry {
         self.watch_link(now, out);
         self.advance_return(now, out);
         self.advance_leases(now, out);
+        self.advance_overrides(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
         }
@@ -223,6 +233,7 @@ impl Registry {
             join,
             self.link.next_deadline(),
             self.leases.next_due(),
+            self.next_override(),
             self.acks.next_deadline(),
             self.inspections.next_deadline(),
             self.relays.next_deadline(),
@@ -363,7 +374,7 @@ impl Registry {
             http: self.settings.http.clone(),
             applied: self.applied.to_said(&self.life, now.mono),
             withdrawn_digest: self.store.withdrawn().total(),
-            overrides_digest: 0,
+            overrides_digest: self.shared.digest(),
             complete: self.complete,
             preserving: self.is_preserving(),
             members: self.peers.members.to_said(now.mono),
@@ -379,6 +390,7 @@ impl Registry {
         self.contests.forget(now.mono);
         self.relays.forget_heard(now.mono);
         self.forget_rests();
+        self.forget_told(now.mono);
         for (node, peer) in self.peers.iter_mut() {
             if !peer.is_silent && !peer.has_left() && !peer.is_alive(now.mono) {
                 peer.is_silent = true;

@@ -15,6 +15,7 @@ mod change;
 mod header;
 mod list;
 mod message;
+mod overrides;
 mod pull;
 mod reading;
 mod record;
@@ -101,7 +102,7 @@ impl Heard {
 /// A record that broke a rule. It was not taken; those beside it were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut {
-    /// In its owner's log.
+    /// In its owner's log; of an override, its counter.
     pub seq: Seq,
     /// What of it was invalid.
     pub what: &'static str,
@@ -231,7 +232,8 @@ fn seq_of(message: &Message) -> Seq {
         | Message::Relayed { .. }
         | Message::Applied { .. }
         | Message::AskLease { .. }
-        | Message::ToldLease { .. } => 0,
+        | Message::ToldLease { .. }
+        | Message::Overrides(_) => 0,
     }
 }
 

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster::model::{
-    Address, Cause, Cluster, Epoch, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port, Region, Registration,
-    RegistrationDraft, ServiceKey, ServiceName, Ttl, Version, Zone,
+    Address, Cause, Cluster, Epoch, Imposed, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Override, OverrideDraft,
+    OverrideKey, OverrideName, Port, Region, Registration, RegistrationDraft, Selection, ServiceKey, ServiceName, Ttl, Version, Zone,
 };
-use muster::registry::{Body, Change, Envelope, Input, Message, Now, Outbox, Record, Registry, Seen, Settings};
+use muster::registry::{Body, Change, Entry, Envelope, Input, Message, Now, Outbox, Record, Registry, Seen, Settings, Stamp, Willed};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -85,6 +85,107 @@ fn live(registry: &Registry) -> Vec<Arc<Record>> {
 
 fn revisions(registry: &Registry) -> BTreeMap<ServiceKey, u128> {
     registry.catalog().services().iter().map(|(service, view)| (service.clone(), view.revision())).collect()
+}
+
+/// What operators write at three nodes: each writer's counters grow, and those of different writers tie.
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let written = (0..3_usize, 0..4_u8, 0..8_u8, proptest::option::of(1..1_000_000_u64));
+    vec(written, 0..16).prop_map(|written| {
+        let of = |(index, (writer_number, number, kind, expires_in_ms)): (usize, (usize, u8, u8, Option<u64>))| {
+            let name = OverrideName::parse(&format!("o{number}")).unwrap();
+            let willed = match will(kind, index as u16) {
+                Some(value) => Willed::Set { value, expires_in_ms },
+                None => Willed::Deleted { forget_in_ms: 1 + expires_in_ms.unwrap_or(0) },
+            };
+            let stamp = Stamp { counter: index as u64 / 3 + 1, by: Life { epoch: Epoch(index as u64), ..writer(writer_number) } };
+            Entry { key: OverrideKey { namespace: Namespace::default(), name }, stamp, willed }
+        };
+        written.into_iter().enumerate().map(of).collect()
+    })
+}
+
+/// About everything, a service, a selection or an instance; `None`: about nothing any more.
+fn will(kind: u8, weight: u16) -> Option<Arc<Override>> {
+    let service = || ServiceName::parse("a").ok();
+    let mut draft = OverrideDraft { reason: "r".to_owned(), weight: Some(weight), ..OverrideDraft::default() };
+    match kind {
+        0 | 1 => return None,
+        2 => draft.status = Some(Imposed::Draining),
+        3 => (draft.service, draft.status) = (service(), Some(Imposed::Up)),
+        4 => draft.metadata = [("weight".to_owned(), weight.to_string())].into(),
+        5 => draft.select = Selection::parse([("status", "suspect")]).ok(),
+        _ => (draft.service, draft.id) = (service(), InstanceId::parse("i2").ok()),
+    }
+    Some(Arc::new(Override::new(draft).unwrap()))
+}
+
+fn hear_overrides(registry: &mut Registry, entries: Vec<Entry>) {
+    registry.handle(Input::Received(Envelope { from: writer(0), message: Message::Overrides(entries) }), NOW, &mut Outbox::new());
+}
+
+/// The overrides that hold.
+fn hold(registry: &Registry) -> Vec<(OverrideKey, Stamp, Arc<Override>)> {
+    let set = |entry: Entry| match entry.willed {
+        Willed::Set { value, .. } => Some((entry.key, entry.stamp, value)),
+        Willed::Deleted { .. } => None,
+    };
+    registry.shared_entries(NOW).into_iter().filter_map(set).collect()
+}
+
+proptest! {
+    #[test]
+    fn overrides_are_the_same_in_whatever_order_they_and_the_records_come(
+        (records, entries, order, again) in (logs(), entries()).prop_flat_map(|(records, entries)| {
+            let order = Just(entries.clone()).prop_shuffle();
+            let again = subsequence(entries.clone(), 0..=entries.len()).prop_shuffle();
+            (Just(records), Just(entries), order, again)
+        })
+    ) {
+        let mut one = heard("x", &records);
+        hear_overrides(&mut one, entries);
+        let mut other = observer("y");
+        again.iter().chain(&order).for_each(|entry| hear_overrides(&mut other, vec![entry.clone()]));
+        for record in &records {
+            hear(&mut other, record, &mut Outbox::new());
+        }
+        hear_overrides(&mut other, again);
+        prop_assert_eq!(one.shared_entries(NOW), other.shared_entries(NOW));
+        prop_assert_eq!(one.overrides_digest(), other.overrides_digest());
+        prop_assert_eq!(one.catalog().view_digest(), other.catalog().view_digest());
+        prop_assert_eq!(revisions(&one), revisions(&other));
+    }
+
+    #[test]
+    fn digests_of_overrides_are_equal_exactly_when_the_same_ones_hold(
+        (one, other) in entries().prop_flat_map(|entries| {
+            let some = subsequence(entries.clone(), 0..=entries.len());
+            (some.clone(), some)
+        })
+    ) {
+        let [one, other] = [one, other].map(|entries| {
+            let mut registry = observer("x");
+            hear_overrides(&mut registry, entries);
+            registry
+        });
+        prop_assert_eq!(one.overrides_digest() == other.overrides_digest(), hold(&one) == hold(&other));
+        prop_assert_eq!(one.overrides_digest() == 0, hold(&one).is_empty());
+    }
+
+    #[test]
+    fn what_was_overridden_is_as_before_once_nothing_is(records in logs(), entries in entries()) {
+        let plain = heard("x", &records);
+        let mut registry = heard("y", &records);
+        hear_overrides(&mut registry, entries.clone());
+        let by = |entry: &Entry| Entry {
+            stamp: Stamp { counter: 1000, by: writer(1) },
+            willed: Willed::Deleted { forget_in_ms: 1000 },
+            ..entry.clone()
+        };
+        hear_overrides(&mut registry, entries.iter().map(by).collect());
+        prop_assert_eq!(registry.overrides_digest(), 0);
+        prop_assert_eq!(registry.catalog().view_digest(), plain.catalog().view_digest());
+        prop_assert_eq!(revisions(&registry), revisions(&plain));
+    }
 }
 
 proptest! {

@@ -192,6 +192,10 @@ pub struct Service<'a> {
     #[serde(flatten)]
     #[cfg_attr(feature = "server", schema(value_type = ServiceCounts<'static>))]
     pub counts: ServiceCounts<'a>,
+    /// The overrides that are about it or instances of it.
+    #[serde(default)]
+    #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]
+    pub overrides: Vec<Cow<'a, str>>,
     /// How far it can be relied on.
     #[serde(flatten)]
     pub trust: Trust,
@@ -310,6 +314,22 @@ pub struct StatusDetail<'a> {
     /// What the registry saw.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub seen: Cow<'a, str>,
+    /// What an operator says, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<OverriddenDetail<'static>>))]
+    pub overridden: Option<OverriddenDetail<'a>>,
+}
+
+/// The status that an operator gives an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct OverriddenDetail<'a> {
+    /// `up`, `draining` or `down`.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub status: Cow<'a, str>,
+    /// The override that says so.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub by: Cow<'a, str>,
 }
 
 /// How an instance's lease is, as its owner says.

@@ -14,7 +14,7 @@ pub(super) enum Topic {
     Pull,
     /// Relayed heartbeats and their answers, to one.
     Relay,
-    /// Small questions and their answers, to one.
+    /// Small questions and their answers, and overrides, to one.
     Ask,
 }
 
@@ -57,7 +57,7 @@ impl Topic {
             Message::Beacon(_) => Self::Beacon,
             Message::Pull { .. } | Message::Pulled { .. } => Self::Pull,
             Message::Relay { .. } | Message::Relayed { .. } => Self::Relay,
-            Message::Applied { .. } | Message::AskLease { .. } | Message::ToldLease { .. } => Self::Ask,
+            Message::Applied { .. } | Message::AskLease { .. } | Message::ToldLease { .. } | Message::Overrides(_) => Self::Ask,
         }
     }
 

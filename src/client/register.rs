@@ -190,7 +190,7 @@ async fn put(
     Ok(reply.into_answer::<Registered<'static>>()?.value)
 }
 
-fn to_json(body: &impl serde::Serialize) -> Vec<u8> {
+pub(super) fn to_json(body: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(body).expect("unreachable: the API's shapes have text keys and no failing parts")
 }
 

@@ -265,6 +265,11 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        set: |config, given| put(&mut config.limits.overrides, given.number(1..=10_000)),
+        show: |config| Some(config.limits.overrides.to_string()),
+        ..key("limits.overrides", "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced.")
+    },
+    Key {
         set: |config, given| put(&mut config.log.filter, given.log_filter()),
         show: |config| Some(config.log.filter.clone()),
         ..key("log.filter", "What is logged, like \"info\" or \"warn,muster=debug\".")

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use super::App;
 use super::problem::{Code, Fault, Problem};
 use super::query::Query;
-use crate::model::{InstanceId, InstanceKey, NameError, ServiceKey, ServiceName};
+use crate::model::{InstanceId, InstanceKey, NameError, OverrideKey, ServiceKey, ServiceName};
 use crate::registry::Mono;
 
 /// When the request's head had been read: before its body, so that a slow body does not lengthen a lease.
@@ -39,6 +39,12 @@ impl PathNames {
     pub fn instance(&self, query: &mut Query) -> Option<InstanceKey> {
         let (service, id): (_, Option<InstanceId>) = (self.service(query), self.name("id", query));
         Some(InstanceKey { service: service?, id: id? })
+    }
+
+    /// The override of the path, in the query's namespace; `None`: the query now holds why not.
+    pub fn override_key(&self, query: &mut Query) -> Option<OverrideKey> {
+        let namespace = query.namespace();
+        Some(OverrideKey { namespace, name: self.name("name", query)? })
     }
 
     fn name<T: FromStr<Err = NameError>>(&self, parameter: &str, query: &mut Query) -> Option<T> {

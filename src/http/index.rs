@@ -23,13 +23,14 @@ const COMMIT: &str = match option_env!("MUSTER_COMMIT") {
     None => "unknown",
 };
 /// Groups of calls that a client of several versions may look for.
-const FEATURES: [&str; 7] = ["register", "batch", "ack", "list", "wait", "search", "watch"];
+const FEATURES: [&str; 8] = ["register", "batch", "ack", "list", "wait", "search", "watch", "overrides"];
 
-const LINKS: [(&str, &str); 8] = [
+const LINKS: [(&str, &str); 9] = [
     ("services", "/v1/services"),
     ("instances", "/v1/services/{service}/instances"),
     ("search", "/v1/instances"),
     ("watch", "/v1/watch?service={service}"),
+    ("overrides", "/v1/overrides"),
     ("cluster", "/v1/cluster"),
     ("metrics", "/metrics"),
     ("version", "/v1/version"),

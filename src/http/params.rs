@@ -22,6 +22,16 @@ pub(super) struct InstancePath {
     id: String,
 }
 
+/// The override in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is only described; `extract::PathNames` reads it")]
+pub(super) struct OverridePath {
+    /// The override's name.
+    #[param(pattern = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$", example = "deploy-42")]
+    name: String,
+}
+
 /// The namespace in a query.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -60,6 +70,7 @@ mod tests {
         let nothing = || None;
         assert!(pattern_of(ServicePath::into_params(nothing), "service").contains("{0,126}"));
         assert!(pattern_of(InstancePath::into_params(nothing), "id").contains("{0,127}"));
+        assert!(pattern_of(OverridePath::into_params(nothing), "name").contains("{0,61}"));
         assert!(pattern_of(NamespaceKey::into_params(nothing), "namespace").contains("{0,61}"));
     }
 }

@@ -75,6 +75,8 @@ codes! {
     UnknownInstance = "unknown_instance", NOT_FOUND, "Unknown instance";
     /// There is no such lease: register (again).
     UnknownLease = "unknown_lease", NOT_FOUND, "Unknown lease";
+    /// There is no such override.
+    UnknownOverride = "unknown_override", NOT_FOUND, "Unknown override";
     /// The path is known, but not with this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed";
     /// The body did not arrive in time.
@@ -212,6 +214,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownLease => Self::new(Code::UnknownLease, "No such instance is registered, or it must say again what it is: register."),
+            Refusal::UnknownOverride => Self::new(Code::UnknownOverride, "No override of this name holds; nothing was changed."),
             Refusal::Superseded { incarnation } => Self::new(
                 Code::Superseded,
                 format!("Incarnation {incarnation} is known, or was deregistered by name; nothing was changed. Use a higher one, or takeover=true."),

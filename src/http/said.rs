@@ -24,6 +24,7 @@ use crate::model::{
 use crate::units::show_ms;
 
 pub(super) use self::json::{CheckWord, OpWord, Text};
+pub(super) use self::overrides::OverrideSaid;
 
 /// Declares a body's fields once, for both passes. Every field may be absent here; what is needed is said where it is used.
 macro_rules! body {
@@ -105,6 +106,9 @@ macro_rules! body {
         }
     };
 }
+
+// Below the macro: it declares a body by it.
+mod overrides;
 
 body! {
     /// Everything that a write can say of an instance; which of it may be said depends on the write.

@@ -3,6 +3,7 @@
 mod consume;
 mod http1;
 mod operate;
+mod overrides;
 mod provide;
 mod tls;
 mod watch;

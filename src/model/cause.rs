@@ -23,6 +23,8 @@ pub enum Cause {
     OwnerLost,
     /// It is silent, as are so many others with it that their silence proves nothing: it stays listed.
     Preserved,
+    /// An operator said so. No record's own: lists say it of what is listed otherwise than its record is.
+    Overridden,
 }
 
 impl Cause {
@@ -39,6 +41,7 @@ impl Cause {
             Self::Adopted => "adopted",
             Self::OwnerLost => "owner_lost",
             Self::Preserved => "preserved",
+            Self::Overridden => "overridden",
         }
     }
 }

@@ -29,7 +29,7 @@ pub const RECORD_BYTES_HARD_MAX: usize = 64 * 1024;
 const ADDRESS_BYTES_MAX: usize = 253;
 const PORT_NAME_BYTES_MAX: usize = 63;
 const PATH_BYTES_MAX: usize = 1024;
-const EVICT_AFTER_MS_HARD_MAX: u64 = 24 * 3_600_000;
+pub(super) const EVICT_AFTER_MS_HARD_MAX: u64 = 24 * 3_600_000;
 
 /// One rule that a registration breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,17 +342,17 @@ impl Registration {
 }
 
 /// Words and values that go into lines, headers and pages: no control characters, no text that turns others around.
-fn is_printable(text: &str) -> bool {
+pub(super) fn is_printable(text: &str) -> bool {
     !text
         .chars()
         .any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'))
 }
 
-fn is_word(text: &str, bytes_max: usize) -> bool {
+pub(super) fn is_word(text: &str, bytes_max: usize) -> bool {
     matches!(text.len(), 1..) && text.len() <= bytes_max && is_printable(text)
 }
 
-fn pointer(parts: &[&str]) -> String {
+pub(super) fn pointer(parts: &[&str]) -> String {
     parts.iter().fold(String::new(), |whole, part| whole + "/" + &part.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -114,6 +114,10 @@ name!(
     Zone, "zone", is_label, LABEL_RULE
 );
 name!(
+    /// An operator's override, within its namespace.
+    OverrideName, "name for an override", is_label, LABEL_RULE
+);
+name!(
     /// What callers look up.
     ServiceName, "service name", is_service, SERVICE_RULE
 );

@@ -43,7 +43,7 @@ impl LeaseTable {
             renew_every_ms: terms.renew_every_ms,
             owner: self.owner.clone(),
             incarnation: terms.incarnation,
-            status: terms.reported.into(),
+            status: terms.status,
         })
     }
 

@@ -60,6 +60,18 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::error!(%node, peer = %from, instance = %key, why, "a record was not taken");
             "quarantined"
         }
+        Notice::OverrideChanged { key, reason: Some(reason) } => {
+            tracing::info!(%node, name = %key, %reason, "an operator overrides");
+            "override_set"
+        }
+        Notice::OverrideChanged { key, reason: None } => {
+            tracing::info!(%node, name = %key, "an override has ended");
+            "override_ended"
+        }
+        Notice::OverrideQuarantined { from, key, why } => {
+            tracing::error!(%node, peer = %from, name = %key, why, "an override was not taken");
+            "override_quarantined"
+        }
         Notice::Pulled { from, kind } => {
             tracing::debug!(%node, peer = %from, kind, "pulling what is lacked");
             match *kind {

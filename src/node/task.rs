@@ -13,10 +13,10 @@ use super::inquiry::Inquiry;
 use super::port::FromBus;
 use super::saver::ToSaver;
 use super::{Condition, Shared, report};
-use crate::model::{InstanceKey, Seq, ServiceKey};
+use crate::model::{InstanceKey, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
-    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, PeerAnswer,
-    Picture, Purpose, Register, Registry, Ticket, To,
+    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
+    Overrides, PeerAnswer, Picture, Purpose, Register, Registry, SetOverride, Ticket, To,
 };
 use crate::shutdown::Shutdown;
 
@@ -35,6 +35,9 @@ pub(super) enum Command {
     Heartbeat(Heartbeat, Reply),
     Deregister(Deregister, Reply),
     Inspect(InstanceKey, Reply),
+    SetOverride(SetOverride, Reply),
+    DeleteOverride(OverrideKey, Reply),
+    Overrides(oneshot::Sender<Overrides>),
     Cluster(oneshot::Sender<ClusterView>),
     Leave(oneshot::Sender<()>),
     Picture(oneshot::Sender<Option<Picture>>),
@@ -68,6 +71,8 @@ pub(super) struct Task {
     /// Answers of this round, given once what they speak of can be read.
     answers: Vec<(Reply, Answer)>,
     changed: BTreeSet<ServiceKey>,
+    /// An override changed: readers see which there are even where no view changed with it.
+    overrides_changed: bool,
     outbox: Outbox,
     inquiry: Inquiry,
     /// Peers that are being asked; each is asked once at a time.
@@ -98,6 +103,7 @@ impl Task {
             waiting: HashMap::default(),
             answers: Vec::new(),
             changed: BTreeSet::new(),
+            overrides_changed: false,
             outbox,
             inquiry,
             inquiries: JoinSet::new(),
@@ -157,6 +163,13 @@ impl Task {
             Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
             Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
             Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
+            Command::SetOverride(set, reply) => (Input::SetOverride(ticket, set), reply),
+            Command::DeleteOverride(key, reply) => (Input::DeleteOverride(ticket, key), reply),
+            Command::Overrides(reply) => {
+                // Nobody to tell: whoever asked has gone.
+                let _ = reply.send(self.registry.overrides(now));
+                return;
+            }
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));
@@ -218,7 +231,7 @@ impl Task {
             }
         }
         let changed = std::mem::take(&mut self.changed);
-        if !changed.is_empty() {
+        if std::mem::take(&mut self.overrides_changed) || !changed.is_empty() {
             self.shared.board.show(self.registry.catalog());
         }
         for (reply, answer) in self.answers.drain(..) {
@@ -288,7 +301,10 @@ impl Task {
                     self.shared.leases.set_closed(state == NodeState::Leaving);
                     report::became(&self.shared, state);
                 }
-                Output::Noticed(notice) => report::noticed(&self.shared, &notice),
+                Output::Noticed(notice) => {
+                    self.overrides_changed |= matches!(notice, Notice::OverrideChanged { .. });
+                    report::noticed(&self.shared, &notice);
+                }
             }
         }
     }
@@ -302,7 +318,8 @@ impl Task {
             | Message::Relayed { .. }
             | Message::Applied { .. }
             | Message::AskLease { .. }
-            | Message::ToldLease { .. } => (&self.bus.direct, "direct"),
+            | Message::ToldLease { .. }
+            | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send((to, message)) {
             self.shared.metrics.dropped(name);

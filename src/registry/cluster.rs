@@ -69,6 +69,8 @@ impl Registry {
     fn agrees(&self, beacon: &Beacon) -> bool {
         let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
         let has = |life: &Life, seq: Seq| seq == 0 || theirs.get(life).is_some_and(|theirs| *theirs >= seq);
-        beacon.digest == self.store.live().total() && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
+        beacon.digest == self.store.live().total()
+            && beacon.overrides_digest == self.shared.digest()
+            && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
     }
 }

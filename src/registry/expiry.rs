@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::io::{LeaseTerms, Output, Purpose};
-use super::lease::Phase;
+use super::io::{Output, Purpose};
+use super::lease::{Lease, Phase};
 use super::merge::{Step, Why};
 use super::message::NodeState;
 use super::record::{Body, Record, Seen};
@@ -64,14 +64,15 @@ impl Registry {
             // It may be this node that is late.
             _ if self.health.is_poor() || self.health.is_returning() => self.leases.reschedule(key, now.mono + AGAIN_MS),
             Phase::Held => self.become_suspect(&record, last, now, out),
-            Phase::Late(since) | Phase::Over(since) if self.is_preserved(key) => self.stay_suspect(&record, since, last, now, out),
+            Phase::Late(since) | Phase::Over(since) if self.is_preserved(&record) => self.stay_suspect(&record, since, last, now, out),
             Phase::Late(since) if now.mono < (since + lease.ttl_ms).max(trusted_until) => {
                 self.leases.reschedule(key, (since + lease.ttl_ms).max(trusted_until));
             }
             Phase::Late(_) => self.become_down(&record, last, now, out),
-            Phase::Over(since) if now.mono < (since + lease.evict_after_ms).max(trusted_until) => {
-                self.leases.reschedule(key, (since + lease.evict_after_ms).max(trusted_until));
+            Phase::Over(since) if now.mono < (since + self.evict_after_ms(&record, &lease)).max(trusted_until) => {
+                self.leases.reschedule(key, (since + self.evict_after_ms(&record, &lease)).max(trusted_until));
             }
+            Phase::Over(_) if self.overridden(&record).preserve == Some(true) => self.leases.reschedule(key, now.mono + AGAIN_MS),
             Phase::Over(_) if !self.may_withdraw(now.mono) || self.is_last_while_unclear(&record) => {
                 self.leases.reschedule(key, now.mono + AGAIN_MS);
             }
@@ -86,7 +87,7 @@ impl Registry {
         self.leases.set_phase(&record.key, Phase::Late(now.mono));
         self.leases.reschedule(&record.key, due);
         self.consider_preserving(&record.key.service, now, out);
-        let cause = if self.is_preserved(&record.key) { Cause::Preserved } else { Cause::Expired };
+        let cause = if self.is_preserved(record) { Cause::Preserved } else { Cause::Expired };
         self.see_silence(record, Seen::Suspect, cause, last, now, out);
     }
 
@@ -105,22 +106,21 @@ impl Registry {
     /// Nothing came for another ttl.
     fn become_down(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
         let Some(lease) = self.leases.get(&record.key) else { return };
-        let due = now.mono + lease.evict_after_ms;
+        let due = now.mono + self.evict_after_ms(record, lease);
         self.leases.set_phase(&record.key, Phase::Over(now.mono));
         self.leases.reschedule(&record.key, due);
         self.see_silence(record, Seen::Down, Cause::Expired, last, now, out);
     }
 
+    /// How long an instance stays listed once it is down: as an operator says, or its provider, or this node's default.
+    fn evict_after_ms(&self, record: &Record, lease: &Lease) -> u64 {
+        self.overridden(record).evict_after_ms.unwrap_or(lease.evict_after_ms)
+    }
+
     /// Writes what silence shows; from now on a heartbeat changes the record, so each is to be told to the registry.
     fn see_silence(&mut self, record: &Record, seen: Seen, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
         let (Some(registration), Some(lease)) = (record.registration(), self.leases.get(&record.key)) else { return };
-        let terms = LeaseTerms {
-            incarnation: lease.incarnation,
-            digest: lease.digest,
-            reported: registration.reported(),
-            renew_every_ms: registration.renew_every_ms(),
-            steady: false,
-        };
+        let terms = self.terms(record, registration, lease.digest, false);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
         let body = Body::Live { registration: Arc::clone(registration), seen };
         let why = silence(cause, last, now.mono);

@@ -34,6 +34,7 @@ impl Registry {
             }
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
+            Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
         }
     }
 
@@ -120,6 +121,7 @@ impl Registry {
         }
         self.compare_beacon(&from.node, &beacon, now, out);
         let was_long_alone = self.peers.any_heard_at.is_some_and(|at| at + FORGET_AFTER_MS <= now.mono);
+        self.compare_overrides(&from.node, &beacon, now.mono, out);
         self.peers.heard(&from.node, beacon, now.mono);
         if was_long_alone {
             self.become_newborn(now, out);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{Answer, Inspected, Output, Purpose, Ticket};
+use super::io::{Answer, Output, Purpose, Ticket};
 use super::message::{LeaseTold, Message, To};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
@@ -96,6 +96,6 @@ impl Registry {
 
     fn answer_inspection(&self, ticket: Ticket, key: &InstanceKey, lease: Option<LeaseTold>, out: &mut Outbox) {
         let record = self.shown(key).filter(|record| record.registration().is_some()).cloned();
-        out.push(Output::Answer(ticket, Answer::Inspected(record.map(|record| Inspected { record, lease }))));
+        out.push(Output::Answer(ticket, Answer::Inspected(record.and_then(|record| self.to_inspected(record, lease)))));
     }
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::message::{Envelope, LeaseTold, Message, NodeState, To};
 use super::record::Record;
 use super::time::Mono;
-use crate::model::{Cause, Epoch, Incarnation, InstanceKey, Life, Listed, NodeName, Registration, Reported, Seq, ServiceKey, Status};
+use crate::model::{
+    Cause, Epoch, Imposed, Incarnation, InstanceKey, Life, Listed, NodeName, Override, OverrideKey, OverrideName, Registration, Reported,
+    Seq, ServiceKey, Status,
+};
 
 /// Names a question of the shell's, so that its answer finds back. Chosen by the shell, never repeated within a life.
 pub type Ticket = u64;
@@ -19,6 +22,10 @@ pub enum Input {
     Heartbeat(Ticket, Heartbeat),
     /// A provider leaves; answered by [`Answer::Deregistered`] or [`Answer::Refused`].
     Deregister(Ticket, Deregister),
+    /// An operator overrides; answered by [`Answer::OverrideSet`] or [`Answer::Refused`].
+    SetOverride(Ticket, SetOverride),
+    /// An operator ends an override; answered by [`Answer::OverrideDeleted`] or [`Answer::Refused`].
+    DeleteOverride(Ticket, OverrideKey),
     /// Somebody wants to know all of one instance; answered by [`Answer::Inspected`].
     Inspect(Ticket, InstanceKey),
     /// The answer to [`Output::AskLease`].
@@ -110,6 +117,17 @@ pub struct Deregister {
     pub actor: Option<Arc<str>>,
     /// When it is to be answered.
     pub ack: Ack,
+}
+
+/// An override at the door; one that is known under its name is replaced.
+#[derive(Debug, Clone)]
+pub struct SetOverride {
+    /// Its name.
+    pub key: OverrideKey,
+    /// What is willed.
+    pub value: Arc<Override>,
+    /// For how long; `None`: until it is deleted. At most [`crate::model::EXPIRES_IN_MS_MAX`].
+    pub expires_in_ms: Option<u64>,
 }
 
 /// When a write is answered.
@@ -235,6 +253,8 @@ pub struct LeaseTerms {
     pub digest: u128,
     /// What the provider says of its state.
     pub reported: Reported,
+    /// What the provider is told of its effective status.
+    pub status: Status,
     /// What the provider is told.
     pub renew_every_ms: Option<u64>,
     /// A heartbeat may be taken without asking; false while the lease is late, when one changes the record.
@@ -253,6 +273,13 @@ pub enum Answer {
         /// Where an acknowledgement was asked for.
         ack: Option<AckReport>,
     },
+    /// To [`Input::SetOverride`].
+    OverrideSet {
+        /// None of this name was known.
+        created: bool,
+    },
+    /// To [`Input::DeleteOverride`].
+    OverrideDeleted,
     /// To [`Input::Inspect`]; `None`: no live record.
     Inspected(Option<Inspected>),
     /// To any of them; nothing was changed.
@@ -300,6 +327,10 @@ pub struct Renewed {
 pub struct Inspected {
     /// As this node holds it.
     pub record: Arc<Record>,
+    /// What consumers see.
+    pub listed: Listed,
+    /// The status that an override gives it, and which.
+    pub overridden: Option<(Imposed, OverrideName)>,
     /// What only the owner knows; `None`: it did not answer.
     pub lease: Option<LeaseTold>,
 }
@@ -309,6 +340,8 @@ pub struct Inspected {
 pub enum Refusal {
     /// No such lease: register (again).
     UnknownLease,
+    /// No such override is known.
+    UnknownOverride,
     /// A later life is known, or this one was deregistered by name.
     Superseded {
         /// The known life.
@@ -363,6 +396,22 @@ pub enum Notice {
         from: Life,
         /// Of which instance.
         key: InstanceKey,
+        /// Which rule.
+        why: &'static str,
+    },
+    /// An override was set, replaced or ended, here or elsewhere.
+    OverrideChanged {
+        /// Which.
+        key: OverrideKey,
+        /// Why it was set; `None`: it ended.
+        reason: Option<Arc<str>>,
+    },
+    /// An override of a peer's broke a rule of the merge and was not taken.
+    OverrideQuarantined {
+        /// Who said it.
+        from: Life,
+        /// Which.
+        key: OverrideKey,
         /// Which rule.
         why: &'static str,
     },

@@ -7,7 +7,7 @@ use super::lease::Ended;
 use super::record::{Body, Record, Seen};
 use super::time::Now;
 use super::{Outbox, Registry};
-use crate::model::{Cause, Incarnation, InstanceKey, Life, Listed, Registration, Version};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Version};
 
 /// A generation that far above the known one cannot have come about honestly.
 const GENERATION_JUMP_MAX: u64 = 1 << 20;
@@ -119,16 +119,17 @@ impl Registry {
 
     /// Puts a record in its place, tells who must know, and gives back what stood there.
     fn put(&mut self, record: &Arc<Record>, own: bool, now: Now, out: &mut Outbox) -> Option<Arc<Record>> {
-        let put = self.store.put(record, now.mono);
-        let status = |record: &Record| record.to_listed().map(|listed: Listed| listed.status);
+        let listed = self.listed(record);
+        let to = listed.as_ref().map(|listed| listed.status);
+        let put = self.store.put(record, listed.clone(), now.mono);
         out.push(Output::Changed(Changed {
             record: Arc::clone(record),
-            from: put.before.as_deref().and_then(status),
-            to: status(record),
+            from: put.before.as_deref().and_then(|before| self.listed(before)).map(|listed| listed.status),
+            to,
             cause: record.cause,
             own,
         }));
-        if self.restore.put(record, now.mono).unwrap_or(put.told) {
+        if self.restore.put(record, listed.clone(), now.mono).unwrap_or(put.told) {
             out.push(Output::ViewChanged(record.key.service.clone()));
         }
         if let Some(before) = &put.before {

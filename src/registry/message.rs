@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::record::Record;
+use super::shared::Entry;
 use super::time::Mono;
 use crate::model::{Epoch, Incarnation, InstanceKey, Life, NodeName, Seq, Version};
 
@@ -71,7 +72,12 @@ pub enum Message {
         /// `None`: the answering node holds no such lease.
         lease: Option<LeaseTold>,
     },
+    /// To all, or to one that has others: overrides as the sender holds them.
+    Overrides(Vec<Entry>),
 }
+
+/// How many entries one `Overrides` may carry: more than fit into a frame.
+pub const ENTRIES_MAX: usize = 4096;
 
 /// How many renewals one `Relay` may carry.
 pub const RELAY_MAX: usize = 1000;

@@ -11,8 +11,8 @@ const OWN_ECHOES_MS: u64 = 10_000;
 /// So many beacons of another life, over so long, are no echoes.
 const BEACONS: u32 = 3;
 const BEACONS_MS: u64 = 2000;
-/// A namesake that is not heard for this long runs no more.
-const SILENT_MS: u64 = 15_000;
+/// A namesake that is not heard for this long runs no more: it is alive as any peer is.
+const SILENT_MS: u64 = super::peers::ALIVE_MS;
 
 /// What was heard of another node with this node's name.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{Answer, Deregister, Heartbeat, LeaseTerms, Output, Refusal, Register, Registered, Renewed};
+use super::io::{Answer, Deregister, Heartbeat, Output, Refusal, Register, Registered, Renewed};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
 use super::message::NodeState;
@@ -171,7 +171,7 @@ impl Registry {
     }
 
     fn to_registered(&self, record: &Arc<Record>, created: bool, digest: u128) -> Registered {
-        let listed = record.to_listed().expect("unreachable: a registration leaves a live record");
+        let listed = self.listed(record).expect("unreachable: a registration leaves a live record");
         Registered {
             created,
             incarnation: record.version.incarnation,
@@ -213,7 +213,7 @@ impl Registry {
                 Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
             },
         };
-        let listed = record.to_listed().expect("unreachable: a renewal leaves a live record");
+        let listed = self.listed(&record).expect("unreachable: a renewal leaves a live record");
         Ok(Renewed {
             renew_every_ms: listed.registration.renew_every_ms(),
             owner: record.version.owner.node.clone(),
@@ -348,13 +348,7 @@ impl Registry {
     }
 
     fn hold_lease(&mut self, record: &Record, registration: &Registration, lease: Lease, due: Mono, out: &mut Outbox) {
-        let terms = LeaseTerms {
-            incarnation: lease.incarnation,
-            digest: lease.digest,
-            reported: registration.reported(),
-            renew_every_ms: registration.renew_every_ms(),
-            steady: lease.phase() == Phase::Held,
-        };
+        let terms = self.terms(record, registration, lease.digest, lease.phase() == Phase::Held);
         let at = lease.renewed_at;
         // No silence ends a fixed address's.
         let due = registration.ttl().map(|_| due);

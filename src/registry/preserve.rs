@@ -10,7 +10,7 @@ use super::lease::Tally;
 use super::record::Record;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{InstanceKey, ServiceKey};
+use crate::model::ServiceKey;
 
 /// Fewer silent ones than this are no sign of anything wider.
 const SILENT_MIN: u64 = 3;
@@ -86,9 +86,11 @@ impl Registry {
         usize::from(self.preserve.all.since.is_some()) + self.preserve.services.values().filter(|group| group.since.is_some()).count()
     }
 
-    /// This instance is not taken away for being silent.
-    pub(super) fn is_preserved(&self, key: &InstanceKey) -> bool {
-        self.preserve.all.since.is_some() || self.preserve.services.get(&key.service).is_some_and(|group| group.since.is_some())
+    /// This instance is not taken away for being silent; an operator may have said that it is to be all the same.
+    pub(super) fn is_preserved(&self, record: &Record) -> bool {
+        let is_on = |group: &Group| group.since.is_some();
+        let in_group = is_on(&self.preserve.all) || self.preserve.services.get(&record.key.service).is_some_and(is_on);
+        in_group && self.overridden(record).preserve != Some(false)
     }
 
     /// A lease of this service has just become late.

@@ -17,7 +17,7 @@ use super::store::{Records, Store};
 use super::time::{Mono, Now};
 use super::view::Catalog;
 use super::{Outbox, Registry};
-use crate::model::{Life, ServiceKey};
+use crate::model::{Life, Listed, ServiceKey};
 
 /// A node that became ready with records of lives that are over is not sure that it knows all for at least this long,
 const UNSURE_MS_MIN: u64 = 30_000;
@@ -67,10 +67,10 @@ impl Restore {
     }
 
     /// Puts a record into the picture, where there is one, if it is greater; says whether a consumer could tell.
-    pub(super) fn put(&mut self, record: &Arc<Record>, now: Mono) -> Option<bool> {
+    pub(super) fn put(&mut self, record: &Arc<Record>, listed: Option<Listed>, now: Mono) -> Option<bool> {
         let picture = self.picture.as_mut()?;
         let is_greater = picture.get(&record.key).is_none_or(|known| known.version < record.version);
-        Some(is_greater && picture.put(record, now).told)
+        Some(is_greater && picture.put(record, listed, now).told)
     }
 
     /// What was restored is confirmed.
@@ -89,7 +89,8 @@ impl Registry {
         self.restore.saved_at = Some(saved_at);
         let held: Vec<Arc<Record>> = self.store.records().values().cloned().collect();
         for record in records.iter().chain(&held) {
-            self.restore.put(record, now.mono);
+            let listed = self.listed(record);
+            self.restore.put(record, listed, now.mono);
         }
         Self::tell_difference(&Catalog::default(), self.catalog(), out);
         // A node without a bus has nobody to wait for.
@@ -163,6 +164,7 @@ impl Registry {
             last = Some(owner);
         }
         self.restore.lives = lives;
+        self.override_anew(now, out);
         self.next_beacon = now.mono;
         true
     }

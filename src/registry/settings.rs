@@ -40,11 +40,20 @@ pub struct Limits {
     pub record_bytes: u64,
     /// Withdrawn records remembered. Default 1,000,000.
     pub withdrawn: u64,
+    /// Overrides in all. Default 1,000.
+    pub overrides: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { instances: 2_000_000, instances_per_service: 100_000, services: 200_000, record_bytes: 16 * 1024, withdrawn: 1_000_000 }
+        Self {
+            instances: 2_000_000,
+            instances_per_service: 100_000,
+            services: 200_000,
+            record_bytes: 16 * 1024,
+            withdrawn: 1_000_000,
+            overrides: 1000,
+        }
     }
 }
 

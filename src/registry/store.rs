@@ -9,7 +9,7 @@ use super::digest::Buckets;
 use super::record::{Body, Record, key_hash};
 use super::time::Mono;
 use super::view::Catalog;
-use crate::model::{InstanceKey, Life, Version};
+use crate::model::{InstanceKey, Life, Listed, Override, OverrideKey, Version};
 
 /// A key with its bucket before it, so that one ordered map gives both a record and a bucket's records.
 pub(super) type Slot = (u16, InstanceKey);
@@ -74,7 +74,8 @@ impl Store {
     }
 
     /// Puts a record in the place of whatever stood there.
-    pub(super) fn put(&mut self, record: &Arc<Record>, now: Mono) -> Put {
+    /// `listed` is what consumers see of it.
+    pub(super) fn put(&mut self, record: &Arc<Record>, listed: Option<Listed>, now: Mono) -> Put {
         let slot = slot_of(&record.key);
         let bucket = slot.0;
         self.sums_of(record).add(bucket, record.fingerprint());
@@ -99,8 +100,18 @@ impl Store {
             self.gone_order.push_back((at, record.key.clone()));
             self.drop_void();
         }
-        let told = self.catalog.set(&record.key.service, &record.key.id, record.to_listed(), record.cause);
+        let told = self.show(record, listed);
         Put { before, told }
+    }
+
+    /// Shows a record that stands otherwise than it was shown; says whether a consumer could tell.
+    pub(super) fn show(&mut self, record: &Record, listed: Option<Listed>) -> bool {
+        self.catalog.set(&record.key.service, &record.key.id, listed, record.cause)
+    }
+
+    /// Shows that an override holds, or `None`: no longer.
+    pub(super) fn show_override(&mut self, key: &OverrideKey, value: Option<Arc<Override>>) {
+        self.catalog.show_override(key, value);
     }
 
     /// Forgets the oldest withdrawn record that went at `until` or before, or whichever is oldest while there are more
@@ -257,7 +268,7 @@ mod tests {
     fn an_instance_that_comes_and_goes_leaves_no_trail() {
         let mut store = Store::new();
         for seq in 1..=3 * VOID_MAX as u64 {
-            store.put(&withdrawn(seq), seq);
+            store.put(&withdrawn(seq), None, seq);
         }
         assert!(store.gone_order.len() <= VOID_MAX + 2, "{} entries", store.gone_order.len());
         assert_eq!(store.forget_one(0, 0).map(|key| key.id.to_string()), Some("a".to_owned()));

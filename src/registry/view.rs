@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::record::{Canonical, listed_digest};
-use crate::model::{Cause, InstanceId, Listed, Selection, ServiceKey, Status};
+use crate::model::{Cause, InstanceId, Listed, Override, OverrideKey, OverrideName, Selection, ServiceKey, Status};
 
 /// One service: its visible instances and their fingerprint.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +114,8 @@ pub struct Catalog {
     view_digest: u128,
     instances: usize,
     visible_services: usize,
+    /// Those that hold.
+    overrides: OrdMap<OverrideKey, Arc<Override>>,
 }
 
 impl Catalog {
@@ -145,6 +147,21 @@ impl Catalog {
     #[must_use]
     pub fn service_count(&self) -> usize {
         self.visible_services
+    }
+
+    /// The overrides that are about a service or instances of it: its own, and its namespace's.
+    pub fn overrides_of(&self, service: &ServiceKey) -> impl Iterator<Item = &OverrideName> {
+        let is_of = |(key, value): &(&OverrideKey, &Arc<Override>)| {
+            key.namespace == service.namespace && value.parts().service.as_ref().is_none_or(|of| *of == service.service)
+        };
+        self.overrides.iter().filter(is_of).map(|(key, _)| &key.name)
+    }
+
+    pub(super) fn show_override(&mut self, key: &OverrideKey, value: Option<Arc<Override>>) {
+        match value {
+            Some(value) => self.overrides.insert(key.clone(), value),
+            None => self.overrides.remove(key),
+        };
     }
 
     /// Shows, changes or hides one instance; says whether a consumer could tell.

@@ -50,11 +50,22 @@ pub(super) enum Kind {
     Applied = 7,
     AskLease = 8,
     ToldLease = 9,
+    Overrides = 10,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 9] =
-        [Self::Change, Self::Beacon, Self::Pull, Self::Pulled, Self::Relay, Self::Relayed, Self::Applied, Self::AskLease, Self::ToldLease];
+    pub(super) const ALL: [Self; 10] = [
+        Self::Change,
+        Self::Beacon,
+        Self::Pull,
+        Self::Pulled,
+        Self::Relay,
+        Self::Relayed,
+        Self::Applied,
+        Self::AskLease,
+        Self::ToldLease,
+        Self::Overrides,
+    ];
 
     pub(super) fn of(message: &Message) -> Self {
         match message {
@@ -67,6 +78,7 @@ impl Kind {
             Message::Applied { .. } => Self::Applied,
             Message::AskLease { .. } => Self::AskLease,
             Message::ToldLease { .. } => Self::ToldLease,
+            Message::Overrides(_) => Self::Overrides,
         }
     }
 

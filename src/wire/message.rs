@@ -6,6 +6,7 @@ use super::beacon::Beacon;
 use super::change::Change;
 use super::header::Kind;
 use super::list::List;
+use super::overrides::{Entries, entries_of, to_entries};
 use super::pull::{Have, Want};
 use super::reading::Reading;
 use super::record::Key;
@@ -77,6 +78,7 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
         Message::Applied { epoch, seq } => body::write(&Applied { epoch: epoch.0, seq: *seq }, frame),
         Message::AskLease { ticket, key } => body::write(&AskLease { ticket: *ticket, key: Key::of(key) }, frame),
         Message::ToldLease { ticket, lease } => body::write(&ToldLease { ticket: *ticket, lease: lease.as_ref().map(Lease::of) }, frame),
+        Message::Overrides(entries) => body::write(&entries_of(entries), frame),
     }
 }
 
@@ -116,5 +118,6 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
             let ToldLease { ticket, lease } = body::read(bytes)?;
             Message::ToldLease { ticket, lease: lease.map(Lease::into_model) }
         }
+        Kind::Overrides => Message::Overrides(to_entries(body::read::<Entries<'_>>(bytes)?, reading)),
     })
 }

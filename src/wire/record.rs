@@ -251,7 +251,8 @@ impl Cause {
     fn of(cause: model::Cause) -> Self {
         match cause {
             model::Cause::Registered => Self::Registered,
-            model::Cause::Updated => Self::Updated,
+            // What an operator overrides stays out of records.
+            model::Cause::Updated | model::Cause::Overridden => Self::Updated,
             model::Cause::Expired | model::Cause::Preserved => Self::Expired,
             model::Cause::Recovered => Self::Recovered,
             model::Cause::Deregistered => Self::Deregistered,
@@ -283,7 +284,8 @@ fn later_cause(cause: model::Cause) -> Option<u8> {
         | model::Cause::Recovered
         | model::Cause::Deregistered
         | model::Cause::Superseded
-        | model::Cause::Adopted => None,
+        | model::Cause::Adopted
+        | model::Cause::Overridden => None,
         model::Cause::OwnerLost => Some(1),
         model::Cause::Preserved => Some(2),
     }

@@ -125,6 +125,33 @@ fn a_fixed_address_is_registered_and_left() {
 }
 
 #[test]
+fn what_an_operator_overrides_at_one_node_holds_at_another_until_it_is_deleted() {
+    let (_dev, urls) = dev(2);
+    let register = Running::start(&["register", "--service", "user", "--port", "8080", "--id", "u1", "-s", &urls[0]]);
+    register.until("registered user u1");
+    let row = |url: &str| -> Vec<String> {
+        let list = stdout(&["instances", "user", "-s", url]);
+        list.lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    };
+    let is = |url: &str, status: &str, weight: &str| {
+        let row = row(url);
+        if row.get(2..4).is_some_and(|told| told == [status, weight]) { Ok(()) } else { Err(format!("{row:?}")) }
+    };
+    eventually("the other node lists it", || is(&urls[1], "up", "100"));
+    let set = ["override", "set", "deploy-42", "--service", "user", "--status", "draining", "--reason", "disk swap", "--expires-in", "2h"];
+    let said = stdout(&[&set[..], &["-s", &urls[1]]].concat());
+    assert_eq!(said, "override deploy-42 is set: status=draining on 1 instance now\n");
+    eventually("it holds at both", || is(&urls[0], "draining", "0").and_then(|()| is(&urls[1], "draining", "0")));
+    let list = stdout(&["override", "list", "-s", &urls[0]]);
+    let row: Vec<_> = list.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row[..4], ["deploy-42", "user", "status=draining", "1"], "{list}");
+    assert_eq!(stdout(&["override", "list", "-o", "name", "-A", "-s", &urls[0]]), "deploy-42\n");
+    assert_eq!(stdout(&["override", "delete", "deploy-42", "-s", &urls[0]]), "override deploy-42 is deleted\n");
+    eventually("it is over at both", || is(&urls[0], "up", "100").and_then(|()| is(&urls[1], "up", "100")));
+    muster(&["override", "delete", "deploy-42", "-s", &urls[0]]).assert().code(3);
+}
+
+#[test]
 fn a_lease_is_won_back_from_a_registry_that_lost_it() {
     let address = nobody().to_string();
     let url = format!("http://{address}");

@@ -11,7 +11,7 @@ fn output(command: &mut assert_cmd::Command) -> (Option<i32>, String, String) {
 
 #[test]
 fn help_has_examples_and_goes_to_stdout() {
-    for verb in ["serve", "dev", "check", "register", "deregister", "services", "instances", "watch", "nodes"] {
+    for verb in ["serve", "dev", "check", "register", "deregister", "services", "instances", "watch", "nodes", "override"] {
         let (code, out, err) = output(&mut muster(&[verb, "--help"]));
         assert_eq!((code, err.as_str()), (Some(0), ""), "{verb}");
         assert!(out.contains("Examples:") && out.contains(&format!("muster {verb}")), "{out}");
@@ -30,6 +30,10 @@ fn a_mistake_is_told_before_anything_is_done() {
         (&["instances", "user", "--namespace", "a.b"], "a namespace must be"),
         (&["instances", "user", "--meta", "x"], "KEY=VALUE"),
         (&["deregister", "user"], "<ID>"),
+        (&["override", "set", "o", "--status", "down"], "--reason"),
+        (&["override", "set", "o", "--status", "sideways", "--reason", "x"], "up, draining or down"),
+        (&["override", "set", "o", "--id", "u1", "--weight", "1", "--reason", "x"], "--service"),
+        (&["override", "delete", "O"], "a name for an override must be"),
         (&["register", "--service", "user"], "--port"),
         (&["register", "--service", "user", "--port", "0"], "1 to 65535"),
         (&["register", "--service", "user", "--port", "1", "--ttl", "soon"], "15s"),

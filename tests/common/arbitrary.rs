@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster::model::{
-    Address, Cause, Check, CheckKind, Epoch, INCARNATION_MAX, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port,
-    Region, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Ttl, Version, Zone,
+    Address, Cause, Check, CheckKind, EXPIRES_IN_MS_MAX, Epoch, INCARNATION_MAX, Imposed, Incarnation, InstanceId, InstanceKey, Life,
+    Namespace, NodeName, Override, OverrideDraft, OverrideKey, OverrideName, Port, Region, Registration, RegistrationDraft, Reported,
+    Selection, ServiceKey, ServiceName, Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, Beacon, Body, Change, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Verdict, Want,
+    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Stamp, Verdict, Want,
+    Willed,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -257,6 +259,58 @@ fn lease() -> impl Strategy<Value = LeaseTold> {
     any::<(u64, u64)>().prop_map(|(remaining_ms, last_heartbeat_ms)| LeaseTold { remaining_ms, last_heartbeat_ms })
 }
 
+fn selection() -> impl Strategy<Value = Selection> {
+    let pair = prop_oneof![
+        LABEL.prop_map(|zone| ("zone".to_owned(), zone)),
+        (LABEL, LABEL).prop_map(|(one, other)| ("region".to_owned(), format!("{one},{other}"))),
+        (WORD, WORD).prop_map(|(one, other)| ("tag".to_owned(), format!("{one},{other}"))),
+        (WORD, proptest::option::of(WORD)).prop_map(|(key, value)| (format!("metadata.{key}"), value.unwrap_or_default())),
+        Just(("status".to_owned(), "up,down".to_owned())),
+    ];
+    vec(pair, 1..5).prop_map(|pairs| Selection::parse(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()))).unwrap())
+}
+
+/// Any valid override.
+pub(crate) fn override_of_anything() -> impl Strategy<Value = Arc<Override>> {
+    let about = (proptest::option::of((SERVICE, proptest::option::of(INSTANCE))), proptest::option::of(selection()));
+    let status = proptest::option::of(proptest::sample::select(Imposed::ALL.to_vec()));
+    let effects = (status, any::<Option<u16>>(), btree_map(WORD, WORD, 0..3), proptest::option::of(0..=86_400_000_u32), any::<bool>());
+    (about, effects, (WORD, proptest::option::of(WORD), any::<u64>())).prop_map(
+        |((service, select), (status, weight, metadata, evict_after_ms, preserve), (reason, author, created_at))| {
+            let (service, id) = service.unzip();
+            Arc::new(
+                Override::new(OverrideDraft {
+                    service: service.map(|text| ServiceName::parse(&text).unwrap()),
+                    id: id.flatten().map(|text| InstanceId::parse(&text).unwrap()),
+                    select,
+                    status,
+                    weight,
+                    metadata,
+                    evict_after_ms,
+                    preserve: Some(preserve),
+                    reason,
+                    author,
+                    created_at,
+                })
+                .unwrap(),
+            )
+        },
+    )
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let set = (override_of_anything(), proptest::option::of(0..=EXPIRES_IN_MS_MAX));
+    let willed = prop_oneof![
+        set.prop_map(|(value, expires_in_ms)| Willed::Set { value, expires_in_ms }),
+        any::<u64>().prop_map(|forget_in_ms| Willed::Deleted { forget_in_ms }),
+    ];
+    (LABEL, LABEL, 1..=Stamp::COUNTER_MAX, life(), willed).prop_map(|(namespace, name, counter, by, willed)| Entry {
+        key: OverrideKey { namespace: Namespace::parse(&namespace).unwrap(), name: OverrideName::parse(&name).unwrap() },
+        stamp: Stamp { counter, by },
+        willed,
+    })
+}
+
 /// Anything a node may say.
 pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
@@ -269,5 +323,6 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         any::<(u64, u64)>().prop_map(|(epoch, seq)| Message::Applied { epoch: Epoch(epoch), seq }),
         (any::<u64>(), key()).prop_map(|(ticket, key)| Message::AskLease { ticket, key }),
         (any::<u64>(), proptest::option::of(lease())).prop_map(|(ticket, lease)| Message::ToldLease { ticket, lease }),
+        vec(entry(), 0..4).prop_map(Message::Overrides),
     ]
 }

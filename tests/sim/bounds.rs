@@ -57,7 +57,7 @@ impl World {
     fn check_bounds(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
         let keys: BTreeSet<&InstanceKey> = self.providers.iter().map(|provider| &provider.key).collect();
-        let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum();
+        let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum::<usize>() + self.reborn;
         let view = registry.cluster(self.now_at(node));
         let applied = view.applied.iter().map(|(_, applied)| applied.len()).max().unwrap_or(0);
         let records = (registry.record_count() + registry.withdrawn_count()) as usize;

@@ -301,7 +301,11 @@ impl World {
                 self.tick_provider(index, after);
             }
             Reply::Answered(
-                other @ (Answer::Refused(Refusal::LimitReached { .. }) | Answer::Deregistered { .. } | Answer::Inspected(_)),
+                other @ (Answer::Refused(Refusal::LimitReached { .. } | Refusal::UnknownOverride)
+                | Answer::Deregistered { .. }
+                | Answer::OverrideSet { .. }
+                | Answer::OverrideDeleted
+                | Answer::Inspected(_)),
             ) => {
                 let key = provider.key.clone();
                 self.violate(Invariant::TrueAnswers, format!("{key} was answered {other:?}"));

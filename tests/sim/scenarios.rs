@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the values are known to be good, and where one is not the test is to fail")]
 
+mod overrides;
+
 use std::sync::Arc;
 
 use muster::model::{Incarnation, InstanceKey, Registration};

@@ -41,6 +41,8 @@ pub(crate) struct Effects {
     pub(crate) reconnect: bool,
     /// Peers to be asked directly whether they live.
     pub(crate) checks: Vec<(Ticket, NodeName)>,
+    /// The node began a new life.
+    pub(crate) reborn: bool,
     /// The node has handed over what it owned, but for so many leases.
     pub(crate) handed_over: Option<usize>,
     /// How many outputs there were in all.
@@ -71,7 +73,7 @@ impl Shell {
             renew_every_ms: terms.renew_every_ms,
             owner: self.name.clone(),
             incarnation: terms.incarnation,
-            status: terms.reported.into(),
+            status: terms.status,
         })
     }
 
@@ -132,7 +134,10 @@ impl Shell {
                 Output::Reconnect => effects.reconnect = true,
                 Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),
                 Output::HandedOver { left } => effects.handed_over = Some(left),
-                Output::Reborn(_) => self.published = 0,
+                Output::Reborn(_) => {
+                    self.published = 0;
+                    effects.reborn = true;
+                }
                 Output::Changed(changed) => effects.changed.push(changed),
                 Output::ViewChanged(service) => {
                     if self.sabotage != Some(Sabotage::ForgetViewChanges) {

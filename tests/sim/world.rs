@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) chance: Chance,
     pub(crate) bus: Bus,
+    /// How often a node began a new life without starting anew.
+    pub(crate) reborn: usize,
     /// (from, to) that does not get through over HTTP.
     http_cuts: BTreeSet<(usize, usize)>,
     pub(crate) slots: Vec<Slot>,
@@ -175,6 +177,7 @@ impl World {
             now: 0,
             chance,
             bus: Bus::new(),
+            reborn: 0,
             http_cuts: BTreeSet::new(),
             slots,
             disks: BTreeMap::new(),

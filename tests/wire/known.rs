@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use muster::model::{
-    Address, Cause, Check, CheckKind, Epoch, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Port, Region, Registration,
-    RegistrationDraft, Reported, ServiceKey, ServiceName, Ttl, Version, Zone,
+    Address, Cause, Check, CheckKind, Epoch, Imposed, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Override,
+    OverrideDraft, OverrideKey, OverrideName, Port, Region, Registration, RegistrationDraft, Reported, Selection, ServiceKey, ServiceName,
+    Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, Beacon, Body, Change, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Verdict, Want,
+    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Stamp, Verdict, Want,
+    Willed,
 };
 
 /// Who says all this.
@@ -41,6 +43,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("later_beacon", Message::Beacon(later_beacon())),
         ("later_causes", Message::Change(later_causes())),
         ("fixed_addresses", Message::Change(fixed_addresses())),
+        ("overrides", Message::Overrides(overrides())),
     ]
 }
 
@@ -184,6 +187,31 @@ fn fixed_addresses() -> Change {
     let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well });
     let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false });
     Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
+}
+
+fn overrides() -> Vec<Entry> {
+    let key = |name| OverrideKey { namespace: Namespace::default(), name: OverrideName::parse(name).unwrap() };
+    let entry = |name, counter, willed| Entry { key: key(name), stamp: Stamp { counter, by: life() }, willed };
+    let full = OverrideDraft {
+        service: Some(ServiceName::parse("web").unwrap()),
+        id: Some(InstanceId::parse("w-1").unwrap()),
+        select: Some(Selection::parse([("zone", "eu-a,eu-b"), ("tag", "canary"), ("metadata.version", "1.4.2")]).unwrap()),
+        status: Some(Imposed::Draining),
+        weight: Some(7),
+        metadata: [("owner".to_owned(), "ops".to_owned())].into(),
+        evict_after_ms: Some(300_000),
+        preserve: Some(true),
+        reason: "disk swap".to_owned(),
+        author: Some("ops@example.com".to_owned()),
+        created_at: 1_763_640_000_123,
+    };
+    let short = OverrideDraft { preserve: Some(false), reason: "x".to_owned(), ..OverrideDraft::default() };
+    let set = |draft, expires_in_ms| Willed::Set { value: Arc::new(Override::new(draft).unwrap()), expires_in_ms };
+    vec![
+        entry("deploy-42", 7, set(full, Some(7_200_000))),
+        entry("keep", Stamp::COUNTER_MAX, set(short, None)),
+        entry("gone", 9, Willed::Deleted { forget_in_ms: 86_400_000 }),
+    ]
 }
 
 fn buckets() -> Have {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::super::params::{InstancePath, NamespaceKey, ServicePath};
 use super::{check_ready, check_warm, json};
 use crate::api;
-use crate::api::consume::{CheckDetail, Detail, Instance, LeaseDetail, StatusDetail};
+use crate::api::consume::{CheckDetail, Detail, Instance, LeaseDetail, OverriddenDetail, StatusDetail};
 use crate::http::App;
 use crate::http::extract::PathNames;
 use crate::http::problem::{Code, Problem};
@@ -50,7 +50,8 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
 /// `None`: it is gone.
 fn to_response(inspected: &Inspected) -> Option<Response> {
     let record = &*inspected.record;
-    let (Some(listed), Body::Live { registration, seen }) = (record.to_listed(), &record.body) else { return None };
+    let Body::Live { registration, seen } = &record.body else { return None };
+    let listed = &inspected.listed;
     let lease = inspected.lease.map(|lease| LeaseDetail {
         ttl_ms: registration.ttl().map(Ttl::ms),
         remaining_ms: registration.ttl().map(|_| lease.remaining_ms),
@@ -61,11 +62,15 @@ fn to_response(inspected: &Inspected) -> Option<Response> {
     let detail = Detail {
         namespace: record.key.service.namespace.as_str().into(),
         service: record.key.service.service.as_str().into(),
-        instance: Instance::from(&listed),
+        instance: Instance::from(listed),
         status: StatusDetail {
             effective: listed.status.as_str().into(),
             reported: registration.reported().as_str().into(),
             seen: seen_as(*seen).as_str().into(),
+            overridden: inspected
+                .overridden
+                .as_ref()
+                .map(|(status, by)| OverriddenDetail { status: status.as_str().into(), by: by.as_str().into() }),
         },
         owner_reachable: lease.is_none().then_some(false),
         lease,
@@ -74,7 +79,7 @@ fn to_response(inspected: &Inspected) -> Option<Response> {
         incarnation: record.version.incarnation.get(),
         edition: record.version.edition,
         generation: record.version.generation,
-        cause: record.cause.as_str().into(),
+        cause: listed.cause.as_str().into(),
         changed_at: changed_at(record),
     };
     Some(json(&detail))

@@ -102,7 +102,8 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
     let trust = trust(&app.node.condition(), &app.node.clock());
     let (catalog, nothing) = (app.node.catalog(), View::default());
     let view = catalog.view(&service).map_or(&nothing, |view| view);
-    Ok(json(&Service { counts: service_counts(&service, view), trust }))
+    let overrides = catalog.overrides_of(&service).map(|name| name.as_str().into()).collect();
+    Ok(json(&Service { counts: service_counts(&service, view), overrides, trust }))
 }
 
 /// The visible services from the one after `after` on, of one namespace or of all.

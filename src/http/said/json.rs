@@ -74,6 +74,10 @@ pub(in crate::http) enum CheckWord {
 const DIGEST_BYTES_MAX: usize = 128;
 
 impl Millis {
+    pub(super) fn get(self) -> u64 {
+        self.0
+    }
+
     /// In 32 bits, where more is refused later anyway.
     pub(super) fn saturating(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
@@ -231,6 +235,12 @@ impl FromJson for Ttl {
 fn whole(value: &Value, min: u64, max: u64, at: &str, faults: &mut Faults) -> Option<u64> {
     let read = value.as_u64().filter(|number| (min..=max).contains(number));
     read.or_else(|| refuse(at, &format!("must be a whole number from {min} to {max}"), value, faults))
+}
+
+impl FromJson for bool {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        value.as_bool().or_else(|| refuse(at, "must be true or false", value, faults))
+    }
 }
 
 impl FromJson for u16 {

@@ -139,7 +139,7 @@ async fn the_description_holds_against_the_routes() {
     let document = door.get("/v1/openapi.json").await.json();
     let mut names = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let concrete = path.replace("{service}", "user").replace("{id}", "no-such");
+        let concrete = path.replace("{service}", "user").replace("{id}", "no-such").replace("{name}", "no-such");
         for (method, operation) in item.as_object().unwrap() {
             assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{path} {method}");
             assert!(!operation["summary"].as_str().unwrap_or_default().is_empty(), "{path} {method} says nothing");

@@ -332,6 +332,8 @@ fn answered(answer: &Answer, wanted: Option<&str>) -> Outcome {
         Answer::Renewed(_) => "renewed",
         Answer::Deregistered { .. } => "deregistered",
         Answer::Inspected(_) => "inspected",
+        Answer::OverrideSet { .. } => "overridden",
+        Answer::OverrideDeleted => "deleted",
         Answer::Refused(Refusal::UnknownLease) => "unknown",
         Answer::Refused(Refusal::Superseded { .. }) => "superseded",
         Answer::Refused(Refusal::Warming) => "warming",

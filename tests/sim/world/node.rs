@@ -218,6 +218,7 @@ impl World {
         for notice in &effects.notices {
             self.trace.say(self.now, || format!("n{node} notices {notice:?}"));
         }
+        self.reborn += usize::from(effects.reborn);
         for state in &effects.became {
             self.trace.say(self.now, || format!("n{node} becomes {}", state.as_str()));
             if *state == NodeState::Leaving {

@@ -133,6 +133,17 @@ impl World {
         self.answers.pop()
     }
 
+    /// Asks a node now what is about no instance, as a scenario does, and gives the answer where there is one at once.
+    pub(crate) fn operate(&mut self, node: usize, question: impl FnOnce(Ticket) -> Input) -> Option<Answer> {
+        self.answers.clear();
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let pending = Pending { asker: Asker::Scenario, key: InstanceKey::least(), version: None, was_ready: false, lives: Vec::new() };
+        self.slots[node].pending.insert(ticket, pending);
+        self.feed(node, question(ticket));
+        self.answers.pop()
+    }
+
     pub(super) fn answer(&mut self, node: usize, ticket: Ticket, answer: Answer) {
         let Some(pending) = self.slots[node].pending.remove(&ticket) else {
             return self.violate(Invariant::TrueAnswers, format!("n{node} answers a question twice: {answer:?}"));
@@ -143,7 +154,7 @@ impl World {
         let report = match &answer {
             Answer::Registered(registered) => registered.ack.as_ref(),
             Answer::Deregistered { ack } => ack.as_ref(),
-            Answer::Renewed(_) | Answer::Inspected(_) | Answer::Refused(_) => None,
+            Answer::Renewed(_) | Answer::Inspected(_) | Answer::OverrideSet { .. } | Answer::OverrideDeleted | Answer::Refused(_) => None,
         };
         if let (Some(report), Some(version)) = (report, &pending.version) {
             self.check_report(node, &pending, version, report);
