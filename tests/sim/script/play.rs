@@ -334,7 +334,7 @@ fn answered(answer: &Answer, wanted: Option<&str>) -> Outcome {
         Answer::Inspected(_) => "inspected",
         Answer::OverrideSet { .. } => "overridden",
         Answer::OverrideDeleted => "deleted",
-        Answer::Refused(Refusal::UnknownLease) => "unknown",
+        Answer::Refused(Refusal::UnknownLease | Refusal::UnknownOverride) => "unknown",
         Answer::Refused(Refusal::Superseded { .. }) => "superseded",
         Answer::Refused(Refusal::Warming) => "warming",
         Answer::Refused(Refusal::Leaving | Refusal::NameTaken) => "leaving",
