@@ -140,6 +140,8 @@ pub(crate) struct World {
     pub(crate) change_frames: u64,
     /// Relay frames that went out, and the renewals in them.
     pub(crate) relays: (u64, u64),
+    /// Bytes of relay frames and of their answers.
+    pub(crate) relay_bytes: u64,
     /// From then on these must stay listed everywhere.
     pub(crate) protected: Vec<InstanceKey>,
     pub(crate) answers: Vec<Answer>,
@@ -177,6 +179,7 @@ impl World {
             writes: 0,
             change_frames: 0,
             relays: (0, 0),
+            relay_bytes: 0,
             protected: Vec::new(),
             answers: Vec::new(),
             ledger: Ledger::default(),
