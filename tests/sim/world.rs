@@ -240,6 +240,8 @@ impl World {
                     self.crash(node);
                 }
             }
+            // As with starts: what was to break later stays whole.
+            Event::Isolate(_) if self.now >= self.chaos_until => {}
             Event::Isolate(node) => {
                 self.trace.say(self.now, || format!("n{node} is cut off"));
                 self.bus.isolate(node);
