@@ -59,6 +59,8 @@ pub(crate) enum Sabotage {
     GrowForEver,
     /// Peers are taken to have applied what they were only sent.
     AcknowledgeEarly,
+    /// What a node's digest says is never what the others have: planted to see that it makes no storm.
+    WrongDigests,
 }
 
 impl Sabotage {
@@ -92,6 +94,7 @@ impl World {
             }
             (Some(Sabotage::MoveOnRelay), Message::Relayed { verdicts, .. }) => verdicts.fill(Verdict::Unknown),
             (Some(Sabotage::DigestOfKeys), message) if self.has_keys_of(from, to) => self.equate(to, message),
+            (Some(Sabotage::WrongDigests), Message::Beacon(beacon)) if from == 0 => beacon.digest ^= 1,
             (Some(Sabotage::AcknowledgeEarly), Message::Beacon(beacon)) => {
                 let Some(registry) = self.registry(to) else { return };
                 let life = registry.settings().life();

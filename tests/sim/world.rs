@@ -157,6 +157,8 @@ pub(crate) struct World {
     pub(crate) change_frames: u64,
     /// Relay frames that went out, and the renewals in them.
     pub(crate) relays: (u64, u64),
+    /// Bytes of relay frames and of their answers.
+    pub(crate) relay_bytes: u64,
     /// From then on these must stay listed everywhere.
     pub(crate) protected: Vec<InstanceKey>,
     pub(crate) answers: Vec<Answer>,
@@ -196,6 +198,7 @@ impl World {
             writes: 0,
             change_frames: 0,
             relays: (0, 0),
+            relay_bytes: 0,
             protected: Vec::new(),
             answers: Vec::new(),
             ledger: Ledger::default(),
@@ -257,6 +260,8 @@ impl World {
                 }
             }
             Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, &peer),
+            // As with starts: what was to break later stays whole.
+            Event::Isolate(_) if self.now >= self.chaos_until => {}
             Event::Isolate(node) => {
                 self.trace.say(self.now, || format!("n{node} is cut off"));
                 self.bus.isolate(node);

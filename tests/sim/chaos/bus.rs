@@ -124,7 +124,7 @@ fn shuffled(world: &mut World) -> Vec<usize> {
 pub(super) fn flood(world: &mut World) {
     let Some(node) = world.some_running() else { return };
     world.counts.add(Injected::Flooded);
-    let lasts = world.chance.between(20, 2500);
+    let lasts = until_heal(world, 2500);
     world.say_fault(&format!("n{node} is flooded for {lasts} ms"));
     world.bus.flood(node, world.now + lasts);
     let life = world.slots[node].life;

@@ -49,6 +49,9 @@ impl World {
             Ok(frame) => frame,
             Err(too_large) => return self.violate(Invariant::Bounded, format!("n{node} sends what does not fit: {too_large}")),
         };
+        if matches!(message, Message::Relay { .. } | Message::Relayed { .. }) {
+            self.relay_bytes += frame.len() as u64;
+        }
         self.echo_falsely(node, message);
         match to {
             To::All => self.carry_to_all(node, &frame),
