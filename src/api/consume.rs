@@ -448,7 +448,19 @@ pub struct Synced {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Notice {
-    /// The bus is not heard, or is heard again.
+    /// With `preserved`: where the service is looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// With `preserved`: which service it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Some of the service's instances would have expired and stay listed, or none of them any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preserved: Option<bool>,
+    /// With `preserved: true`: why they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The bus is not heard, or is heard again: of the whole stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
 }

@@ -15,7 +15,7 @@ use crate::http::feed::trust;
 use crate::http::problem::{FaultCode, Problem};
 use crate::http::query::Query;
 use crate::http::select::selection;
-use crate::model::{InstanceId, InstanceKey, Listed, Namespace, Selection, ServiceKey};
+use crate::model::{Cause, InstanceId, InstanceKey, Listed, Namespace, Selection, ServiceKey};
 use crate::registry::Catalog;
 
 /// How many addresses one search may name.
@@ -70,7 +70,8 @@ pub(super) async fn search(State(app): State<App>, query: Query) -> Result<Respo
         service: service.service.as_str().into(),
         instance: Instance::from(&***listed),
     });
-    let trust = trust(&app.node.condition(), &app.node.clock());
+    let is_preserved = page.iter().any(|(_, listed)| listed.cause == Cause::Preserved);
+    let trust = trust(&app.node.condition(), &app.node.clock(), is_preserved);
     Ok(json(&FoundInstances { instances: instances.collect(), trust, next }))
 }
 

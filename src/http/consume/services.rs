@@ -101,7 +101,7 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
     check_warm(&app)?;
     let (catalog, nothing) = (app.node.catalog(), View::default());
     let view = catalog.view(&service).map_or(&nothing, |view| view);
-    let trust = trust(&app.node.condition(), &app.node.clock());
+    let trust = trust(&app.node.condition(), &app.node.clock(), view.preserved() > 0);
     Ok(json(&Service { counts: service_counts(&service, view), trust }))
 }
 
