@@ -3,6 +3,7 @@
 mod check;
 mod consume;
 mod dev;
+mod diff;
 mod failure;
 mod holding;
 mod nodes;
@@ -62,6 +63,8 @@ enum Verb {
     Watch(watch::Arguments),
     /// List the cluster's nodes: have they converged, and who lags?
     Nodes(nodes::Arguments),
+    /// Compare two nodes: in what do their records differ?
+    Diff(diff::Arguments),
     /// Write completions for a shell
     Completion {
         /// Which
@@ -98,6 +101,7 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),
+        Verb::Diff(arguments) => on_one_core(diff::run(arguments)),
         Verb::Completion { shell } => complete(shell),
     }
 }

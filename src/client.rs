@@ -21,8 +21,8 @@ pub use tls::Tls;
 pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{FoundInstances, Instances, Services};
-use crate::api::operate::Cluster;
-use crate::model::{InstanceKey, Namespace, ServiceName};
+use crate::api::operate::{Cluster, Diff};
+use crate::model::{InstanceKey, Namespace, NodeName, ServiceName};
 
 /// Talks to a cluster. Cheap to clone; every clone shares its connections.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Answer<T> {
     pub value: T,
     /// As the node wrote it.
     pub body: Vec<u8>,
+    /// Which server answered.
+    pub server: String,
 }
 
 impl Client {
@@ -52,6 +54,14 @@ impl Client {
     /// [`Error`]; nothing was changed.
     pub async fn cluster(&self) -> Result<Answer<Cluster>, Error> {
         self.get(&["v1", "cluster"], Query::default()).await
+    }
+
+    /// In what the records of the node that answers differ from those of another.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn diff(&self, with: &NodeName) -> Result<Answer<Diff>, Error> {
+        self.get(&["v1", "cluster", "diff"], Query::default().with("with", with.as_str())).await
     }
 
     /// A namespace's services with their counts; a page of them where `query` says so.

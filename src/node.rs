@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Inspected, Mono, NodeState, Now, Refusal, Register,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Heartbeat, Inspected, Mono, NodeState, Now, Refusal, Register,
     Registered, Registry, Renewed, Settings, View,
 };
 use crate::shutdown::Shutdown;
@@ -135,6 +135,17 @@ impl Handle {
         }
     }
 
+    /// In what another node's records differ from this one's.
+    ///
+    /// # Errors
+    /// [`Refused`], when that node is not known or does not answer.
+    pub async fn diff(&self, with: NodeName) -> Result<Diff, Refused> {
+        match self.ask(|reply| Command::Diff(with, reply)).await? {
+            Answer::Diff(diff) => Ok(diff),
+            other => Err(refused(other)),
+        }
+    }
+
     /// How the cluster looks from here.
     ///
     /// # Errors
@@ -202,7 +213,7 @@ impl Handle {
 fn refused(answer: Answer) -> Refused {
     match answer {
         Answer::Refused(refusal) => Refused::ByRegistry(refusal),
-        Answer::Registered(_) | Answer::Renewed(_) | Answer::Deregistered { .. } | Answer::Inspected(_) => {
+        Answer::Registered(_) | Answer::Renewed(_) | Answer::Deregistered { .. } | Answer::Inspected(_) | Answer::Diff(_) => {
             unreachable!("the registry answers each question in its own kind")
         }
     }

@@ -9,7 +9,10 @@
 mod ack;
 mod applied;
 mod cluster;
+mod describe;
+mod diff;
 mod digest;
+mod divergence;
 mod expiry;
 mod hearing;
 mod inspect;
@@ -35,6 +38,8 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use describe::Difference;
+pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
 pub use io::{
     Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
@@ -86,6 +91,8 @@ pub struct Registry {
     copies: serve::Copies,
     acks: ack::Acks,
     inspections: inspect::Inspections,
+    comparisons: diff::Comparisons,
+    divergence: divergence::Divergence,
     next_beacon: Mono,
     next_housekeeping: Mono,
     /// The other life of this node's name that was last said aloud.
@@ -120,6 +127,8 @@ impl Registry {
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
             inspections: inspect::Inspections::default(),
+            comparisons: diff::Comparisons::default(),
+            divergence: divergence::Divergence::default(),
             next_beacon: now.mono,
             next_housekeeping: now.mono + HOUSEKEEPING_MS,
             name_taken: None,
@@ -135,6 +144,7 @@ impl Registry {
             Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
             Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
             Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
+            Input::Diff(ticket, with) => self.handle_diff(ticket, with, now, out),
             Input::Lease { key, last_heartbeat, purpose } => match purpose {
                 Purpose::Due => self.handle_due(&key, last_heartbeat, now, out),
                 Purpose::Ended => self.handle_ended(&key, last_heartbeat, now, out),
@@ -159,6 +169,7 @@ impl Registry {
             self.settle_acks(now, out);
         }
         self.advance_inspections(now, out);
+        self.advance_comparisons(now, out);
         let rng = &mut self.rng;
         self.relays.advance(now.mono, || rng.next(), out);
         self.advance_join(now, out);
@@ -185,6 +196,7 @@ impl Registry {
             self.leases.next_due(),
             self.acks.next_deadline(),
             self.inspections.next_deadline(),
+            self.comparisons.next_deadline(),
             self.relays.next_deadline(),
             self.next_repair(),
         ]
@@ -334,6 +346,7 @@ impl Registry {
         self.applied.forget(&self.life, now.mono);
         self.peers.forget(now.mono);
         self.forget_rests();
+        self.note_convergence(now);
         for (node, peer) in self.peers.iter_mut() {
             if !peer.is_silent && !peer.has_left() && !peer.is_alive(now.mono) {
                 peer.is_silent = true;

@@ -23,14 +23,15 @@ const COMMIT: &str = match option_env!("MUSTER_COMMIT") {
     None => "unknown",
 };
 /// Groups of calls that a client of several versions may look for.
-const FEATURES: [&str; 7] = ["register", "batch", "ack", "list", "wait", "search", "watch"];
+const FEATURES: [&str; 9] = ["register", "batch", "ack", "list", "wait", "search", "watch", "diff", "leave"];
 
-const LINKS: [(&str, &str); 8] = [
+const LINKS: [(&str, &str); 9] = [
     ("services", "/v1/services"),
     ("instances", "/v1/services/{service}/instances"),
     ("search", "/v1/instances"),
     ("watch", "/v1/watch?service={service}"),
     ("cluster", "/v1/cluster"),
+    ("diff", "/v1/cluster/diff?with={node}"),
     ("metrics", "/metrics"),
     ("version", "/v1/version"),
     ("openapi", "/v1/openapi.json"),

@@ -75,6 +75,8 @@ codes! {
     UnknownInstance = "unknown_instance", NOT_FOUND, "Unknown instance";
     /// There is no such lease: register (again).
     UnknownLease = "unknown_lease", NOT_FOUND, "Unknown lease";
+    /// No such node is known.
+    UnknownNode = "unknown_node", NOT_FOUND, "Unknown node";
     /// The path is known, but not with this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed";
     /// The body did not arrive in time.
@@ -91,6 +93,8 @@ codes! {
     Leaving = "leaving", SERVICE_UNAVAILABLE, "Leaving";
     /// The node has more to do than it can.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded";
+    /// Another node, which has to be asked, does not answer in time.
+    UnreachableNode = "unreachable_node", GATEWAY_TIMEOUT, "Unreachable node";
     /// A bound is reached.
     LimitReached = "limit_reached", INSUFFICIENT_STORAGE, "Limit reached";
     /// The node has a defect.
@@ -219,6 +223,9 @@ impl From<Refusal> for Problem {
             .with_incarnation(incarnation),
             Refusal::Warming => Self::new(Code::Warming, "The node does not know enough yet; nothing was changed. Ask again, or ask another."),
             Refusal::Leaving => Self::new(Code::Leaving, "The node is stopping; nothing was changed. Ask another."),
+            Refusal::UnknownNode(node) => Self::new(Code::UnknownNode, format!("No node `{node}` is known here; `/v1/cluster` lists those that are.")),
+            Refusal::UnreachableNode(node) => Self::new(Code::UnreachableNode, format!("Node `{node}` did not answer in time.")),
+            Refusal::Busy => Self::new(Code::Overloaded, "As many of these as a node takes are under way. Ask again in a moment."),
             Refusal::LimitReached { key, max } => {
                 Self::new(Code::LimitReached, format!("`{key}` is {max} and is reached; nothing was changed. Renewals go on.")).with_key(key)
             }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::port::FromBus;
 use super::{Condition, Shared, report};
-use crate::model::{InstanceKey, Seq, ServiceKey};
+use crate::model::{InstanceKey, NodeName, Seq, ServiceKey};
 use crate::registry::{
     Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, Purpose,
     Register, Registry, Ticket, To,
@@ -31,6 +31,7 @@ pub(super) enum Command {
     Heartbeat(Heartbeat, Reply),
     Deregister(Deregister, Reply),
     Inspect(InstanceKey, Reply),
+    Diff(NodeName, Reply),
     Cluster(oneshot::Sender<ClusterView>),
     Leave(oneshot::Sender<()>),
 }
@@ -118,6 +119,7 @@ impl Task {
             Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
             Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
             Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
+            Command::Diff(with, reply) => (Input::Diff(ticket, with), reply),
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));
@@ -258,7 +260,7 @@ impl Task {
 
     fn sweep(&self) {
         self.shared.board.sweep();
-        report::gauges(&self.shared, &self.registry);
+        report::gauges(&self.shared, &self.registry, self.now());
     }
 }
 

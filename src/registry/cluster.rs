@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::io::{BusHealth, ClusterView, NodeView};
 use super::peers::Peer;
 use super::time::Now;
-use super::{Beacon, Registry};
-use crate::model::{Life, NodeName, Seq};
+use super::{Beacon, NodeState, Registry};
+use crate::model::{Cause, InstanceId, InstanceKey, Life, NodeName, Seq, ServiceKey};
 
 impl Registry {
     /// How the cluster looks from here.
@@ -14,7 +14,7 @@ impl Registry {
     pub fn cluster(&self, now: Now) -> ClusterView {
         let own = NodeView {
             life: self.life.clone(),
-            state: self.state.as_str(),
+            state: self.state_word(),
             http: self.settings.http.clone(),
             heard_ms: 0,
             seq: self.log.head(),
@@ -34,10 +34,30 @@ impl Registry {
             state: self.state,
             bus: self.link.health(),
             converged: self.is_converged(now),
+            diverged_ms: self.diverged_ms(now),
             complete: self.complete,
             nodes: std::iter::once(own).chain(peers).collect(),
             applied: std::iter::once(own_applied).chain(said).collect(),
         }
+    }
+
+    /// The word of the API for this node's state.
+    #[must_use]
+    pub fn state_word(&self) -> &'static str {
+        state_word(self.state, self.is_preserving())
+    }
+
+    /// An instance whose lease is held here stays listed only because its silence proves nothing.
+    fn is_preserving(&self) -> bool {
+        let catalog = self.store.catalog();
+        if catalog.preserved_count() == 0 {
+            return false;
+        }
+        let is_ours =
+            |service: &ServiceKey, id: &InstanceId| self.leases.get(&InstanceKey { service: service.clone(), id: id.clone() }).is_some();
+        let mut preserved = catalog.services().iter().filter(|(_, view)| view.preserved() > 0);
+        preserved
+            .any(|(service, view)| view.instances().values().any(|listed| listed.cause == Cause::Preserved && is_ours(service, &listed.id)))
     }
 
     fn to_node_view(&self, node: &NodeName, peer: &Peer, now: Now) -> NodeView {
@@ -58,7 +78,7 @@ impl Registry {
     }
 
     /// Every alive peer has applied what we have and has our digest. A node that does not hear its bus cannot say so.
-    fn is_converged(&self, now: Now) -> bool {
+    pub(super) fn is_converged(&self, now: Now) -> bool {
         match self.link.health() {
             BusHealth::None => true,
             BusHealth::Deaf | BusHealth::Down => false,
@@ -70,5 +90,13 @@ impl Registry {
         let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
         let has = |life: &Life, seq: Seq| seq == 0 || theirs.get(life).is_some_and(|theirs| *theirs >= seq);
         beacon.digest == self.store.live().total() && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
+    }
+}
+
+/// A node that is ready, and lets none of its late leases go, says so instead.
+pub(super) fn state_word(state: NodeState, preserving: bool) -> &'static str {
+    match state {
+        NodeState::Ready if preserving => "preserving",
+        NodeState::Ready | NodeState::Warming | NodeState::Leaving => state.as_str(),
     }
 }

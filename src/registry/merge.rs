@@ -104,6 +104,7 @@ impl Registry {
     /// Puts a record in its place, tells who must know, and gives back what stood there.
     fn put(&mut self, record: &Arc<Record>, own: bool, now: Now, out: &mut Outbox) -> Option<Arc<Record>> {
         let put = self.store.put(record, now.mono);
+        let is_of_another = |before: &Arc<Record>| before.registration().is_some() && before.version.owner != record.version.owner;
         let status = |record: &Record| record.to_listed().map(|listed: Listed| listed.status);
         out.push(Output::Changed(Changed {
             record: Arc::clone(record),
@@ -111,6 +112,7 @@ impl Registry {
             to: status(record),
             cause: record.cause,
             own,
+            moved: record.registration().is_some() && put.before.as_ref().is_some_and(is_of_another),
         }));
         if put.told {
             out.push(Output::ViewChanged(record.key.service.clone()));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::applied::FORGET_AFTER_MS;
+use super::cluster::state_word;
 use super::message::{Beacon, NodeState};
 use super::time::Mono;
 use crate::model::{Epoch, Life, NodeName};
@@ -75,7 +76,7 @@ impl Peer {
             Some(beacon) if beacon.state == NodeState::Leaving => NodeState::Leaving.as_str(),
             _ if now > self.heard_at + DEAD_MS => "dead",
             _ if now > self.heard_at + ALIVE_MS => "suspect",
-            Some(beacon) => beacon.state.as_str(),
+            Some(beacon) => state_word(beacon.state, beacon.preserving),
             None => "suspect",
         }
     }

@@ -5,6 +5,7 @@ mod canned;
 mod certificates;
 mod cluster;
 mod refusals;
+mod seeing;
 mod tls;
 mod usage;
 

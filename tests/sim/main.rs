@@ -8,6 +8,8 @@ mod bus;
 mod chance;
 mod chaos;
 mod counts;
+mod diff;
+mod divergence;
 mod ledger;
 mod provider;
 mod scenarios;

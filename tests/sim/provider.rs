@@ -253,7 +253,12 @@ impl World {
                 self.tick_provider(index, after);
             }
             Reply::Answered(
-                other @ (Answer::Refused(Refusal::LimitReached { .. }) | Answer::Deregistered { .. } | Answer::Inspected(_)),
+                other @ (Answer::Refused(
+                    Refusal::LimitReached { .. } | Refusal::UnknownNode(_) | Refusal::UnreachableNode(_) | Refusal::Busy,
+                )
+                | Answer::Deregistered { .. }
+                | Answer::Inspected(_)
+                | Answer::Diff(_)),
             ) => {
                 let key = provider.key.clone();
                 self.violate(format!("{key} was answered {other:?}"));

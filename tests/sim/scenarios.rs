@@ -16,7 +16,7 @@ use crate::world::{Ask, World, key};
 const TTL_MS: u64 = 6000;
 
 /// A cluster in fair weather, all of it ready.
-fn cluster(nodes: usize) -> World {
+pub(crate) fn cluster(nodes: usize) -> World {
     let mut world = World::new(7, nodes);
     (0..nodes).for_each(|node| world.start(node));
     world.run_for(3000);
@@ -36,7 +36,7 @@ fn try_register(world: &mut World, node: usize, key: &InstanceKey, port: u16, in
     world.ask_now(node, Ask::Register(register)).expect("a registration is answered at once")
 }
 
-fn register(world: &mut World, node: usize, key: &InstanceKey, port: u16) -> Registered {
+pub(crate) fn register(world: &mut World, node: usize, key: &InstanceKey, port: u16) -> Registered {
     match try_register(world, node, key, port, None) {
         Answer::Registered(registered) => registered,
         other => panic!("{other:?}"),
@@ -48,19 +48,19 @@ fn heartbeat(world: &mut World, node: usize, key: &InstanceKey, digest: Option<u
     world.ask_now(node, Ask::Heartbeat(heartbeat)).expect("a heartbeat is answered at once")
 }
 
-fn deregister(world: &mut World, node: usize, key: &InstanceKey, incarnation: Option<u64>) -> Answer {
+pub(crate) fn deregister(world: &mut World, node: usize, key: &InstanceKey, incarnation: Option<u64>) -> Answer {
     let incarnation = incarnation.map(|number| Incarnation::new(number).unwrap());
     let deregister = Deregister { key: key.clone(), incarnation, actor: None, ack: Ack::Local };
     world.ask_now(node, Ask::Deregister(deregister)).expect("a deregistration is answered at once")
 }
 
 /// The port under which a node lists an instance.
-fn port_at(world: &World, node: usize, key: &InstanceKey) -> Option<u16> {
+pub(crate) fn port_at(world: &World, node: usize, key: &InstanceKey) -> Option<u16> {
     world.registry(node)?.record(key)?.registration().map(|registration| registration.port().get())
 }
 
 /// The nodes agree within this time, and in everything.
-fn agree_within(world: &mut World, ms: u64) {
+pub(crate) fn agree_within(world: &mut World, ms: u64) {
     let until = world.now + ms;
     while world.disagreement().is_some() && world.now < until {
         world.run_for(10);
