@@ -22,6 +22,7 @@ pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{FoundInstances, Instances, Services};
 use crate::api::operate::{Cluster, Diff};
+use crate::api::provide::{Batch, BatchAnswer};
 use crate::model::{InstanceKey, Namespace, NodeName, ServiceName};
 
 /// Talks to a cluster. Cheap to clone; every clone shares its connections.
@@ -86,6 +87,15 @@ impl Client {
     /// [`Error`]; nothing was changed.
     pub async fn search(&self, query: Query) -> Result<Answer<FoundInstances<'static>>, Error> {
         self.get(&["v1", "instances"], query).await
+    }
+
+    /// Does up to 10,000 writes; each has its own result.
+    ///
+    /// # Errors
+    /// [`Error`] when they could not be sent or were refused whole; where no answer came, some may be done.
+    pub async fn batch(&self, batch: &Batch) -> Result<Answer<BatchAnswer<'static>>, Error> {
+        let body = serde_json::to_vec(batch).expect("unreachable: the shapes have only string keys");
+        self.connection.send(&connect::Call::post(&["v1", "batch"], Query::default(), body)).await?.into_answer()
     }
 
     /// Takes an instance away. Fine when it was gone already.

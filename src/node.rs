@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Heartbeat, Inspected, Mono, NodeState, Now, Refusal, Register,
-    Registered, Registry, Renewed, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Heartbeat, Inspected, Mono, NodeState, Now, Record, Refusal,
+    Register, Registered, Registry, Renewed, Settings, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
@@ -133,6 +133,15 @@ impl Handle {
             Answer::Inspected(inspected) => Ok(inspected),
             other => Err(refused(other)),
         }
+    }
+
+    /// The records of these instances, live or withdrawn, in order; `None`: nothing is known of it. For a thousand at a time at the most:
+    /// the node does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn records(&self, keys: Vec<InstanceKey>) -> Result<Vec<Option<Arc<Record>>>, Refused> {
+        self.put(|reply| Command::Records(keys, reply)).await
     }
 
     /// In what another node's records differ from this one's.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Hex;
+use super::provide::Registration;
 use crate::model::{Cause, Listed, Port, Status};
 
 /// An instance as consumers see it: the one place that writes it as JSON.
@@ -234,6 +235,9 @@ pub struct Found<'a> {
     #[serde(flatten)]
     #[cfg_attr(feature = "server", schema(value_type = Instance<'static>))]
     pub instance: Instance<'a>,
+    /// With `detail=registration`: what its provider said, and which life of it; absent where it went just then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
 }
 
 /// What a search over all services found.

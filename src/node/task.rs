@@ -11,7 +11,7 @@ use super::port::FromBus;
 use super::{Condition, Shared, report};
 use crate::model::{InstanceKey, NodeName, Seq, ServiceKey};
 use crate::registry::{
-    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, Purpose,
+    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Now, Outbox, Output, Purpose, Record,
     Register, Registry, Ticket, To,
 };
 use crate::shutdown::Shutdown;
@@ -33,6 +33,7 @@ pub(super) enum Command {
     Inspect(InstanceKey, Reply),
     Diff(NodeName, Reply),
     Cluster(oneshot::Sender<ClusterView>),
+    Records(Vec<InstanceKey>, oneshot::Sender<Vec<Option<Arc<Record>>>>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -123,6 +124,10 @@ impl Task {
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));
+                return;
+            }
+            Command::Records(keys, reply) => {
+                let _ = reply.send(keys.iter().map(|key| self.registry.record(key).cloned()).collect());
                 return;
             }
             Command::Leave(reply) => {

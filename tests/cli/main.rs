@@ -7,6 +7,7 @@ mod cluster;
 mod refusals;
 mod seeing;
 mod tls;
+mod transfer;
 mod usage;
 
 use std::io::{BufRead, BufReader};

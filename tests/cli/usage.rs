@@ -11,7 +11,7 @@ fn output(command: &mut assert_cmd::Command) -> (Option<i32>, String, String) {
 
 #[test]
 fn help_has_examples_and_goes_to_stdout() {
-    for verb in ["serve", "dev", "check", "register", "deregister", "services", "instances", "watch", "nodes", "diff"] {
+    for verb in ["serve", "dev", "check", "register", "deregister", "services", "instances", "watch", "nodes", "diff", "export", "import"] {
         let (code, out, err) = output(&mut muster(&[verb, "--help"]));
         assert_eq!((code, err.as_str()), (Some(0), ""), "{verb}");
         assert!(out.contains("Examples:") && out.contains(&format!("muster {verb}")), "{out}");

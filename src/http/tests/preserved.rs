@@ -174,3 +174,31 @@ async fn streams_are_told_when_it_begins_and_when_it_ends_under_any_selection() 
         stream.expect("delta").await;
     }
 }
+
+#[tokio::test]
+async fn the_numbers_tell_what_is_preserved_moved_and_not_taken() {
+    let pair = Pair::open("preserved-numbers").await;
+    pair.write(1, "a", Seen::Suspect, Cause::Preserved).await;
+    pair.write(2, "b", Seen::Well, Cause::Registered).await;
+    pair.list_when(true).await;
+    // One that says something else moves here; the other one is as its provider says already.
+    assert_eq!(pair.door.put("/v1/services/user/instances/b", r#"{"address":"10.0.0.8","port":80}"#).await.status, 200);
+    let line = |name: &str, value: u64| format!("{name}{{node=\"preserved-numbers\"}} {value}\n");
+    let expected = [
+        line("muster_preserved_instances", 1),
+        line("muster_preserved_services", 1),
+        line("muster_ownership_moves_total", 1),
+        line("muster_quarantined_records_total", 0),
+        line("muster_diverged_services", 0),
+        "muster_node_state{node=\"preserved-numbers\",state=\"preserving\"} 0\n".to_owned(),
+    ];
+    let mut text = String::new();
+    for _ in 0..500 {
+        text = pair.door.get("/metrics").await.text();
+        if expected.iter().all(|line| text.contains(line)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{expected:?} are not all in\n{text}");
+}
