@@ -3,8 +3,11 @@
 mod check;
 mod consume;
 mod dev;
+mod diff;
+mod export;
 mod failure;
 mod holding;
+mod import;
 mod nodes;
 mod options;
 mod output;
@@ -65,6 +68,12 @@ enum Verb {
     Nodes(nodes::Arguments),
     /// Say what instances are to be listed as, whatever their providers and the registry say
     Override(overrides::Arguments),
+    /// Compare two nodes: in what do their records differ?
+    Diff(diff::Arguments),
+    /// Write registrations, one a line
+    Export(export::Arguments),
+    /// Register what `export` wrote
+    Import(import::Arguments),
     /// Write completions for a shell
     Completion {
         /// Which
@@ -102,6 +111,9 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),
         Verb::Override(arguments) => on_one_core(overrides::run(arguments)),
+        Verb::Diff(arguments) => on_one_core(diff::run(arguments)),
+        Verb::Export(arguments) => on_one_core(export::run(arguments)),
+        Verb::Import(arguments) => on_one_core(import::run(arguments)),
         Verb::Completion { shell } => complete(shell),
     }
 }

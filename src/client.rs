@@ -21,9 +21,10 @@ pub use tls::Tls;
 pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{FoundInstances, Instances, Services};
-use crate::api::operate::Cluster;
+use crate::api::operate::{Cluster, Diff};
 use crate::api::overrides::{Override, Overrides, SetOverride};
-use crate::model::{InstanceKey, Namespace, OverrideKey, ServiceName};
+use crate::api::provide::{Batch, BatchAnswer};
+use crate::model::{InstanceKey, Namespace, NodeName, OverrideKey, ServiceName};
 
 /// Talks to a cluster. Cheap to clone; every clone shares its connections.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Answer<T> {
     pub value: T,
     /// As the node wrote it.
     pub body: Vec<u8>,
+    /// Which server answered.
+    pub server: String,
 }
 
 impl Client {
@@ -53,6 +56,14 @@ impl Client {
     /// [`Error`]; nothing was changed.
     pub async fn cluster(&self) -> Result<Answer<Cluster>, Error> {
         self.get(&["v1", "cluster"], Query::default()).await
+    }
+
+    /// In what the records of the node that answers differ from those of another.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn diff(&self, with: &NodeName) -> Result<Answer<Diff>, Error> {
+        self.get(&["v1", "cluster", "diff"], Query::default().with("with", with.as_str())).await
     }
 
     /// A namespace's services with their counts; a page of them where `query` says so.
@@ -104,6 +115,15 @@ impl Client {
     pub async fn delete_override(&self, key: &OverrideKey) -> Result<(), Error> {
         let query = Query::of_namespace(&key.namespace);
         self.connection.send(&connect::Call::delete(&["v1", "overrides", key.name.as_str()], query)).await.map(drop)
+    }
+
+    /// Does up to 10,000 writes; each has its own result.
+    ///
+    /// # Errors
+    /// [`Error`] when they could not be sent or were refused whole; where no answer came, some may be done.
+    pub async fn batch(&self, batch: &Batch) -> Result<Answer<BatchAnswer<'static>>, Error> {
+        let body = serde_json::to_vec(batch).expect("unreachable: the shapes have only string keys");
+        self.connection.send(&connect::Call::post(&["v1", "batch"], Query::default(), body)).await?.into_answer()
     }
 
     /// Takes an instance away. Fine when it was gone already.

@@ -33,6 +33,8 @@ pub struct Metrics {
     warm_writes: Family,
     /// When the warm file was last written, in seconds since 1970; 0: not by this process.
     pub warm_written_at: Gauge,
+    pulls: Family,
+    repaired: Family,
     /// Heartbeats that were taken without asking the registry.
     pub heartbeats_renewed: Counter,
     /// Heartbeats that the registry decided on: relayed, late, or refused.
@@ -53,6 +55,18 @@ pub struct Metrics {
     pub withdrawn: Gauge,
     /// Leases held by this node.
     pub leases: Gauge,
+    /// Instances that stay listed by self-preservation.
+    pub preserved_instances: Gauge,
+    /// Services that have such an instance.
+    pub preserved_services: Gauge,
+    /// How long this node and its peers have not been converged; 0 when they are.
+    pub diverged_seconds: Gauge,
+    /// In how many services the last comparison found records that differ; 0 once converged.
+    pub diverged_services: Gauge,
+    /// Records of peers that were not taken.
+    pub quarantined: Counter,
+    /// Live instances whose lease this node took from another.
+    pub ownership_moves: Counter,
     /// Open connections.
     pub connections: Gauge,
     /// Connections refused because too many were open.
@@ -123,6 +137,23 @@ impl Metrics {
             warm_written_at: gauge(
                 "muster_warm_last_success_seconds",
                 "When the warm file was last written, in seconds since 1970; 0: not yet",
+            ),
+            pulls: family("muster_pulls_total", "kind", "How often this node asked a peer for what it lacks, by what it asked for"),
+            repaired: family("muster_repaired_records_total", "kind", "Records that such pulls brought, by what was asked for"),
+            quarantined: counter("muster_quarantined_records_total", "Records of peers that broke a rule of the merge and were not taken"),
+            ownership_moves: counter(
+                "muster_ownership_moves_total",
+                "Live instances whose lease this node took over from another life of a node",
+            ),
+            preserved_instances: gauge(
+                "muster_preserved_instances",
+                "Instances that would have expired, and stay listed: their silence proves nothing",
+            ),
+            preserved_services: gauge("muster_preserved_services", "Services that have such an instance"),
+            diverged_seconds: gauge("muster_diverged_seconds", "How long this node and its peers have not been converged; 0 when they are"),
+            diverged_services: gauge(
+                "muster_diverged_services",
+                "In how many services the last comparison with a peer found records that differ; 0 once converged",
             ),
             bus_sent_bytes: counter("muster_bus_sent_bytes_total", "Bytes given to the bus"),
             bus_received_bytes: counter("muster_bus_received_bytes_total", "Bytes heard on the bus"),
@@ -212,6 +243,16 @@ impl Metrics {
         self.warm_writes.add(if is_ok { "ok" } else { "failed" }, 1);
     }
 
+    /// A peer was asked for what this node lacks.
+    pub fn pulled(&self, kind: &'static str) {
+        self.pulls.add(kind, 1);
+    }
+
+    /// Such a question brought records.
+    pub fn repaired(&self, kind: &'static str, records: u64) {
+        self.repaired.add(kind, records);
+    }
+
     /// All of it, in Prometheus' text.
     #[must_use]
     pub fn render(&self) -> String {
@@ -226,7 +267,7 @@ impl Metrics {
     }
 }
 
-const NODE_STATES: [&str; 3] = ["warming", "ready", "leaving"];
+const NODE_STATES: [&str; 4] = ["warming", "ready", "preserving", "leaving"];
 const BUS_STATES: [&str; 4] = ["none", "up", "deaf", "down"];
 
 impl States {

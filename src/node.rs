@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox, Overrides,
-    Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox,
+    Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
@@ -166,6 +166,26 @@ impl Handle {
         }
     }
 
+    /// The records of these instances, live or withdrawn, in order; `None`: nothing is known of it. For a thousand at a time at the most:
+    /// the node does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn records(&self, keys: Vec<InstanceKey>) -> Result<Vec<Option<Arc<Record>>>, Refused> {
+        self.put(|reply| Command::Records(keys, reply)).await
+    }
+
+    /// In what another node's records differ from this one's.
+    ///
+    /// # Errors
+    /// [`Refused`], when that node is not known or does not answer.
+    pub async fn diff(&self, with: NodeName) -> Result<Diff, Refused> {
+        match self.ask(|reply| Command::Diff(with, reply)).await? {
+            Answer::Diff(diff) => Ok(diff),
+            other => Err(refused(other)),
+        }
+    }
+
     /// Ends an override.
     ///
     /// # Errors
@@ -258,6 +278,7 @@ fn refused(answer: Answer) -> Refused {
         | Answer::Deregistered { .. }
         | Answer::OverrideSet { .. }
         | Answer::OverrideDeleted
+        | Answer::Diff(_)
         | Answer::Inspected(_) => {
             unreachable!("the registry answers each question in its own kind")
         }

@@ -11,7 +11,10 @@ mod adoption;
 mod applied;
 mod cluster;
 mod contest;
+mod describe;
+mod diff;
 mod digest;
+mod divergence;
 mod expiry;
 mod forget;
 mod health;
@@ -49,6 +52,8 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use describe::Difference;
+pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
 pub use io::{
     Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
@@ -117,6 +122,8 @@ pub struct Registry {
     has_stepped_down: bool,
     /// Up to here the withdrawn records were looked at; `None`: from the first on.
     forget_cursor: Option<InstanceKey>,
+    comparisons: diff::Comparisons,
+    divergence: divergence::Divergence,
     next_beacon: Mono,
     next_housekeeping: Mono,
 }
@@ -160,6 +167,8 @@ impl Registry {
             namesake: namesake::Namesake::default(),
             has_stepped_down: false,
             forget_cursor: None,
+            comparisons: diff::Comparisons::default(),
+            divergence: divergence::Divergence::default(),
             next_beacon: now.mono,
             next_housekeeping: now.mono + HOUSEKEEPING_MS,
             life,
@@ -177,6 +186,7 @@ impl Registry {
             Input::SetOverride(ticket, set) => self.handle_set_override(ticket, set, now, out),
             Input::DeleteOverride(ticket, key) => self.handle_delete_override(ticket, &key, now, out),
             Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
+            Input::Diff(ticket, with) => self.handle_diff(ticket, with, now, out),
             Input::Lease { key, last_heartbeat, purpose } => match purpose {
                 Purpose::Due => self.handle_due(&key, last_heartbeat, now, out),
                 Purpose::Ended => self.handle_ended(&key, last_heartbeat, now, out),
@@ -207,6 +217,7 @@ impl Registry {
             self.settle_acks(now, out);
         }
         self.advance_inspections(now, out);
+        self.advance_comparisons(now, out);
         let rng = &mut self.rng;
         self.relays.advance(now.mono, || rng.next(), out);
         self.advance_join(now, out);
@@ -236,6 +247,7 @@ impl Registry {
             self.next_override(),
             self.acks.next_deadline(),
             self.inspections.next_deadline(),
+            self.comparisons.next_deadline(),
             self.relays.next_deadline(),
             self.next_repair(),
             self.next_adoption(),
@@ -391,6 +403,7 @@ impl Registry {
         self.relays.forget_heard(now.mono);
         self.forget_rests();
         self.forget_told(now.mono);
+        self.note_convergence(now);
         for (node, peer) in self.peers.iter_mut() {
             if !peer.is_silent && !peer.has_left() && !peer.is_alive(now.mono) {
                 peer.is_silent = true;

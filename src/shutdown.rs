@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
+    asked: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -17,6 +18,16 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Asks whoever runs the node to stop it in order, as a signal does; again does nothing.
+    pub fn ask(&self) {
+        self.asked.cancel();
+    }
+
+    /// Ends when somebody within the node has asked for the stop.
+    pub async fn asked(&self) {
+        self.asked.cancelled().await;
     }
 
     /// Begins the stop; again does nothing.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::Hex;
+use super::provide::Registration;
 use crate::model::{Cause, Listed, Port, Status};
 
 /// An instance as consumers see it: the one place that writes it as JSON.
@@ -242,6 +243,9 @@ pub struct Found<'a> {
     #[serde(flatten)]
     #[cfg_attr(feature = "server", schema(value_type = Instance<'static>))]
     pub instance: Instance<'a>,
+    /// With `detail=registration`: what its provider said, and which life of it; absent where it went just then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
 }
 
 /// What a search over all services found.
@@ -472,7 +476,19 @@ pub struct Synced {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Notice {
-    /// The bus is not heard, or is heard again.
+    /// With `preserved`: where the service is looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// With `preserved`: which service it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Some of the service's instances would have expired and stay listed, or none of them any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preserved: Option<bool>,
+    /// With `preserved: true`: why they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The bus is not heard, or is heard again: of the whole stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
 }

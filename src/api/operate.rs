@@ -42,12 +42,15 @@ pub struct Cluster {
     pub cluster: String,
     /// The node that answers.
     pub node: String,
-    /// That node's state: `warming`, `ready` or `leaving`.
+    /// That node's state: `warming`, `ready`, `preserving` (ready, and it lets none of its late leases go) or `leaving`.
     pub state: String,
     /// `none`, `up`, `deaf` (connected, but what it says does not come back) or `down`.
     pub bus: String,
     /// Every alive peer has applied what this node has, and has its digest.
     pub converged: bool,
+    /// For how long that has not been so; absent when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged_ms: Option<u64>,
     /// The digest of all services' revisions.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub view_digest: Hex,
@@ -67,7 +70,7 @@ pub struct Cluster {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// `warming`, `ready` or `leaving`; of a peer also `suspect` or `dead`.
+    /// `warming`, `ready`, `preserving` or `leaving`; of a peer also `suspect` or `dead`.
     pub state: String,
     /// Which life of it: 16 hex digits.
     pub epoch: String,
@@ -100,4 +103,72 @@ pub struct Applied {
     /// Since that node was heard there; absent: never, or long ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u32>,
+}
+
+/// In what another node's records differ from those of the node that answers, as both are just now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Diff {
+    /// The node that answers: `here`.
+    pub node: String,
+    /// The node it was compared with: `there`.
+    pub with: String,
+    /// Nothing differs.
+    pub equal: bool,
+    /// The services in which they differ, in the order of namespace and name.
+    pub services: Vec<ServiceDiff>,
+    /// There may be more: a comparison tells at most 1,000 instances, and ends after 8 s.
+    pub truncated: bool,
+}
+
+/// In what one service differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ServiceDiff {
+    /// Where the service is looked up.
+    pub namespace: String,
+    /// Its name there.
+    pub service: String,
+    /// Its revision here. Where it is that of the other node too, consumers see no difference.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
+    pub revision: Hex,
+    /// Its revision there; absent when `truncated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub with_revision: Option<Hex>,
+    /// The ids of instances that are listed here alone.
+    pub only_here: Vec<String>,
+    /// The ids of instances that are listed there alone.
+    pub only_there: Vec<String>,
+    /// What is not the same of instances that both list, in the order of their ids.
+    pub differ: Vec<FieldDiff>,
+}
+
+/// One field of one instance that is not the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct FieldDiff {
+    /// Which copy.
+    pub id: String,
+    /// A listed field, `ports.NAME`, `metadata.KEY`, a field of the registration or the lease, or a part of the version: `owner`,
+    /// `owner_epoch`, `incarnation`, `edition`, `generation`, `cause`, `seq`.
+    pub field: String,
+    /// What it is here, as text; null: it is not said.
+    pub here: Option<String>,
+    /// What it is there, as text; null: it is not said.
+    pub there: Option<String>,
+    /// The node that holds its lease, as the node that answers believes.
+    pub owner: String,
+}
+
+/// A node begins to leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Leaving {
+    /// Which.
+    pub node: String,
+    /// `leaving`.
+    pub state: String,
+    /// It has stopped at the latest after this (`node.leave_timeout`, for handing over and again for the streams to end).
+    pub deadline_ms: u64,
 }

@@ -84,6 +84,7 @@ impl From<Error> for Failure {
             Error::Refused { problem, .. } => match problem.status {
                 401 | 403 => (Code::Refused, None),
                 404 => (Code::NotFound, None),
+                504 => (Code::Unavailable, Some("`muster nodes`, which shows how that node is")),
                 503 => (Code::Unavailable, Some("the node cannot answer yet; again in a few seconds, or at another one with -s")),
                 _ => (Code::Failed, None),
             },

@@ -7,10 +7,14 @@ use super::options::{Reach, Shape};
 use super::output::{self, Format, Table, ago};
 use crate::api::operate::{Cluster, Node};
 
+/// Nodes that are merely busy have not agreed for a moment: no need to say for how long.
+const DIVERGED_TOLD_MS: u64 = 3000;
+
 /// What `nodes` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 4: the nodes have not converged, one of them is not ready, or the node that answers does not hear its bus.
+Exit code 4: the nodes have not converged, one of them is not ready (`preserving`: so many leases are late
+that none is let go), or the node that answers does not hear its bus.
 
 Examples:
   muster nodes
@@ -70,6 +74,8 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
     complaints.extend(behind.map(|node| format!("{} lacks {} changes of {}", cluster.node, node.lag, node.name)));
     if !cluster.converged {
         complaints.extend(differing(cluster));
+        let since = cluster.diverged_ms.filter(|ms| *ms >= DIVERGED_TOLD_MS);
+        complaints.extend(since.map(|ms| format!("diverged for {}", ago(ms))));
     }
     complaints
 }
@@ -92,6 +98,6 @@ fn verdict(cluster: &Cluster, complaints: &[String]) -> String {
     }
 }
 
-fn counted(count: usize, word: &str) -> String {
+pub(super) fn counted(count: usize, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }

@@ -33,9 +33,13 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.client_of(self.servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty()))
+    }
+
+    /// A client of other servers than the options name, known to be of the same cluster.
+    pub(super) fn client_of<T: Into<String>>(&self, servers: impl IntoIterator<Item = T>) -> Result<Client, Failure> {
         let name = concat!("muster-cli/", env!("CARGO_PKG_VERSION"));
-        let given = self.servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty());
-        let mut builder = Client::builder().servers(given).name(name).tls(self.tls()?);
+        let mut builder = Client::builder().servers(servers).name(name).tls(self.tls()?);
         if let Some(token) = self.token()? {
             builder = builder.token(token);
         }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use futures_util::future::{join_all, select_all};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 
 use super::failure::{Code, Failure};
 use super::options::Configuration;
@@ -12,6 +14,7 @@ use super::signal::Asked;
 use super::start::{Bus, Running, bind, start};
 use crate::bus::nats;
 use crate::config::{Config, Loaded};
+use crate::model::NodeName;
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
@@ -65,22 +68,46 @@ fn warn_of_few_files(config: &Config) {
     }
 }
 
-/// Waits for a signal, then lets the nodes leave; a second signal ends the waiting. A node that ends by itself has failed.
+/// Waits for a signal, then lets the nodes leave; a second signal ends the waiting. A node that was asked over HTTP to leave does so
+/// alone, and the last one ends the program. One that ends by itself has failed.
 pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked) -> Result<Code, Failure> {
-    let failed = select_all(nodes.iter().map(|node| Box::pin(node.shutdown.begun())));
-    let by_itself = tokio::select! {
-        () = asked.end() => None,
-        ((), at, _) = failed => Some(&nodes[at].config.node.name),
+    let mut lives: FuturesUnordered<_> = nodes.iter().map(live).collect();
+    let mut all_ended = true;
+    let by_itself = loop {
+        tokio::select! {
+            () = asked.end() => break None,
+            life = lives.next() => match life {
+                Some(Life::Failed(name)) => break Some(name),
+                Some(Life::Left { in_time }) => all_ended &= in_time,
+                None => break None,
+            },
+        }
     };
+    // One that has left, or does so, is none the worse for being stopped again.
     let all = join_all(nodes.iter().map(Running::stop));
     let ended = tokio::select! {
-        ended = all => ended.into_iter().all(|ended| ended),
+        ended = all => all_ended && ended.into_iter().all(|ended| ended),
         () = asked.end() => return Err(Failure::new(Code::Failed, "stopped at once; what was under way is lost")),
     };
     match by_itself {
         Some(name) => Err(Failure::new(Code::Failed, format!("a task of node {name} failed: the log says which"))),
         None if !ended => Err(Failure::new(Code::Failed, "not all had ended within node.leave_timeout; stopped all the same")),
         None => Ok(Code::Ok),
+    }
+}
+
+/// How a node's life ended before the program was asked to end.
+enum Life<'a> {
+    /// One of its tasks failed.
+    Failed(&'a NodeName),
+    /// It was asked to leave.
+    Left { in_time: bool },
+}
+
+async fn live(node: &Running) -> Life<'_> {
+    tokio::select! {
+        () = node.shutdown.asked() => Life::Left { in_time: node.stop().await },
+        () = node.shutdown.begun() => Life::Failed(&node.config.node.name),
     }
 }
 

@@ -160,7 +160,7 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn into_answer<T: serde::de::DeserializeOwned>(self) -> Result<Answer<T>, Error> {
         match serde_json::from_slice(&self.body) {
-            Ok(value) => Ok(Answer { value, body: self.body }),
+            Ok(value) => Ok(Answer { value, body: self.body, server: self.server }),
             Err(error) => Err(Error::Foreign { server: self.server, what: format!("its answer cannot be read: {error}") }),
         }
     }

@@ -110,10 +110,23 @@ impl Replica {
         self.resumable = false;
     }
 
+    /// A new stream has begun: until it says otherwise, what it tells can be relied on.
+    pub fn apply_opened(&mut self) {
+        self.apply_stale(false);
+        self.apply_preserved(false);
+    }
+
     /// Takes over what a notice says: whether the node hears its bus.
     pub fn apply_stale(&mut self, stale: bool) {
         if let Some(held) = &mut self.held {
             held.trust.stale = stale;
+        }
+    }
+
+    /// Takes over what a notice says: whether some of the instances would have expired.
+    pub fn apply_preserved(&mut self, preserved: bool) {
+        if let Some(held) = &mut self.held {
+            held.trust.preserved = preserved;
         }
     }
 }

@@ -107,6 +107,8 @@ impl Watch {
         match self.connection.stream(&call).await {
             Ok((server, response)) => {
                 self.stream = Some(Opened::new(response));
+                // Whatever the former stream said of the lists it sent: this one says so again where it still holds.
+                self.replicas.values_mut().for_each(Replica::apply_opened);
                 self.pending.push_back(WatchEvent::Opened(server));
             }
             Err(Error::Refused { problem, server }) if problem.status != 503 => return Err(Error::Refused { server, problem }),
@@ -190,6 +192,11 @@ impl Watch {
     }
 
     fn take_notice(&mut self, notice: &Notice) {
+        if let (Some(preserved), Some(service)) = (notice.preserved, &notice.service)
+            && let Some(replica) = self.replicas.get_mut(service)
+        {
+            replica.apply_preserved(preserved);
+        }
         if let Some(stale) = notice.stale {
             self.replicas.values_mut().for_each(|replica| replica.apply_stale(stale));
             self.pending.push_back(WatchEvent::Stale(stale));

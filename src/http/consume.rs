@@ -4,6 +4,7 @@ mod detail;
 mod encoded;
 mod instances;
 pub(in crate::http) mod page;
+mod registered;
 mod search;
 pub(in crate::http) mod services;
 

@@ -23,15 +23,16 @@ const COMMIT: &str = match option_env!("MUSTER_COMMIT") {
     None => "unknown",
 };
 /// Groups of calls that a client of several versions may look for.
-const FEATURES: [&str; 8] = ["register", "batch", "ack", "list", "wait", "search", "watch", "overrides"];
+const FEATURES: [&str; 10] = ["register", "batch", "ack", "list", "wait", "search", "watch", "overrides", "diff", "leave"];
 
-const LINKS: [(&str, &str); 9] = [
+const LINKS: [(&str, &str); 10] = [
     ("services", "/v1/services"),
     ("instances", "/v1/services/{service}/instances"),
     ("search", "/v1/instances"),
     ("watch", "/v1/watch?service={service}"),
     ("overrides", "/v1/overrides"),
     ("cluster", "/v1/cluster"),
+    ("diff", "/v1/cluster/diff?with={node}"),
     ("metrics", "/metrics"),
     ("version", "/v1/version"),
     ("openapi", "/v1/openapi.json"),

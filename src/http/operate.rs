@@ -1,5 +1,8 @@
 //! Operating: is the node alive, is it fit to answer, how is its cluster, and its numbers.
 
+mod diff;
+mod leave;
+
 use std::collections::BTreeMap;
 
 use axum::extract::State;
@@ -28,6 +31,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(healthz))
         .routes(routes!(metrics))
         .routes(routes!(cluster))
+        .routes(routes!(diff::diff))
+        .routes(routes!(leave::leave))
 }
 
 /// Whether the process lives
@@ -114,9 +119,10 @@ async fn cluster(State(app): State<App>, query: Query) -> Result<Response, Probl
     let shape = Cluster {
         cluster: app.config.cluster.name.to_string(),
         node: app.node.name().to_string(),
-        state: view.state.as_str().to_owned(),
+        state: view.nodes.first().map_or(view.state.as_str(), |own| own.state).to_owned(),
         bus: view.bus.as_str().to_owned(),
         converged: view.converged,
+        diverged_ms: view.diverged_ms,
         view_digest: Hex(catalog.view_digest()),
         services: catalog.service_count(),
         instances: catalog.instance_count(),

@@ -77,6 +77,8 @@ codes! {
     UnknownLease = "unknown_lease", NOT_FOUND, "Unknown lease";
     /// There is no such override.
     UnknownOverride = "unknown_override", NOT_FOUND, "Unknown override";
+    /// No such node is known.
+    UnknownNode = "unknown_node", NOT_FOUND, "Unknown node";
     /// The path is known, but not with this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed";
     /// The body did not arrive in time.
@@ -93,6 +95,8 @@ codes! {
     Leaving = "leaving", SERVICE_UNAVAILABLE, "Leaving";
     /// The node has more to do than it can.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded";
+    /// Another node, which has to be asked, does not answer in time.
+    UnreachableNode = "unreachable_node", GATEWAY_TIMEOUT, "Unreachable node";
     /// A bound is reached.
     LimitReached = "limit_reached", INSUFFICIENT_STORAGE, "Limit reached";
     /// The node has a defect.
@@ -227,6 +231,9 @@ impl From<Refusal> for Problem {
                 "Another node runs under this node's name and was there first, so this one has stepped down; nothing was changed. \
                  Ask another, and give each node a name of its own (--name).",
             ),
+            Refusal::UnknownNode(node) => Self::new(Code::UnknownNode, format!("No node `{node}` is known here; `/v1/cluster` lists those that are.")),
+            Refusal::UnreachableNode(node) => Self::new(Code::UnreachableNode, format!("Node `{node}` did not answer in time.")),
+            Refusal::Busy => Self::new(Code::Overloaded, "As many of these as a node takes are under way. Ask again in a moment."),
             Refusal::LimitReached { key, max } => {
                 Self::new(Code::LimitReached, format!("`{key}` is {max} and is reached; nothing was changed. Renewals go on.")).with_key(key)
             }

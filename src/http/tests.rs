@@ -4,6 +4,7 @@ mod consume;
 mod http1;
 mod operate;
 mod overrides;
+mod preserved;
 mod provide;
 mod tls;
 mod watch;
@@ -19,7 +20,7 @@ use super::{App, Edge};
 use crate::clock::Clock;
 use crate::config::{BusConfig, ClusterConfig, Config, HttpConfig, LeasesConfig, LogConfig, NodeConfig, WatchConfig};
 use crate::model::{Epoch, NodeName};
-use crate::node;
+use crate::node::{self, BusPort};
 use crate::registry::{Limits, Settings};
 use crate::shutdown::Shutdown;
 
@@ -42,6 +43,15 @@ impl Door {
     }
 
     fn with(name: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(name, false, change).0
+    }
+
+    /// A node with a bus, which whoever holds the other end plays.
+    fn on_a_bus(name: &str) -> (Self, BusPort) {
+        Self::of(name, true, |_| {})
+    }
+
+    fn of(name: &str, has_bus: bool, change: impl FnOnce(&mut Config)) -> (Self, BusPort) {
         let name = NodeName::parse(name).unwrap();
         let mut config = Config {
             node: NodeConfig { name: name.clone(), leave_timeout_ms: 1000, ..NodeConfig::default() },
@@ -55,10 +65,10 @@ impl Door {
         };
         change(&mut config);
         let shutdown = Shutdown::new();
-        let settings = Settings { has_bus: false, limits: config.limits, ..Settings::new(name, Epoch(7)) };
-        let (handle, _no_bus) = node::spawn(settings, Clock::start(), &shutdown);
+        let settings = Settings { has_bus, bootstrap_wait_ms: 0, limits: config.limits, ..Settings::new(name, Epoch(7)) };
+        let (handle, port) = node::spawn(settings, Clock::start(), &shutdown);
         let app = App::new(handle, Arc::new(config), shutdown);
-        Self { edge: Edge::new(app.clone()), app }
+        (Self { edge: Edge::new(app.clone()), app }, port)
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

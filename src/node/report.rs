@@ -2,11 +2,13 @@
 
 use super::Shared;
 use crate::model::Status;
-use crate::registry::{Changed, NodeState, Notice, Registry};
+use crate::registry::{Changed, NodeState, Notice, Now, Registry};
 
 pub(super) fn changed(shared: &Shared, changed: &Changed) {
     if changed.own {
         shared.metrics.changed(changed.cause.as_str());
+        // Only the new owner counts it, so that the sum over all nodes is how many moves there were.
+        shared.metrics.ownership_moves.increment(u64::from(changed.moved));
     }
     let record = &changed.record;
     tracing::debug!(
@@ -58,6 +60,7 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
         }
         Notice::Quarantined { from, key, why } => {
             tracing::error!(%node, peer = %from, instance = %key, why, "a record was not taken");
+            shared.metrics.quarantined.increment(1);
             "quarantined"
         }
         Notice::OverrideChanged { key, reason: Some(reason) } => {
@@ -74,11 +77,17 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
         }
         Notice::Pulled { from, kind } => {
             tracing::debug!(%node, peer = %from, kind, "pulling what is lacked");
+            shared.metrics.pulled(kind);
             match *kind {
                 "changes" => "pulled_changes",
                 "copy" => "pulled_copy",
                 _ => "pulled_buckets",
             }
+        }
+        Notice::Repaired { from, kind, records } => {
+            tracing::debug!(%node, peer = %from, kind, records, "pulled records that were lacked");
+            shared.metrics.repaired(kind, *records as u64);
+            "repaired"
         }
         Notice::StillDiffers(peer) => {
             tracing::warn!(%node, %peer, "three comparisons brought nothing, and the digests still differ; the next ones wait");
@@ -130,7 +139,7 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
     shared.metrics.noticed(kind);
 }
 
-pub(super) fn gauges(shared: &Shared, registry: &Registry) {
+pub(super) fn gauges(shared: &Shared, registry: &Registry, now: Now) {
     let catalog = registry.catalog();
     let metrics = &shared.metrics;
     metrics.instances.set(catalog.instance_count() as f64);
@@ -138,6 +147,10 @@ pub(super) fn gauges(shared: &Shared, registry: &Registry) {
     metrics.records.set(registry.record_count() as f64);
     metrics.withdrawn.set(registry.withdrawn_count() as f64);
     metrics.leases.set(registry.lease_count() as f64);
-    metrics.node_state(registry.state().as_str());
+    metrics.preserved_instances.set(catalog.preserved_count() as f64);
+    metrics.preserved_services.set(catalog.preserved_service_count() as f64);
+    metrics.diverged_seconds.set(registry.diverged_ms(now).unwrap_or(0) as f64 / 1000.0);
+    metrics.diverged_services.set(registry.diverged_services(now) as f64);
+    metrics.node_state(registry.state_word());
     metrics.bus_state(registry.bus().as_str());
 }

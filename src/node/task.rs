@@ -13,10 +13,10 @@ use super::inquiry::Inquiry;
 use super::port::FromBus;
 use super::saver::ToSaver;
 use super::{Condition, Shared, report};
-use crate::model::{InstanceKey, OverrideKey, Seq, ServiceKey};
+use crate::model::{InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
     Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
-    Overrides, PeerAnswer, Picture, Purpose, Register, Registry, SetOverride, Ticket, To,
+    Overrides, PeerAnswer, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To,
 };
 use crate::shutdown::Shutdown;
 
@@ -38,7 +38,9 @@ pub(super) enum Command {
     SetOverride(SetOverride, Reply),
     DeleteOverride(OverrideKey, Reply),
     Overrides(oneshot::Sender<Overrides>),
+    Diff(NodeName, Reply),
     Cluster(oneshot::Sender<ClusterView>),
+    Records(Vec<InstanceKey>, oneshot::Sender<Vec<Option<Arc<Record>>>>),
     Leave(oneshot::Sender<()>),
     Picture(oneshot::Sender<Option<Picture>>),
 }
@@ -170,6 +172,7 @@ impl Task {
                 let _ = reply.send(self.registry.overrides(now));
                 return;
             }
+            Command::Diff(with, reply) => (Input::Diff(ticket, with), reply),
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));
@@ -177,6 +180,10 @@ impl Task {
             }
             Command::Picture(reply) => {
                 let _ = reply.send(self.registry.picture());
+                return;
+            }
+            Command::Records(keys, reply) => {
+                let _ = reply.send(keys.iter().map(|key| self.registry.record(key).cloned()).collect());
                 return;
             }
             Command::Leave(reply) => {
@@ -348,7 +355,7 @@ impl Task {
 
     fn sweep(&self) {
         self.shared.board.sweep();
-        report::gauges(&self.shared, &self.registry);
+        report::gauges(&self.shared, &self.registry, self.now());
     }
 }
 

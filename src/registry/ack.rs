@@ -109,6 +109,11 @@ fn with_report(answer: Answer, report: AckReport) -> Answer {
             Answer::Registered(registered)
         }
         Answer::Deregistered { .. } => Answer::Deregistered { ack: Some(report) },
-        Answer::Renewed(_) | Answer::Inspected(_) | Answer::OverrideSet { .. } | Answer::OverrideDeleted | Answer::Refused(_) => answer,
+        Answer::Renewed(_)
+        | Answer::Inspected(_)
+        | Answer::Diff(_)
+        | Answer::OverrideSet { .. }
+        | Answer::OverrideDeleted
+        | Answer::Refused(_) => answer,
     }
 }

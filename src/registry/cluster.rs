@@ -14,7 +14,7 @@ impl Registry {
     pub fn cluster(&self, now: Now) -> ClusterView {
         let own = NodeView {
             life: self.life.clone(),
-            state: if self.is_preserving() && self.state == NodeState::Ready { "preserving" } else { self.state.as_str() },
+            state: self.state_word(),
             http: self.settings.http.clone(),
             heard_ms: 0,
             seq: self.log.head(),
@@ -34,10 +34,17 @@ impl Registry {
             state: self.state,
             bus: self.link.health(),
             converged: self.is_converged(now),
+            diverged_ms: self.diverged_ms(now),
             complete: self.complete,
             nodes: std::iter::once(own).chain(peers).collect(),
             applied: std::iter::once(own_applied).chain(said).collect(),
         }
+    }
+
+    /// The word of the API for this node's state.
+    #[must_use]
+    pub fn state_word(&self) -> &'static str {
+        state_word(self.state, self.is_preserving())
     }
 
     fn to_node_view(&self, node: &NodeName, peer: &Peer, now: Now) -> NodeView {
@@ -58,7 +65,7 @@ impl Registry {
     }
 
     /// Every alive peer has applied what we have and has our digest. A node that does not hear its bus cannot say so.
-    fn is_converged(&self, now: Now) -> bool {
+    pub(super) fn is_converged(&self, now: Now) -> bool {
         match self.link.health() {
             BusHealth::None => true,
             BusHealth::Deaf | BusHealth::Down => false,
@@ -72,5 +79,13 @@ impl Registry {
         beacon.digest == self.store.live().total()
             && beacon.overrides_digest == self.shared.digest()
             && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
+    }
+}
+
+/// A node that is ready, and lets none of its late leases go, says so instead.
+pub(super) fn state_word(state: NodeState, preserving: bool) -> &'static str {
+    match state {
+        NodeState::Ready if preserving => "preserving",
+        NodeState::Ready | NodeState::Warming | NodeState::Leaving => state.as_str(),
     }
 }

@@ -23,6 +23,7 @@ impl Registry {
             Message::Change(change) => self.hear_change(&from, change, now, out),
             Message::Beacon(beacon) => self.hear_beacon(&from, beacon, now, out),
             Message::Pull { ticket, want } => self.handle_pull(&from, ticket, want, now, out),
+            Message::Pulled { ticket, have } if self.comparisons.asked(ticket) => self.handle_compared(&from, ticket, have, now, out),
             Message::Pulled { ticket, have } => self.handle_pulled(&from, ticket, have, now, out),
             Message::Relay { ticket, renewals } => self.handle_relay(&from, ticket, &renewals, now, out),
             Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::diff::Diff;
 use super::message::{Envelope, LeaseTold, Message, NodeState, To};
 use super::record::Record;
 use super::time::Mono;
@@ -28,6 +29,8 @@ pub enum Input {
     DeleteOverride(Ticket, OverrideKey),
     /// Somebody wants to know all of one instance; answered by [`Answer::Inspected`].
     Inspect(Ticket, InstanceKey),
+    /// Somebody wants to know in what another node's records differ from ours; answered by [`Answer::Diff`] or [`Answer::Refused`].
+    Diff(Ticket, NodeName),
     /// The answer to [`Output::AskLease`].
     Lease {
         /// Which lease.
@@ -282,6 +285,8 @@ pub enum Answer {
     OverrideDeleted,
     /// To [`Input::Inspect`]; `None`: no live record.
     Inspected(Option<Inspected>),
+    /// To [`Input::Diff`].
+    Diff(Diff),
     /// To any of them; nothing was changed.
     Refused(Refusal),
 }
@@ -360,6 +365,12 @@ pub enum Refusal {
         /// Its value.
         max: u64,
     },
+    /// No such node is known.
+    UnknownNode(NodeName),
+    /// That node did not answer in time.
+    UnreachableNode(NodeName),
+    /// As much of this is under way as may be.
+    Busy,
 }
 
 /// A change of a record that this node wrote or took over.
@@ -375,6 +386,8 @@ pub struct Changed {
     pub cause: Cause,
     /// It was written here, not heard.
     pub own: bool,
+    /// Another life of a node held the lease of the live instance before.
+    pub moved: bool,
 }
 
 /// What an operator should hear of.
@@ -422,6 +435,15 @@ pub enum Notice {
         /// `changes`, `buckets` or `copy`.
         kind: &'static str,
     },
+    /// A question of such a pull brought records that this node did not have.
+    Repaired {
+        /// From whom.
+        from: NodeName,
+        /// As in [`Notice::Pulled`].
+        kind: &'static str,
+        /// How many.
+        records: usize,
+    },
     /// Two nodes still differ after three rounds; repair waits.
     StillDiffers(NodeName),
     /// Withdrawn records past their bound were forgotten early.
@@ -461,6 +483,8 @@ pub struct ClusterView {
     pub bus: BusHealth,
     /// Every alive peer has applied what we have and has our digest.
     pub converged: bool,
+    /// For how long they have not been; `None`: they are.
+    pub diverged_ms: Option<u64>,
     /// All that could be known is known here.
     pub complete: bool,
     /// This node first.

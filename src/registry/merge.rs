@@ -122,12 +122,14 @@ impl Registry {
         let listed = self.listed(record);
         let to = listed.as_ref().map(|listed| listed.status);
         let put = self.store.put(record, listed.clone(), now.mono);
+        let is_of_another = |before: &Arc<Record>| before.registration().is_some() && before.version.owner != record.version.owner;
         out.push(Output::Changed(Changed {
             record: Arc::clone(record),
             from: put.before.as_deref().and_then(|before| self.listed(before)).map(|listed| listed.status),
             to,
             cause: record.cause,
             own,
+            moved: record.registration().is_some() && put.before.as_ref().is_some_and(is_of_another),
         }));
         if self.restore.put(record, listed.clone(), now.mono).unwrap_or(put.told) {
             out.push(Output::ViewChanged(record.key.service.clone()));

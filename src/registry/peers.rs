@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::applied::FORGET_AFTER_MS;
+use super::cluster::state_word;
 use super::members::Members;
 use super::message::{Beacon, NodeState};
 use super::time::Mono;
@@ -81,8 +82,7 @@ impl Peer {
             Some(beacon) if beacon.state == NodeState::Leaving => NodeState::Leaving.as_str(),
             _ if self.is_dead => "dead",
             _ if now > self.heard_at + ALIVE_MS => "suspect",
-            Some(beacon) if beacon.preserving && beacon.state == NodeState::Ready => "preserving",
-            Some(beacon) => beacon.state.as_str(),
+            Some(beacon) => state_word(beacon.state, beacon.preserving),
             None => "suspect",
         }
     }

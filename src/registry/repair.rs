@@ -3,7 +3,7 @@
 //! A gap in an origin's log is pulled from the origin while its log reaches back that far. Everything else is found by comparing
 //! buckets with any peer: first their digests, then the versions in those that differ, then the greater records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::io::{Notice, Output};
@@ -12,7 +12,7 @@ use super::record::Record;
 use super::serve::KEYS_MAX;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{InstanceKey, Life, NodeName, Version};
+use crate::model::{InstanceKey, Life, NodeName, ServiceKey, Version};
 
 /// A pull that is not answered for this long is over; another peer is asked.
 const ANSWER_MS: u64 = 1000;
@@ -28,6 +28,8 @@ const REST_MS: u64 = 500;
 const REST_MS_MAX: u64 = 60_000;
 /// Two nodes that have applied the same and differ all the same: that many comparisons in a row that brought nothing are said aloud.
 const UNEXPLAINED_NOTICED: u32 = 3;
+/// How many services that differ are counted; there may be more.
+const DIFFERING_MAX: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct Repair {
@@ -36,6 +38,8 @@ pub(super) struct Repair {
     rests: BTreeMap<NodeName, Rest>,
     next_compare: Mono,
     next_look: Mono,
+    /// In how many services the last walk found records that differ.
+    differing_services: usize,
 }
 
 /// A pull on its way.
@@ -50,6 +54,15 @@ struct Pull {
     gained: usize,
     /// It was begun because the peer had applied the same and held something else.
     is_suspicious: bool,
+}
+
+impl Pull {
+    fn has_gained(&mut self, records: usize, out: &mut Outbox) {
+        self.gained += records;
+        if records > 0 {
+            out.push(Output::Noticed(Notice::Repaired { from: self.of.node.clone(), kind: self.kind.as_str(), records }));
+        }
+    }
 }
 
 /// What a pull is after.
@@ -92,6 +105,8 @@ struct Walk {
     theirs: Vec<AppliedAt>,
     /// The peer knows all it can.
     knows_all: bool,
+    /// Where a live record differs, as far as it was seen.
+    differing: BTreeSet<ServiceKey>,
 }
 
 /// A whole copy, as far as it has come.
@@ -137,6 +152,10 @@ impl Repair {
     pub(super) fn forget_all(&mut self) {
         self.pulls.clear();
         self.rests.clear();
+    }
+
+    pub(super) fn differing_services(&self) -> usize {
+        self.differing_services
     }
 
     /// A peer has a new life: what was asked of the former one is not answered any more.
@@ -190,7 +209,7 @@ impl Registry {
         }
     }
 
-    fn has_applied_the_same(&self, beacon: &Beacon) -> bool {
+    pub(super) fn has_applied_the_same(&self, beacon: &Beacon) -> bool {
         let ours: BTreeMap<&Life, u64> =
             self.applied.iter().map(|(life, progress)| (life, progress.seq)).filter(|(_, seq)| *seq > 0).collect();
         let theirs: BTreeMap<&Life, u64> = beacon.applied.iter().map(|at| (&at.life, at.seq)).filter(|(_, seq)| *seq > 0).collect();
@@ -295,12 +314,18 @@ impl Registry {
                 todo.extend(self.store.withdrawn().differing(&withdrawn));
                 todo.sort_unstable();
                 todo.dedup();
-                self.walk_on(pull, Walk { todo, asked: Vec::new(), after: None, theirs: applied, knows_all: complete }, now, out);
+                self.walk_on(
+                    pull,
+                    Walk { todo, asked: Vec::new(), after: None, theirs: applied, knows_all: complete, differing: BTreeSet::new() },
+                    now,
+                    out,
+                );
             }
             (Stage::Versions(walk), Have::Versions { versions, more }) => self.versions_came(pull, walk, versions, more, now, out),
             (Stage::Records(asked, walk), Have::Records(records)) => self.records_came(pull, asked, walk, &records, now, out),
             (Stage::Copy(so_far), Have::Copy { copy, records, more, checksum, applied }) => {
-                pull.gained += self.merge_all(&records, from, now, out);
+                let gained = self.merge_all(&records, from, now, out);
+                pull.has_gained(gained, out);
                 let sum = records.iter().fold(so_far.sum, |sum, record| sum.wrapping_add(record.fingerprint()));
                 let after = records.last().map(|record| record.key.clone());
                 if more && after.is_some() {
@@ -328,7 +353,8 @@ impl Registry {
 
     fn changes_came(&mut self, mut pull: Pull, change: Change, now: Now, out: &mut Outbox) {
         let of = pull.of.clone();
-        pull.gained += self.apply_change(&of, change, now, out);
+        let gained = self.apply_change(&of, change, now, out);
+        pull.has_gained(gained, out);
         let seq = self.applied.seq(&of);
         let is_behind = self.applied.iter().any(|(life, progress)| *life == of && progress.head > seq);
         if is_behind && pull.gained > 0 {
@@ -356,6 +382,7 @@ impl Registry {
     fn versions_came(&mut self, pull: Pull, mut walk: Walk, versions: Vec<(InstanceKey, Version)>, more: bool, now: Now, out: &mut Outbox) {
         let last = versions.last().map(|(key, _)| key.clone());
         walk.after = if more { last } else { None };
+        self.note_differing(&mut walk.differing, &versions);
         let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
             Some(known) => known.version < *version,
             // A withdrawn record that we had and forgot is not taken again; a live one that nobody here knows is.
@@ -363,6 +390,18 @@ impl Registry {
         };
         let lacked: Vec<InstanceKey> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).map(|(key, _)| key).collect();
         self.fetch(pull, lacked, walk, now, out);
+    }
+
+    /// Counts where the peer's live records are not ours, whichever is greater.
+    fn note_differing(&self, differing: &mut BTreeSet<ServiceKey>, theirs: &[(InstanceKey, Version)]) {
+        let is_seen = |version: &Version, known: Option<&Arc<Record>>| version.live || known.is_some_and(|known| known.version.live);
+        for (key, version) in theirs {
+            let known = self.store.get(key);
+            let is_same = known.is_some_and(|known| known.version == *version);
+            if !is_same && is_seen(version, known) && differing.len() < DIFFERING_MAX {
+                differing.insert(key.service.clone());
+            }
+        }
     }
 
     /// Asks for records; with none left the walk goes on.
@@ -386,7 +425,8 @@ impl Registry {
         out: &mut Outbox,
     ) {
         let of = pull.of.clone();
-        pull.gained += self.merge_all(records, &of, now, out);
+        let gained = self.merge_all(records, &of, now, out);
+        pull.has_gained(gained, out);
         // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
         let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
         let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
@@ -399,6 +439,7 @@ impl Registry {
 
     /// All buckets are compared, and what was lacked is here: what the peer had applied when its side was compared counts as ours.
     fn finish_walk(&mut self, pull: Pull, walk: &Walk, now: Now, out: &mut Outbox) {
+        self.repair.differing_services = walk.differing.len();
         self.raise_applied(&walk.theirs, now.mono);
         self.has_compared(&pull.of.node, walk.knows_all);
         self.has_caught_up(&pull.of.node);

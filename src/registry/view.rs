@@ -116,6 +116,8 @@ pub struct Catalog {
     visible_services: usize,
     /// Those that hold.
     overrides: OrdMap<OverrideKey, Arc<Override>>,
+    preserved: usize,
+    preserved_services: usize,
 }
 
 impl Catalog {
@@ -164,6 +166,18 @@ impl Catalog {
         };
     }
 
+    /// How many instances stay listed only because their silence proves nothing.
+    #[must_use]
+    pub fn preserved_count(&self) -> usize {
+        self.preserved
+    }
+
+    /// How many services have such an instance.
+    #[must_use]
+    pub fn preserved_service_count(&self) -> usize {
+        self.preserved_services
+    }
+
     /// Shows, changes or hides one instance; says whether a consumer could tell.
     pub(super) fn set(&mut self, service: &ServiceKey, id: &InstanceId, listed: Option<Listed>, cause: Cause) -> bool {
         let cell = match self.services.get_mut(service) {
@@ -172,10 +186,13 @@ impl Catalog {
         };
         let view = Arc::make_mut(cell);
         let (count_before, digest_before) = (view.instances.len(), service_digest(service, view.revision));
+        let preserved_before = view.preserved;
         let told = view.set(id, listed, cause);
         let (count_after, digest_after) = (view.instances.len(), service_digest(service, view.revision));
         self.instances = self.instances + count_after - count_before;
         self.visible_services = self.visible_services + usize::from(count_after > 0) - usize::from(count_before > 0);
+        self.preserved = self.preserved + view.preserved - preserved_before;
+        self.preserved_services = self.preserved_services + usize::from(view.preserved > 0) - usize::from(preserved_before > 0);
         self.view_digest = self.view_digest.wrapping_sub(digest_before).wrapping_add(digest_after);
         told
     }

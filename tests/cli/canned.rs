@@ -16,6 +16,22 @@ pub(crate) fn answering(status: &'static str, content_type: &'static str, body: 
     format!("http://{address}")
 }
 
+/// Answers each path with its own body of JSON until the test ends.
+pub(crate) fn serving(bodies: &'static [(&'static str, &'static str)]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let head = BufReader::new(stream.try_clone().expect("a socket")).lines().map_while(Result::ok);
+            let head: Vec<_> = head.take_while(|line| !line.is_empty()).collect();
+            let asked = head.first().and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().trim_end_matches('?');
+            let body = bodies.iter().find(|(path, _)| *path == asked).map_or("{}", |(_, body)| *body);
+            write_answer(stream, "200 OK", "application/json", body);
+        }
+    });
+    format!("http://{address}")
+}
+
 /// Answers one request with an empty list; gives the head of what it was asked.
 pub(crate) fn overhearing() -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

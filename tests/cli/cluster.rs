@@ -7,7 +7,7 @@ use super::canned::nobody;
 use super::{Running, eventually, muster, plain};
 
 /// `dev` with some nodes on free ports, and where they listen.
-fn dev(nodes: usize) -> (Running, Vec<String>) {
+pub(crate) fn dev(nodes: usize) -> (Running, Vec<String>) {
     let running = Running::start(&["dev", "--nodes", &nodes.to_string(), "--listen", "127.0.0.1:0"]);
     let urls = eventually("all nodes listen", || {
         let said = running.said();
@@ -22,7 +22,7 @@ fn dev(nodes: usize) -> (Running, Vec<String>) {
     (running, urls)
 }
 
-fn stdout(args: &[&str]) -> String {
+pub(crate) fn stdout(args: &[&str]) -> String {
     String::from_utf8(muster(args).assert().code(0).get_output().stdout.clone()).expect("text")
 }
 

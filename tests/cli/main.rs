@@ -5,7 +5,9 @@ mod canned;
 mod certificates;
 mod cluster;
 mod refusals;
+mod seeing;
 mod tls;
+mod transfer;
 mod usage;
 
 use std::io::{BufRead, BufReader};

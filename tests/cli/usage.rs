@@ -11,7 +11,21 @@ fn output(command: &mut assert_cmd::Command) -> (Option<i32>, String, String) {
 
 #[test]
 fn help_has_examples_and_goes_to_stdout() {
-    for verb in ["serve", "dev", "check", "register", "deregister", "services", "instances", "watch", "nodes", "override"] {
+    for verb in [
+        "serve",
+        "dev",
+        "check",
+        "register",
+        "deregister",
+        "services",
+        "instances",
+        "watch",
+        "nodes",
+        "override",
+        "diff",
+        "export",
+        "import",
+    ] {
         let (code, out, err) = output(&mut muster(&[verb, "--help"]));
         assert_eq!((code, err.as_str()), (Some(0), ""), "{verb}");
         assert!(out.contains("Examples:") && out.contains(&format!("muster {verb}")), "{out}");
@@ -40,6 +54,8 @@ fn a_mistake_is_told_before_anything_is_done() {
         (&["register", "--service", "user", "--port", "1", "--check", "smtp"], "http:/healthz"),
         (&["watch", "user", "*"], "'*'"),
         (&["services", "-s", "nats://127.0.0.1:4222"], "is not a server"),
+        (&["diff", "n1"], "<THERE>"),
+        (&["diff", "n1", "a.b"], "a node name must be"),
         (&["dev", "--nodes", "0"], "1..=64"),
         (&["dev", "--listen", "127.0.0.1:0", "--set", "node.name=x"], "muster serve"),
     ];

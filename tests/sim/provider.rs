@@ -301,11 +301,18 @@ impl World {
                 self.tick_provider(index, after);
             }
             Reply::Answered(
-                other @ (Answer::Refused(Refusal::LimitReached { .. } | Refusal::UnknownOverride)
+                other @ (Answer::Refused(
+                    Refusal::LimitReached { .. }
+                    | Refusal::UnknownOverride
+                    | Refusal::UnknownNode(_)
+                    | Refusal::UnreachableNode(_)
+                    | Refusal::Busy,
+                )
                 | Answer::Deregistered { .. }
                 | Answer::OverrideSet { .. }
                 | Answer::OverrideDeleted
-                | Answer::Inspected(_)),
+                | Answer::Inspected(_)
+                | Answer::Diff(_)),
             ) => {
                 let key = provider.key.clone();
                 self.violate(Invariant::TrueAnswers, format!("{key} was answered {other:?}"));

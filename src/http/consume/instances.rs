@@ -83,7 +83,7 @@ pub(super) async fn instances(State(app): State<App>, names: PathNames, known: K
 }
 
 fn answer(app: &App, question: &Question, view: &View, condition: &Condition) -> Encoded {
-    app.lists.answer(question, view, trust(condition, &app.node.clock()))
+    app.lists.answer(question, view, trust(condition, &app.node.clock(), view.preserved() > 0))
 }
 
 /// Waits for a list that is none of those known.

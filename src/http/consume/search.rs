@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{check_warm, json, page};
+use super::{check_warm, json, page, registered};
 use crate::api;
 use crate::api::consume::{Found, FoundInstances, Instance};
 use crate::http::App;
@@ -15,7 +15,7 @@ use crate::http::feed::trust;
 use crate::http::problem::{FaultCode, Problem};
 use crate::http::query::Query;
 use crate::http::select::selection;
-use crate::model::{InstanceId, InstanceKey, Listed, Namespace, Selection, ServiceKey};
+use crate::model::{Cause, InstanceId, InstanceKey, Listed, Namespace, Selection, ServiceKey, ServiceName};
 use crate::registry::Catalog;
 
 /// How many addresses one search may name.
@@ -25,11 +25,15 @@ const LOOKED_AT_MAX: usize = 10_000;
 
 struct Search {
     namespace: Option<Namespace>,
+    /// `None`: of every service.
+    service: Option<ServiceName>,
     selection: Selection,
     /// `None`: wherever they listen.
     addresses: Option<BTreeSet<String>>,
     after: Option<InstanceKey>,
     limit: usize,
+    /// The registrations are told too.
+    with_registration: bool,
 }
 
 /// Search for instances over all services.
@@ -40,6 +44,8 @@ struct Search {
     operation_id = "searchInstances",
     params(
         ("namespace" = Option<String>, Query, description = "Default: `default`; `*`: all."),
+        ("service" = Option<String>, Query, description = "Only those of this service."),
+        ("detail" = Option<String>, Query, description = "`registration`: with each instance what its provider said, as a registration takes it. Default: `listed`."),
         ("address" = Option<String>, Query, description = "Only those that listen there; a comma means any of."),
         ("status" = Option<String>, Query, description = "Selects by status; a comma means any of."),
         ("usable" = Option<bool>, Query, description = "Of each service only those that are up with a weight above 0; if there are none, those that are suspect."),
@@ -60,17 +66,27 @@ struct Search {
 pub(super) async fn search(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     let search = Search::read(query)?;
     check_warm(&app)?;
-    let trust = trust(&app.node.condition(), &app.node.clock());
+    // Before the records: what was on disk is never said with what is known since.
+    let condition = app.node.condition();
     let catalog = app.node.catalog();
     let found = search.run(&catalog).await;
     let has_more = found.len() > search.limit;
     let page = &found[..found.len().min(search.limit)];
     let next = page.last().filter(|_| has_more).map(|(service, listed)| format!("{service}/{}", listed.id));
-    let instances = page.iter().map(|(service, listed)| Found {
+    let mut registrations = Vec::new();
+    if search.with_registration {
+        let key = |(service, listed): &(&ServiceKey, &Arc<Listed>)| InstanceKey { service: (*service).clone(), id: listed.id.clone() };
+        registrations = registered::registrations(&app, page.iter().map(key).collect()).await?;
+    }
+    let registrations = registrations.into_iter().chain(std::iter::repeat(None));
+    let instances = page.iter().zip(registrations).map(|((service, listed), registration)| Found {
         namespace: service.namespace.as_str().into(),
         service: service.service.as_str().into(),
         instance: Instance::from(&***listed),
+        registration,
     });
+    let is_preserved = page.iter().any(|(_, listed)| listed.cause == Cause::Preserved);
+    let trust = trust(&condition, &app.node.clock(), is_preserved);
     Ok(json(&FoundInstances { instances: instances.collect(), trust, next }))
 }
 
@@ -78,10 +94,12 @@ impl Search {
     fn read(mut query: Query) -> Result<Self, Problem> {
         let search = Self {
             namespace: page::namespaces(&mut query),
+            service: query.name("service"),
             selection: selection(&mut query),
             addresses: addresses(&mut query),
             after: page::after(&mut query, instance_key),
             limit: page::limit_or_default(&mut query),
+            with_registration: query.word("detail", &[("listed", false), ("registration", true)]).unwrap_or_default(),
         };
         query.finish()?;
         Ok(search)
@@ -93,6 +111,9 @@ impl Search {
         for (service, view) in catalog.services().range((self.begin(), Bound::Unbounded)) {
             if self.namespace.as_ref().is_some_and(|namespace| *namespace != service.namespace) {
                 break;
+            }
+            if self.service.as_ref().is_some_and(|name| *name != service.service) {
+                continue;
             }
             let wanted = view.select(&self.selection).into_iter().filter(|listed| self.wants(service, listed));
             found.extend(wanted.take(self.limit + 1 - found.len()).map(|listed| (service, listed)));

@@ -99,9 +99,10 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
     let service = names.service(&mut query);
     let service = query.finish_with(service)?;
     check_warm(&app)?;
-    let trust = trust(&app.node.condition(), &app.node.clock());
+    let condition = app.node.condition();
     let (catalog, nothing) = (app.node.catalog(), View::default());
     let view = catalog.view(&service).map_or(&nothing, |view| view);
+    let trust = trust(&condition, &app.node.clock(), view.preserved() > 0);
     let overrides = catalog.overrides_of(&service).map(|name| name.as_str().into()).collect();
     Ok(json(&Service { counts: service_counts(&service, view), overrides, trust }))
 }

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::api::Hex;
-use crate::api::consume::{Instance, Snapshot, Trust, Unchanged};
-use crate::model::{Selection, ServiceKey};
+use crate::api::consume::{Instance, Notice, Snapshot, Trust, Unchanged};
+use crate::model::{Cause, Selection, ServiceKey};
 use crate::registry::View;
 
 use super::event::Event;
@@ -78,6 +78,8 @@ pub(in crate::http) struct Following {
     ticket: u64,
     /// What the stream was told last.
     told: Told,
+    /// The stream knows that some of the service's instances would have expired.
+    told_preserved: bool,
 }
 
 impl Feed {
@@ -119,8 +121,13 @@ impl Feed {
         state.is_ahead |= told.stamp > state.told.stamp;
         let ticket = self.followers.lock().add(mailbox, place);
         let resumed = holds.and_then(|revision| self.resume(&mut state, revision, &told.view));
+        // Only a snapshot says whether the service is preserved; after anything else a notice does.
+        let told_preserved = resumed.is_none() && is_preserved(&told.view);
+        if is_preserved(&told.view) && !told_preserved {
+            mailbox.mark(place);
+        }
         let event = resumed.unwrap_or_else(|| state.snapshot(self, &told, trust));
-        (Following { feed: Arc::clone(self), ticket, told }, event)
+        (Following { feed: Arc::clone(self), ticket, told, told_preserved }, event)
     }
 
     fn resume(&self, state: &mut State, revision: u128, newest: &View) -> Option<Event> {
@@ -146,10 +153,26 @@ impl Following {
         Some(event)
     }
 
+    /// That the service is preserved, or no longer, where the stream does not know it yet.
+    pub(in crate::http) fn preservation(&mut self) -> Option<Notice> {
+        let is_preserved = is_preserved(&self.feed.state.lock().newest.view);
+        if std::mem::replace(&mut self.told_preserved, is_preserved) == is_preserved {
+            return None;
+        }
+        Some(Notice {
+            namespace: Some(self.feed.service.namespace.to_string()),
+            service: Some(self.feed.service.service.to_string()),
+            preserved: Some(is_preserved),
+            cause: is_preserved.then(|| Cause::Preserved.as_str().to_owned()),
+            stale: None,
+        })
+    }
+
     /// The newest view whole, for a stream that must begin anew.
     pub(in crate::http) fn anew(&mut self, trust: Trust) -> Event {
         let mut state = self.feed.state.lock();
         self.told = state.refresh();
+        self.told_preserved = is_preserved(&self.told.view);
         state.is_ahead |= self.told.stamp > state.told.stamp;
         state.snapshot(&self.feed, &self.told, trust)
     }
@@ -194,7 +217,9 @@ impl State {
         let newest = self.refresh();
         let base = std::mem::replace(&mut self.base, Arc::clone(&newest.view));
         let difference = Difference::between(&feed.selection, &base, &newest.view);
-        if difference.is_empty() && !self.is_ahead {
+        // That it is preserved, or no longer, concerns whoever follows the service, under whatever selection.
+        let is_same = difference.is_empty() && is_preserved(&base) == is_preserved(&newest.view);
+        if is_same && !self.is_ahead {
             return None;
         }
         self.is_ahead = false;
@@ -233,12 +258,17 @@ impl State {
     }
 }
 
+/// Some of its instances stay listed only because their silence proves nothing.
+fn is_preserved(view: &View) -> bool {
+    view.preserved() > 0
+}
+
 fn snapshot(service: &ServiceKey, view: &View, selection: &Selection, trust: Trust) -> Event {
     let snapshot = Snapshot {
         namespace: service.namespace.as_str().into(),
         service: service.service.as_str().into(),
         revision: Hex(view.revision()),
-        trust,
+        trust: Trust { preserved: is_preserved(view), ..trust },
         instances: view.select(selection).into_iter().map(|listed| Instance::from(&**listed)).collect(),
     };
     Event::new("snapshot", view.revision(), &snapshot)

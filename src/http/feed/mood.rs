@@ -120,8 +120,8 @@ pub(super) async fn cry(mood: Arc<Mood>, mut conditions: watch::Receiver<Conditi
 }
 
 /// How far this node's answers can be relied on, in the words of the API. The staleness counts whole seconds, so that
-/// answers given within one are the same.
-pub(in crate::http) fn trust(condition: &Condition, clock: &Clock) -> Trust {
+/// answers given within one are the same. `preserved`: some of what is told would have expired.
+pub(in crate::http) fn trust(condition: &Condition, clock: &Clock, preserved: bool) -> Trust {
     let stale_ms = condition.stale_since.map(|since| clock.mono().saturating_sub(since) / 1000 * 1000);
-    Trust { complete: condition.complete, stale: stale_ms.is_some(), stale_ms, preserved: false }
+    Trust { complete: condition.complete, stale: stale_ms.is_some(), stale_ms, preserved }
 }

@@ -169,6 +169,21 @@ async fn a_search_selects_over_all_services() {
 }
 
 #[tokio::test]
+async fn a_search_tells_registrations_where_they_are_asked_for() {
+    let door = Door::open("consume-registrations");
+    register(&door, "user", "a", r#"{"address":"h","port":1,"ttl":"30s","incarnation":7,"check":{"kind":"tcp"}}"#).await;
+    register(&door, "cart", "b", r#"{"address":"h","port":2}"#).await;
+    let found = door.get("/v1/instances?service=user&detail=registration").await.json();
+    let registration = json!({"address": "h", "port": 1, "ttl": 30000, "incarnation": 7,
+        "check": {"kind": "tcp", "interval": 10000, "timeout": 2000, "failures": 3, "successes": 2}});
+    assert_eq!((ids(&found), &found["instances"][0]["registration"]), (vec!["a"], &registration));
+    door.put("/v1/services/user/instances/a", &registration.to_string()).await;
+    assert_eq!(door.get("/v1/services/user/instances/a").await.json()["edition"], 0, "what is told is what was said");
+    assert!(door.get("/v1/instances").await.json()["instances"][0].get("registration").is_none());
+    assert_eq!(door.get("/v1/instances?detail=all&service=*").await.faults().len(), 2);
+}
+
+#[tokio::test]
 async fn a_detail_tells_everything_known() {
     let door = Door::open("consume-detail");
     let body = r#"{"address":"h","port":1,"ttl":"30s","incarnation":7,"check":{"kind":"http","path":"/healthz","interval":"10s"}}"#;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::Door;
@@ -43,6 +44,36 @@ async fn the_cluster_is_told_as_the_contract_spells_it() {
     assert_eq!(told, json!(["muster", "operate-cluster", "ready", "none", true, 1]));
     assert_eq!(cluster["nodes"][0]["name"], "operate-cluster");
     assert_eq!(cluster["view_digest"], cluster["nodes"][0]["view_digest"]);
+}
+
+#[tokio::test]
+async fn a_node_is_compared_with_itself_and_with_nobody_it_does_not_know() {
+    let door = Door::open("operate-diff");
+    door.put("/v1/services/user/instances/u1", r#"{"address":"a","port":1}"#).await;
+    let equal = door.get("/v1/cluster/diff?with=operate-diff").await.json();
+    assert_eq!(equal, json!({"node": "operate-diff", "with": "operate-diff", "equal": true, "services": [], "truncated": false}));
+    let unknown = door.get("/v1/cluster/diff?with=n9").await.problem(404, "unknown_node");
+    assert!(unknown["detail"].as_str().unwrap().contains("`n9`"), "{unknown}");
+    for (query, code) in [("", "invalid_value"), ("?with=N/9", "invalid_value"), ("?with=a&with=b", "repeated_parameter")] {
+        let faults = door.get(&format!("/v1/cluster/diff{query}")).await.faults();
+        assert_eq!(faults[0], ("with".to_owned(), code.to_owned()), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_told_to_leave_says_so_and_is_stopped_by_whoever_runs_it() {
+    let door = Door::open("operate-leave");
+    let asked = |door: &Door| door.app.shutdown.asked().now_or_never().is_some();
+    let foreign = Request::post("/v1/cluster/leave").header("host", "127.0.0.1:6878").header("origin", "https://evil.example");
+    door.send(foreign.body(Body::empty()).unwrap()).await.problem(403, "foreign_origin");
+    door.ask(Method::GET, "/v1/cluster/leave", "").await.problem(405, "method_not_allowed");
+    assert!(!asked(&door));
+    for _ in 0..2 {
+        let answer = door.post("/v1/cluster/leave", "").await;
+        assert_eq!(answer.status, 202);
+        assert_eq!(answer.json(), json!({"node": "operate-leave", "state": "leaving", "deadline_ms": 2000}));
+        assert!(asked(&door) && !door.app.shutdown.has_begun(), "the one who runs it says goodbye first");
+    }
 }
 
 #[tokio::test]

@@ -14,19 +14,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An event as a browser sees it.
 #[derive(Debug)]
-struct Event {
-    name: String,
+pub(super) struct Event {
+    pub(super) name: String,
     id: Option<String>,
-    data: Value,
+    pub(super) data: Value,
 }
 
-struct Stream {
+pub(super) struct Stream {
     body: Body,
     unread: String,
 }
 
 impl Stream {
-    async fn open(door: &Door, query: &str, last_event_id: Option<&str>) -> Self {
+    pub(super) async fn open(door: &Door, query: &str, last_event_id: Option<&str>) -> Self {
         let mut request = Request::get(format!("/v1/watch?{query}"));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
@@ -55,7 +55,7 @@ impl Stream {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> Event {
         let block = self.block().await.expect("the stream goes on");
         let field = |name: &str| {
             let values: Vec<_> = block.lines().filter_map(|line| line.strip_prefix(name)).collect();
@@ -66,14 +66,14 @@ impl Stream {
     }
 
     /// The next event, which must be of this name.
-    async fn expect(&mut self, name: &str) -> Event {
+    pub(super) async fn expect(&mut self, name: &str) -> Event {
         let event = self.next().await;
         assert_eq!(event.name, name, "{event:?}");
         event
     }
 
     /// Nothing comes for a while.
-    async fn is_silent(&mut self) -> bool {
+    pub(super) async fn is_silent(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(150), self.block()).await.is_err()
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn comment() -> Bytes {
 
 /// How far what is sent can be relied on has changed.
 pub(super) fn notice(stale: bool) -> Bytes {
-    plain("notice", None, &Notice { stale: Some(stale) })
+    plain("notice", None, &Notice { stale: Some(stale), ..Notice::default() })
 }
 
 /// The last event: this node stops.

@@ -218,6 +218,12 @@ impl Subscription {
         loop {
             let place = self.mailbox.take()?;
             let Some(following) = self.followed.get_mut(place as usize).and_then(Option::as_mut) else { continue };
+            if let Some(notice) = following.preservation() {
+                // What else has changed of it comes next.
+                self.mailbox.mark(place);
+                self.count("notice");
+                return Some(plain("notice", None, &notice));
+            }
             let before = following.revision();
             let Some(event) = following.next() else { continue };
             let (service, after) = (following.service().clone(), following.revision());
@@ -314,8 +320,9 @@ impl Subscription {
         self.metrics.stream_events(event, 1);
     }
 
+    /// Of the stream as a whole: whether a service is preserved stands in its own events.
     fn trust(&self) -> Trust {
-        trust(&self.node.condition(), &self.node.clock())
+        trust(&self.node.condition(), &self.node.clock(), false)
     }
 }
 

@@ -334,6 +334,8 @@ fn answered(answer: &Answer, wanted: Option<&str>) -> Outcome {
         Answer::Inspected(_) => "inspected",
         Answer::OverrideSet { .. } => "overridden",
         Answer::OverrideDeleted => "deleted",
+        Answer::Diff(_) => "compared",
+        Answer::Refused(Refusal::UnknownNode(_) | Refusal::UnreachableNode(_) | Refusal::Busy) => "not compared",
         Answer::Refused(Refusal::UnknownLease | Refusal::UnknownOverride) => "unknown",
         Answer::Refused(Refusal::Superseded { .. }) => "superseded",
         Answer::Refused(Refusal::Warming) => "warming",

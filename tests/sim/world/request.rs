@@ -1,6 +1,6 @@
 //! Requests: what providers ask nodes, and what becomes of the answers.
 
-use muster::model::{InstanceKey, Life, Version};
+use muster::model::{InstanceKey, Life, NodeName, Version};
 use muster::registry::{Ack, AckReport, Answer, Deregister, Heartbeat, Input, Mono, Refusal, Register, Ticket};
 
 use super::{Event, World};
@@ -63,9 +63,8 @@ pub(crate) enum Reply {
 /// A question that a node has not answered yet.
 pub(super) struct Pending {
     pub(super) asker: Asker,
-    key: InstanceKey,
     /// What the answer is about, once it is written.
-    version: Option<Version>,
+    written: Option<(InstanceKey, Version)>,
     /// The node was ready when it was asked.
     was_ready: bool,
     /// The lives that ran when it was asked.
@@ -113,7 +112,7 @@ impl World {
         self.trace.say_more(self.now, || format!("n{node} is asked {ask:?}"));
         let lives = self.slots.iter().map(|slot| slot.life).collect();
         let was_ready = self.is_ready(node);
-        self.slots[node].pending.insert(ticket, Pending { asker, key: key.clone(), version: None, was_ready, lives });
+        self.slots[node].pending.insert(ticket, Pending { asker, written: None, was_ready, lives });
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
             Ask::Heartbeat(heartbeat) => Input::Heartbeat(ticket, heartbeat),
@@ -122,7 +121,7 @@ impl World {
         self.feed(node, input);
         let version = self.registry(node).and_then(|registry| registry.record(&key)).map(|record| record.version.clone());
         if let Some(pending) = self.slots[node].pending.get_mut(&ticket) {
-            pending.version = version;
+            pending.written = version.map(|version| (key, version));
         }
     }
 
@@ -138,10 +137,23 @@ impl World {
         self.answers.clear();
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        let pending = Pending { asker: Asker::Scenario, key: InstanceKey::least(), version: None, was_ready: false, lives: Vec::new() };
+        let pending = Pending { asker: Asker::Scenario, written: None, was_ready: false, lives: Vec::new() };
         self.slots[node].pending.insert(ticket, pending);
         self.feed(node, question(ticket));
         self.answers.pop()
+    }
+
+    /// Asks a node in what another one's records differ, and lets time pass until it says so.
+    pub(crate) fn diff(&mut self, node: usize, with: &NodeName) -> Answer {
+        self.answers.clear();
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        self.slots[node].pending.insert(ticket, Pending { asker: Asker::Scenario, written: None, was_ready: false, lives: Vec::new() });
+        self.feed(node, Input::Diff(ticket, with.clone()));
+        while self.answers.is_empty() && self.violation.is_none() {
+            self.run_for(1);
+        }
+        self.answers.pop().expect("it is answered before anything is wrong")
     }
 
     pub(super) fn answer(&mut self, node: usize, ticket: Ticket, answer: Answer) {
@@ -154,16 +166,21 @@ impl World {
         let report = match &answer {
             Answer::Registered(registered) => registered.ack.as_ref(),
             Answer::Deregistered { ack } => ack.as_ref(),
-            Answer::Renewed(_) | Answer::Inspected(_) | Answer::OverrideSet { .. } | Answer::OverrideDeleted | Answer::Refused(_) => None,
+            Answer::Renewed(_)
+            | Answer::Inspected(_)
+            | Answer::Diff(_)
+            | Answer::OverrideSet { .. }
+            | Answer::OverrideDeleted
+            | Answer::Refused(_) => None,
         };
-        if let (Some(report), Some(version)) = (report, &pending.version) {
-            self.check_report(node, &pending, version, report);
+        if let (Some(report), Some((key, version))) = (report, &pending.written) {
+            self.check_report(node, &pending, key, version, report);
         }
         self.answered(node, pending.asker, answer);
     }
 
     /// Whoever is said to have applied a write holds it, or something greater; it may have started again since, unheard.
-    pub(super) fn check_report(&mut self, at: usize, pending: &Pending, version: &Version, report: &AckReport) {
+    pub(super) fn check_report(&mut self, at: usize, pending: &Pending, key: &InstanceKey, version: &Version, report: &AckReport) {
         let Some(registry) = self.registry(at) else { return };
         let believed: Vec<Life> = registry.cluster(self.now_at(at)).nodes.into_iter().map(|node| node.life).collect();
         let runs =
@@ -171,11 +188,10 @@ impl World {
         let is_one_of_two = |node: &usize| self.slots.iter().filter(|slot| slot.name == self.slots[*node].name).count() > 1;
         let said = (0..self.slots.len()).filter(|node| report.applied.contains(&self.slots[*node].name)).filter(runs);
         let said = said.filter(|node| !is_one_of_two(node));
-        let has = |node: usize| {
-            self.registry(node).and_then(|registry| registry.record(&pending.key)).is_some_and(|record| record.version >= *version)
-        };
+        let has =
+            |node: usize| self.registry(node).and_then(|registry| registry.record(key)).is_some_and(|record| record.version >= *version);
         if let Some(node) = said.into_iter().find(|node| !has(*node)) {
-            self.violate(Invariant::TrueAnswers, format!("n{node} is said to have applied {} {version:?}, and has not", pending.key));
+            self.violate(Invariant::TrueAnswers, format!("n{node} is said to have applied {key} {version:?}, and has not"));
         }
     }
 
