@@ -201,7 +201,7 @@ impl Registry {
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
-            Input::Restore { records, saved_at } => self.handle_restore(&records, saved_at, now, out),
+            Input::Restore { records, overrides, saved_at } => self.handle_restore(&records, overrides, saved_at, now, out),
             Input::Leave => self.become_leaving(now, out),
         }
     }

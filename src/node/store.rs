@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::Cluster;
-use crate::registry::{Picture, Record};
+use crate::registry::{Entry, Picture, Record};
 use crate::wire::{Codec, NotWarm, Warm};
 
 /// What was saved longer ago is not read: whoever it names has gone or has registered again. As long as a silent node is remembered.
@@ -35,6 +35,8 @@ pub struct Store {
 pub struct Restored {
     /// Those of the saved records that could be read; none when there is no file that holds.
     pub records: Vec<Arc<Record>>,
+    /// Likewise the overrides, with the time that was left of each.
+    pub overrides: Vec<Entry>,
     /// How long ago they were saved, by the wall clock; 0 where that says it is still to come.
     pub age_ms: u64,
 }
@@ -86,7 +88,7 @@ impl Store {
                 return None;
             }
         };
-        let Warm { saved_at, records, lost } = match self.codec.read_warm(&bytes) {
+        let Warm { saved_at, mut records, overrides, lost } = match self.codec.read_warm(&bytes) {
             Ok(warm) => warm,
             Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
                 tracing::warn!(%path, "the warm file is not used: {error}");
@@ -99,15 +101,15 @@ impl Store {
         };
         let age_ms = now.saturating_sub(saved_at);
         if age_ms > FORGET_AFTER_MS {
-            tracing::warn!(%path, hours = age_ms / 3_600_000, "the warm file is not used: it is older than a day");
-            return None;
+            tracing::warn!(%path, hours = age_ms / 3_600_000, "only the overrides of the warm file are used: it is older than a day");
+            records.clear();
         }
         if !lost.is_nothing() {
             let (records, stretches, unknown_blocks, cut) = (lost.records, lost.stretches, lost.unknown_blocks, lost.end);
             tracing::error!(%path, records, stretches, unknown_blocks, cut, "a part of the warm file is lost");
         }
         tracing::info!(%path, records = records.len(), age_ms, "read the warm file");
-        Some(Restored { records, age_ms })
+        Some(Restored { records, overrides, age_ms })
     }
 
     /// Saves a picture in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
@@ -126,7 +128,7 @@ impl Store {
 
     fn write_file(&self, path: &Path, picture: &Picture, now: u64) -> io::Result<()> {
         let mut file = File::create(path)?;
-        for piece in self.codec.warm_pieces(now, picture.len() as u64, picture.records().cloned()) {
+        for piece in self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, picture.records().cloned()) {
             file.write_all(&piece)?;
         }
         file.sync_all()
@@ -170,7 +172,7 @@ mod tests {
             let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono };
             registry.handle(Input::Register(number as u64, register), now, &mut Outbox::new());
         }
-        registry.picture().unwrap()
+        registry.picture(now).unwrap()
     }
 
     fn read(folder: &Path, now: u64) -> usize {

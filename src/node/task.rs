@@ -149,7 +149,7 @@ impl Task {
         self.finish_round(self.now());
         if let Some(saver) = self.saver.take() {
             // A saver that has ended has nobody to tell.
-            let _ = saver.last.send(self.registry.picture());
+            let _ = saver.last.send(self.registry.picture(self.now()));
         }
     }
 
@@ -179,7 +179,7 @@ impl Task {
                 return;
             }
             Command::Picture(reply) => {
-                let _ = reply.send(self.registry.picture());
+                let _ = reply.send(self.registry.picture(now));
                 return;
             }
             Command::Records(keys, reply) => {
@@ -309,7 +309,9 @@ impl Task {
                     report::became(&self.shared, state);
                 }
                 Output::Noticed(notice) => {
-                    self.overrides_changed |= matches!(notice, Notice::OverrideChanged { .. });
+                    let is_of_override = matches!(notice, Notice::OverrideChanged { .. });
+                    self.overrides_changed |= is_of_override;
+                    self.has_changed |= is_of_override;
                     report::noticed(&self.shared, &notice);
                 }
             }

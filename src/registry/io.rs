@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::diff::Diff;
 use super::message::{Envelope, LeaseTold, Message, NodeState, To};
 use super::record::Record;
+use super::shared::Entry;
 use super::time::Mono;
 use crate::model::{
     Cause, Epoch, Imposed, Incarnation, InstanceKey, Life, Listed, NodeName, Override, OverrideKey, OverrideName, Registration, Reported,
@@ -50,6 +51,8 @@ pub enum Input {
     Restore {
         /// In any order.
         records: Vec<Arc<Record>>,
+        /// With the time that was left of each when it was saved.
+        overrides: Vec<Entry>,
         /// When they were saved, as far as a wall clock can tell; the present where it cannot.
         saved_at: Mono,
     },

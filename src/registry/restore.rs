@@ -13,6 +13,7 @@ use super::io::{Output, Purpose};
 use super::lease::Ended;
 use super::message::NodeState;
 use super::record::Record;
+use super::shared::Entry;
 use super::store::{Records, Store};
 use super::time::{Mono, Now};
 use super::view::Catalog;
@@ -38,26 +39,35 @@ pub(super) struct Restore {
     is_settled: bool,
 }
 
-/// All records of a node at one moment. Cloning it, and the node's going on, cost next to nothing.
+/// All records of a node and all overrides at one moment. Making it, and the node's going on, cost next to nothing.
 #[derive(Clone)]
-pub struct Picture(Records);
+pub struct Picture {
+    records: Records,
+    overrides: Vec<Entry>,
+}
 
 impl Picture {
     /// How many records there are, withdrawn ones too.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 
     /// There are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.records.is_empty()
     }
 
     /// They, in the order of (bucket, key).
     pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.0.values()
+        self.records.values()
+    }
+
+    /// The overrides, deletions too, with the time that is left of each.
+    #[must_use]
+    pub fn overrides(&self) -> &[Entry] {
+        &self.overrides
     }
 }
 
@@ -81,7 +91,11 @@ impl Restore {
 
 impl Registry {
     /// Takes what was read from disk; to be done before anything else is handled.
-    pub(super) fn handle_restore(&mut self, records: &[Arc<Record>], saved_at: Mono, now: Now, out: &mut Outbox) {
+    ///
+    /// Overrides are no replica of anything: they hold whatever becomes of the records.
+    pub(super) fn handle_restore(&mut self, records: &[Arc<Record>], overrides: Vec<Entry>, saved_at: Mono, now: Now, out: &mut Outbox) {
+        let age_ms = now.mono.saturating_sub(saved_at);
+        self.restore_shared(overrides.into_iter().map(|entry| entry.older_by(age_ms)).collect(), now, out);
         if records.is_empty() {
             return;
         }
@@ -122,10 +136,11 @@ impl Registry {
         &self.restore.lives
     }
 
-    /// All records, to be written to disk; `None` while what is there holds more.
+    /// All records and overrides, to be written to disk; `None` while what is there holds more.
     #[must_use]
-    pub fn picture(&self) -> Option<Picture> {
-        self.restore.is_settled.then(|| Picture(self.store.records().clone()))
+    pub fn picture(&self, now: Now) -> Option<Picture> {
+        let picture = || Picture { records: self.store.records().clone(), overrides: self.shared_entries(now) };
+        self.restore.is_settled.then(picture)
     }
 
     /// What readers are shown of an instance.

@@ -63,6 +63,15 @@ pub enum Willed {
 }
 
 impl Entry {
+    /// As it is after it has lain somewhere for so long.
+    pub(super) fn older_by(self, ms: u64) -> Self {
+        let willed = match self.willed {
+            Willed::Set { value, expires_in_ms } => Willed::Set { value, expires_in_ms: expires_in_ms.map(|left| left.saturating_sub(ms)) },
+            Willed::Deleted { forget_in_ms } => Willed::Deleted { forget_in_ms: forget_in_ms.saturating_sub(ms) },
+        };
+        Self { willed, ..self }
+    }
+
     fn size_bytes(&self) -> usize {
         let value = match &self.willed {
             Willed::Set { value, .. } => value.size_bytes(),

@@ -30,10 +30,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::overrides::{self, Entries};
 use super::reading::Reading;
 use super::record::{self, Records};
 use super::{Codec, FRAME_BYTES_MAX, body};
-use crate::registry::Record;
+use crate::registry::{Entry, Record};
 
 const MAGIC: [u8; 8] = *b"MSTRWARM";
 const MAJOR: u8 = 1;
@@ -54,17 +55,19 @@ const BLOCK_BYTES: usize = 60 * 1024;
 /// No block is longer: a length above it is damage.
 const BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
-/// What a block holds; numbers are never used again. 2 is kept for the shared maps.
+/// What a block holds; numbers are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
     Records = 1,
+    /// Operators' overrides, with the time that was left of each when it was saved.
+    Overrides = 2,
     End = 3,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Records, Self::End].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Records, Self::Overrides, Self::End].into_iter().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -77,6 +80,8 @@ struct Totals {
 
 /// A warm file in its pieces, in order: the header, blocks, the end. Each is made when it is asked for.
 pub struct WarmPieces<I> {
+    /// Each has a block for itself, before all records.
+    overrides: std::vec::IntoIter<Entry>,
     records: I,
     header: [u8; HEADER_BYTES],
     next: Piece,
@@ -99,6 +104,8 @@ pub struct Warm {
     pub saved_at: u64,
     /// Those of the saved records that are sound, in the order in which they were saved.
     pub records: Vec<Arc<Record>>,
+    /// Those of the saved overrides that are sound, likewise.
+    pub overrides: Vec<Entry>,
     /// What of the file was not taken.
     pub lost: Lost,
 }
@@ -145,8 +152,14 @@ pub enum NotWarm {
 }
 
 impl Codec {
-    /// A warm file of this cluster with `count` records, saved at `saved_at` ms since 1970.
-    pub fn warm_pieces<I: Iterator<Item = Arc<Record>>>(&self, saved_at: u64, count: u64, records: I) -> WarmPieces<I> {
+    /// A warm file of this cluster with `count` records and these overrides, saved at `saved_at` ms since 1970.
+    pub fn warm_pieces<I: Iterator<Item = Arc<Record>>>(
+        &self,
+        saved_at: u64,
+        overrides: Vec<Entry>,
+        count: u64,
+        records: I,
+    ) -> WarmPieces<I> {
         let mut header = [0; HEADER_BYTES];
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
@@ -157,6 +170,7 @@ impl Codec {
         let checksum = header_checksum(&header);
         header[CHECKSUM_AT..CLUSTER_AT].copy_from_slice(&checksum.to_le_bytes());
         WarmPieces {
+            overrides: overrides.into_iter(),
             records,
             header,
             next: Piece::Header,
@@ -187,12 +201,17 @@ impl Codec {
             return Err(NotWarm::Cluster);
         }
         let saved = u64::from_le_bytes(array(header, COUNT_AT));
-        let mut blocks =
-            Blocks { checksum, records: Vec::new(), lost: Lost { end: true, ..Lost::default() }, reading: Reading::of_nobody() };
+        let mut blocks = Blocks {
+            checksum,
+            records: Vec::new(),
+            overrides: Vec::new(),
+            lost: Lost { end: true, ..Lost::default() },
+            reading: Reading::of_nobody(),
+        };
         blocks.read_all(&file[HEADER_BYTES..]);
-        let Blocks { records, lost, .. } = blocks;
+        let Blocks { records, overrides, lost, .. } = blocks;
         let lost = Lost { records: saved.saturating_sub(records.len() as u64), ..lost };
-        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, lost })
+        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, lost })
     }
 }
 
@@ -206,6 +225,10 @@ impl<I: Iterator<Item = Arc<Record>>> Iterator for WarmPieces<I> {
                 Some(self.header.to_vec())
             }
             Piece::Block => {
+                if let Some(entry) = self.overrides.next() {
+                    self.written.blocks += 1;
+                    return Some(block(&self.header, Kind::Overrides, &overrides::entries_of(&[entry])));
+                }
                 let records = self.next_records();
                 if records.is_empty() {
                     self.next = Piece::Nothing;
@@ -260,6 +283,7 @@ struct Blocks {
     /// The header's, with which each block's begins.
     checksum: u32,
     records: Vec<Arc<Record>>,
+    overrides: Vec<Entry>,
     lost: Lost,
     reading: Reading,
 }
@@ -310,6 +334,9 @@ impl Blocks {
         let is_read = match Kind::from_number(header[MARKER.len()]) {
             Some(Kind::Records) => body::read::<Records>(bytes).map(|records| {
                 self.records.extend(record::to_records(records, &mut self.reading));
+            }),
+            Some(Kind::Overrides) => body::read::<Entries>(bytes).map(|entries| {
+                self.overrides.extend(overrides::to_entries(entries, &mut self.reading));
             }),
             Some(Kind::End) => body::read::<Totals>(bytes).map(|_| self.lost.end = false),
             None => {

@@ -48,11 +48,12 @@ impl World {
         if self.slots[node].life != life || self.registry(node).is_none() {
             return;
         }
-        let wall = self.now_at(node).wall;
-        let picture = self.registry(node).and_then(muster::registry::Registry::picture);
+        let now = self.now_at(node);
+        let picture = self.registry(node).and_then(|registry| registry.picture(now));
         let pieces = picture.map(|picture| {
             let records: Vec<_> = picture.records().cloned().collect();
-            self.codec.warm_pieces(wall, records.len() as u64, records.into_iter()).in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
+            let pieces = self.codec.warm_pieces(now.wall, picture.overrides().to_vec(), records.len() as u64, records.into_iter());
+            pieces.in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
         });
         let Some(disk) = self.disks.get_mut(&node) else { return };
         disk.is_due = false;
@@ -77,6 +78,6 @@ impl World {
         let now = self.now_at(node);
         let saved_at = now.mono.saturating_sub(now.wall.saturating_sub(warm.saved_at));
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
-        self.feed(node, Input::Restore { records: warm.records, saved_at });
+        self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at });
     }
 }

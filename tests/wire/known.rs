@@ -189,7 +189,7 @@ fn fixed_addresses() -> Change {
     Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
 }
 
-fn overrides() -> Vec<Entry> {
+pub(crate) fn overrides() -> Vec<Entry> {
     let key = |name| OverrideKey { namespace: Namespace::default(), name: OverrideName::parse(name).unwrap() };
     let entry = |name, counter, willed| Entry { key: key(name), stamp: Stamp { counter, by: life() }, willed };
     let full = OverrideDraft {

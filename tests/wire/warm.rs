@@ -15,7 +15,7 @@ const HEADER_BYTES: usize = 48;
 const BLOCK_HEADER_BYTES: usize = 20;
 
 fn pieces_of(records: &[Arc<Record>], block_bytes: usize) -> Vec<Vec<u8>> {
-    codec().warm_pieces(SAVED_AT, records.len() as u64, records.iter().cloned()).in_blocks_of(block_bytes).collect()
+    codec().warm_pieces(SAVED_AT, Vec::new(), records.len() as u64, records.iter().cloned()).in_blocks_of(block_bytes).collect()
 }
 
 /// Eight different records.
@@ -59,7 +59,7 @@ impl Sample {
 #[test]
 fn what_was_saved_is_read() {
     let Sample { file, blocks } = sample();
-    let Warm { saved_at, records: read, lost } = codec().read_warm(&file).unwrap();
+    let Warm { saved_at, records: read, overrides: _, lost } = codec().read_warm(&file).unwrap();
     assert_eq!((saved_at, read, lost), (SAVED_AT, records(), Lost::default()));
     assert_eq!(blocks.last().map(|(_, records)| records.len()), Some(0));
 }
@@ -126,7 +126,7 @@ fn a_hole_anywhere_loses_what_it_touches() {
 #[test]
 fn a_block_of_another_file_does_not_pass() {
     let ours = pieces_of(&records()[..2], 500);
-    let theirs: Vec<Vec<u8>> = codec().warm_pieces(SAVED_AT - 1, 8, records().into_iter()).in_blocks_of(500).collect();
+    let theirs: Vec<Vec<u8>> = codec().warm_pieces(SAVED_AT - 1, Vec::new(), 8, records().into_iter()).in_blocks_of(500).collect();
     let mixed = [&ours[0], &theirs[1], &ours[1], &theirs[2]].map(Vec::as_slice).concat();
     let warm = codec().read_warm(&mixed).unwrap();
     assert_eq!(warm.records, codec().read_warm(&[ours[0].as_slice(), &ours[1]].concat()).unwrap().records);
@@ -188,4 +188,16 @@ proptest! {
         let warm = codec().read_warm(&[header.as_slice(), &noise].concat()).unwrap();
         prop_assert_eq!(warm.records, Vec::new());
     }
+}
+
+#[test]
+fn overrides_are_read_but_for_the_one_that_is_damaged() {
+    let saved = known::overrides();
+    let pieces: Vec<_> = codec().warm_pieces(SAVED_AT, saved.clone(), 8, records().into_iter()).collect();
+    let whole = codec().read_warm(&pieces.concat()).unwrap();
+    assert_eq!((&whole.overrides, whole.records.len(), whole.lost), (&saved, 8, Lost::default()));
+    let mut damaged = pieces;
+    damaged[2][BLOCK_HEADER_BYTES] ^= 1;
+    let rest = codec().read_warm(&damaged.concat()).unwrap();
+    assert_eq!((rest.overrides, rest.records.len()), (vec![saved[0].clone(), saved[2].clone()], 8));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster::model::{Cause, Epoch, Life, NodeName, ServiceKey};
-use muster::registry::{Input, NodeState, Now, PeerAnswer, Registry, Settings, Ticket};
+use muster::registry::{Input, NodeState, Notice, Now, PeerAnswer, Registry, Settings, Ticket};
 
 use super::feed::Views;
 use super::pause::Pause;
@@ -212,7 +212,8 @@ impl World {
                 self.violate(of, what);
             }
         }
-        if !effects.changed.is_empty() || !effects.became.is_empty() {
+        let is_will = |notice: &Notice| matches!(notice, Notice::OverrideChanged { .. });
+        if !effects.changed.is_empty() || !effects.became.is_empty() || effects.notices.iter().any(is_will) {
             self.save_soon(node);
         }
         for notice in &effects.notices {
