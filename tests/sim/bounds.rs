@@ -18,7 +18,7 @@ const EXPIRED_PERCENT_MAX: usize = 15;
 const EXPIRED_MIN: usize = 3;
 
 /// A broken line is noticed within this time, by the client or for want of an echo.
-const NOTICED_MS: u64 = 8000;
+const NOTICED_MS: u64 = 5000;
 
 /// When each life of a node withdrew instances by silence, within the last window.
 #[derive(Default)]
@@ -76,7 +76,8 @@ impl World {
     /// A node whose line is broken serves all the same, and does not say that all agree.
     fn check_alone(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
-        let is_alone = self.slots[node].broken_at.is_some_and(|at| at + NOTICED_MS < self.now) && !self.is_paused(node);
+        let slot = &self.slots[node];
+        let is_alone = slot.broken_at.is_some_and(|at| at.max(slot.resumed_at) + NOTICED_MS < self.now) && !self.is_paused(node);
         let says_so = registry.bus() != BusHealth::Up && !self.is_converged(node) && registry.unheard_since().is_some();
         if is_alone && !says_so {
             let how = (registry.bus(), self.is_converged(node), Registry::unheard_since(registry));

@@ -49,7 +49,8 @@ impl World {
         }
         let node = self.consumers[index].node;
         if self.is_sabotaged(Sabotage::EmptyWhileWarming) && self.registry(node).is_some() && !self.is_ready(node) {
-            return self.tell(index, Telling::Snapshot { complete: true, view: Arc::default() });
+            self.tell(index, Telling::Snapshot { complete: true, view: Arc::default() });
+            return self.after(300, Event::Connect { consumer: index, stream });
         }
         if !self.is_ready(node) || self.is_paused(node) {
             let places = self.places();

@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     pub(super) wake_at: Option<u64>,
     pub(super) is_publishing: bool,
     pub(crate) stalled_until: u64,
+    /// When it last went on after a pause.
+    pub(crate) resumed_at: u64,
     /// Its process is stopped.
     pub(super) pause: Option<Pause>,
     /// It is a copy of another slot's machine, name and all, and runs only for a while.
@@ -61,6 +63,7 @@ impl Slot {
             wake_at: None,
             is_publishing: false,
             stalled_until: 0,
+            resumed_at: 0,
             pause: None,
             is_clone: false,
             pending: BTreeMap::new(),
