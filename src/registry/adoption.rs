@@ -30,6 +30,9 @@ const STEP_MS: u64 = 100;
 const TAKEN_MAX: usize = 2000;
 /// How many records one step looks at.
 const LOOKED_AT_MAX: usize = 50_000;
+/// Of two nodes that do not reach each other neither can tell which is cut off: what one takes over from the other is given so many times
+/// its ttl.
+const PATIENCE_OF_TWO: u64 = 10;
 /// With nothing to take, the records are looked through again after this long.
 const REST_MS: u64 = 1000;
 
@@ -162,7 +165,8 @@ impl Registry {
     pub(super) fn hold_unheard(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
         let Some(registration) = record.registration() else { return };
         let ttl = registration.ttl().unwrap_or(Ttl::LONGEST);
-        let not_before = now.mono + ttl.ms() + ttl.grace_ms();
+        let patience = if self.peers.member_count(now.mono) == 2 { PATIENCE_OF_TWO } else { 1 };
+        let not_before = now.mono + ttl.ms() * patience + ttl.grace_ms();
         let phase = match &record.body {
             Body::Live { seen: Seen::Down, .. } => Phase::Over(now.mono),
             Body::Live { seen: Seen::Suspect, .. } => Phase::Late(now.mono),

@@ -49,11 +49,14 @@ impl Registry {
         self.link.health() == BusHealth::Up && self.is_heard(now) && !self.health.is_poor() && !self.health.is_returning()
     }
 
-    /// Some alive peer has heard this life lately; with no alive peer there is nobody to ask.
+    /// Some alive peer says that this node was heard lately, by itself or another; with no alive peer there is nobody to ask.
     pub(super) fn is_heard(&self, now: Mono) -> bool {
+        let is_late = |age_ms: u32| u64::from(age_ms) > ALIVE_MS;
         let hears_us = |peer: &super::peers::Peer| {
             peer.beacon.as_ref().is_some_and(|beacon| {
-                beacon.applied.iter().any(|at| at.life == self.life && at.age_ms.is_some_and(|age| u64::from(age) <= ALIVE_MS))
+                // A node of a former version names no members, and of a life that wrote nothing it says nothing.
+                beacon.members.iter().any(|at| at.node == self.life.node && !is_late(at.age_ms))
+                    || beacon.applied.iter().any(|at| at.life == self.life && at.age_ms.is_some_and(|age| !is_late(age)))
             })
         };
         let mut alive = self.peers.alive(now).peekable();

@@ -7,7 +7,6 @@ use muster::model::{Cause, InstanceKey};
 use muster::registry::{Record, Registry};
 
 use crate::invariant::Invariant;
-use crate::promise::ADOPTS;
 use crate::world::{World, describe};
 
 impl World {
@@ -122,7 +121,7 @@ impl World {
         let is_owner = |node: &usize| self.life(*node).as_ref() == Some(&record.version.owner);
         match self.running().into_iter().find(is_owner) {
             Some(owner) => self.hears_majority(owner),
-            None => ADOPTS && self.running().into_iter().all(|node| self.hears_majority(node)),
+            None => self.running().into_iter().all(|node| self.hears_majority(node)),
         }
     }
 

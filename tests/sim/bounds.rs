@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster::model::{InstanceKey, Life};
-use muster::registry::{BusHealth, Registry};
+use muster::model::{Cause, InstanceKey, Life};
+use muster::registry::{Body, BusHealth, Record, Registry, Seen};
 
 use crate::invariant::{Invariant, Violation};
 use crate::world::{Event, World};
@@ -18,16 +18,37 @@ const EXPIRED_PERCENT_MAX: usize = 15;
 const EXPIRED_MIN: usize = 3;
 
 /// A broken line is noticed within this time, by the client or for want of an echo.
-const NOTICED_MS: u64 = 8000;
+const NOTICED_MS: u64 = 5000;
 
 /// When each life of a node withdrew instances by silence, within the last window.
 #[derive(Default)]
-pub(crate) struct Expiries(BTreeMap<Life, VecDeque<u64>>);
+pub(crate) struct Expiries {
+    by_owner: BTreeMap<Life, VecDeque<u64>>,
+    /// Those that were preserved since they were last heard: once that has lasted as long as it may, they may go together.
+    preserved: BTreeSet<InstanceKey>,
+}
 
 impl Expiries {
-    /// An owner took an instance from the list by silence, and holds so many leases now.
-    pub(crate) fn note(&mut self, owner: &Life, now: u64, leases: usize) -> Result<(), Violation> {
-        let expired = self.0.entry(owner.clone()).or_default();
+    /// An owner wrote this, and holds so many leases now.
+    pub(crate) fn note(&mut self, owner: &Life, record: &Record, now: u64, leases: usize) -> Result<(), Violation> {
+        match &record.body {
+            Body::Live { seen: Seen::Well, .. } => {
+                self.preserved.remove(&record.key);
+            }
+            Body::Live { .. } if record.cause == Cause::Preserved => {
+                self.preserved.insert(record.key.clone());
+            }
+            Body::Withdrawn { kept: Some(_), .. } if record.cause == Cause::Expired && !self.preserved.contains(&record.key) => {
+                return self.note_expired(owner, now, leases);
+            }
+            Body::Live { .. } | Body::Withdrawn { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// An owner took an instance from the list by silence.
+    fn note_expired(&mut self, owner: &Life, now: u64, leases: usize) -> Result<(), Violation> {
+        let expired = self.by_owner.entry(owner.clone()).or_default();
         expired.push_back(now);
         while expired.front().is_some_and(|at| at + WINDOW_MS < now) {
             expired.pop_front();
@@ -76,7 +97,8 @@ impl World {
     /// A node whose line is broken serves all the same, and does not say that all agree.
     fn check_alone(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
-        let is_alone = self.slots[node].broken_at.is_some_and(|at| at + NOTICED_MS < self.now) && !self.is_paused(node);
+        let slot = &self.slots[node];
+        let is_alone = slot.broken_at.is_some_and(|at| at.max(slot.resumed_at) + NOTICED_MS < self.now) && !self.is_paused(node);
         let says_so = registry.bus() != BusHealth::Up && !self.is_converged(node) && registry.stale_since().is_some();
         if is_alone && !says_so {
             let how = (registry.bus(), self.is_converged(node), Registry::stale_since(registry));
@@ -93,7 +115,7 @@ mod tests {
     fn noted(times: &[u64], leases: usize) -> bool {
         let owner = Life { node: NodeName::parse("n0").expect("it is a name"), epoch: Epoch(1) };
         let mut expiries = Expiries::default();
-        times.iter().enumerate().all(|(index, at)| expiries.note(&owner, *at, leases - index - 1).is_ok())
+        times.iter().enumerate().all(|(index, at)| expiries.note_expired(&owner, *at, leases - index - 1).is_ok())
     }
 
     #[test]

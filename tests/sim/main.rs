@@ -20,7 +20,7 @@
 //! | 5 | one writer | `Ledger::note` |
 //! | 6 | one owner | `World::check_leases` |
 //! | 7 | no false empty | `World::check_empty`, at each event that a consumer hears |
-//! | 8 | bounded expiry | `Expiries::note`, once `promise::PRESERVES` |
+//! | 8 | bounded expiry | `Expiries::note` |
 //! | 9 | watchers are exact | `Watcher::follow` and `Watcher::compare` for one node; `Consumer::hear` and `World::check_consumers` across nodes |
 //! | 10 | bounded | `World::check_bounds`, `World::count_step`; what is sent must fit its frame |
 //! | 11 | isolation | `chaos::hostile`: damaged and foreign frames, records that nobody wrote. Two whole clusters on one server: `tests/it` |
@@ -29,7 +29,6 @@
 //! | 14 | mixed versions | not here: `tests/wire`, by golden frames |
 //! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::provider_hears` |
 //!
-//! A check of what the registry does not do yet waits for its constant in `promise`.
 //!
 //! # Teeth
 //!
@@ -73,7 +72,6 @@ mod divergence;
 mod fixed;
 mod invariant;
 mod ledger;
-mod promise;
 mod provider;
 mod restarts;
 mod scenarios;

@@ -58,6 +58,7 @@ fn scripts() -> Vec<Script> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/scenarios");
     let entries = fs::read_dir(&folder).expect("the scripts are there");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
     paths.iter().map(|path| Script::read(path)).collect()
 }

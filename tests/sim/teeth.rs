@@ -15,7 +15,7 @@ use crate::trace::Level;
 use crate::world::{Ask, Asker, World, key};
 
 /// So many seeds a fault may hide from.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
@@ -172,6 +172,7 @@ fn is_found(sabotage: Sabotage, breaks: &[Invariant]) {
     for seed in 0..SEEDS {
         let Some(violation) = run(&Story { sabotage: Some(sabotage), ..Story::of(seed) }).violation else { continue };
         if breaks.contains(&violation.of) {
+            println!("{sabotage:?} is found by seed {seed}: {}", violation.of);
             return;
         }
         found.push(violation.to_string());

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use muster::model::{Cause, ServiceKey};
-use muster::registry::View;
+use muster::model::ServiceKey;
+use muster::registry::{Body, View};
 
 use super::{Event, World};
 use crate::consumer::{Consumer, Telling, step};
@@ -49,7 +49,8 @@ impl World {
         }
         let node = self.consumers[index].node;
         if self.is_sabotaged(Sabotage::EmptyWhileWarming) && self.registry(node).is_some() && !self.is_ready(node) {
-            return self.tell(index, Telling::Snapshot { complete: true, view: Arc::default() });
+            self.tell(index, Telling::Snapshot { complete: true, view: Arc::default() });
+            return self.after(300, Event::Connect { consumer: index, stream });
         }
         if !self.is_ready(node) || self.is_paused(node) {
             let places = self.places();
@@ -161,13 +162,13 @@ impl World {
         let consumer = &self.consumers[index];
         let (node, service) = (consumer.node, &consumer.service);
         let went_by_silence = |key: &muster::model::InstanceKey| {
-            let view = self.registry(node).and_then(|registry| registry.catalog().view(&key.service));
-            view.is_none_or(|view| view.departed(&key.id) == Cause::Expired)
+            let record = self.registry(node).and_then(|registry| registry.record(key));
+            record.is_some_and(|record| matches!(record.body, Body::Withdrawn { kept: Some(_), .. }))
         };
         let lost = self.providers.iter().find(|provider| {
             let is_answered = provider.runs() && !provider.is_twin() && self.now < provider.succeeded_at + provider.habits.ttl_ms / 2;
-            let is_due = self.protected.contains(&provider.key)
-                || crate::promise::PRESERVES && is_delta && self.now < self.chaos_until && went_by_silence(&provider.key);
+            let is_due =
+                self.protected.contains(&provider.key) || is_delta && self.now < self.chaos_until && went_by_silence(&provider.key);
             provider.key.service == *service && is_answered && is_due
         });
         if let Some(lost) = lost {

@@ -11,7 +11,6 @@ use super::request::Pending;
 use super::{Event, Reply, World, describe};
 use crate::counts::Injected;
 use crate::invariant::{Invariant, Violation};
-use crate::promise::PRESERVES;
 use crate::provider::TIMEOUT_MS;
 use crate::shell::{Effects, Shell};
 use crate::teeth::Sabotage;
@@ -38,6 +37,8 @@ pub(crate) struct Slot {
     pub(super) wake_at: Option<u64>,
     pub(super) is_publishing: bool,
     pub(crate) stalled_until: u64,
+    /// When it last went on after a pause.
+    pub(crate) resumed_at: u64,
     /// Its process is stopped.
     pub(super) pause: Option<Pause>,
     /// It is a copy of another slot's machine, name and all, and runs only for a while.
@@ -61,6 +62,7 @@ impl Slot {
             wake_at: None,
             is_publishing: false,
             stalled_until: 0,
+            resumed_at: 0,
             pause: None,
             is_clone: false,
             pending: BTreeMap::new(),
@@ -202,9 +204,9 @@ impl World {
                 self.writes += 1;
             }
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
-            if PRESERVES && changed.own && changed.cause == Cause::Expired && changed.record.registration().is_none() {
+            if changed.own {
                 let leases = self.registry(node).map_or(0, Registry::lease_count);
-                if let Err(Violation { of, what }) = self.expiries.note(&life, self.now, leases) {
+                if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, self.now, leases) {
                     self.violate(of, what);
                 }
             }

@@ -52,6 +52,7 @@ impl World {
             self.after(0, Event::TellLink { node, life, up: false });
         }
         self.slots[node].wake_at = None;
+        self.slots[node].resumed_at = self.now;
         self.schedule(node);
     }
 
