@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster::model::{Cause, Epoch, Life, NodeName, ServiceKey};
+use muster::model::{Epoch, Life, NodeName, ServiceKey};
 use muster::registry::{Input, NodeState, Notice, Now, PeerAnswer, Registry, Settings, Ticket};
 
 use super::feed::Views;
