@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster::model::{Imposed, InstanceKey, Namespace, Override, OverrideDraft, OverrideKey, OverrideName, Selection, ServiceName, Status};
-use muster::registry::{Answer, Input, Refusal, SetOverride, Willed};
+use muster::model::{
+    Imposed, InstanceKey, Namespace, Override, OverrideDraft, OverrideKey, OverrideName, Registration, RegistrationDraft, Selection,
+    ServiceName, Status,
+};
+use muster::registry::{Ack, Answer, Input, Refusal, Register, SetOverride, Willed};
 
-use super::{agree_within, cluster, deregister, heartbeat, register, try_register};
+use super::{TTL_MS, agree_within, cluster, deregister, heartbeat, register, try_register};
 use crate::bus::Weather;
-use crate::world::{World, key};
+use crate::provider::draft;
+use crate::world::{Ask, World, key};
 
 fn name(text: &str) -> OverrideKey {
     OverrideKey { namespace: Namespace::default(), name: OverrideName::parse(text).unwrap() }
@@ -222,10 +226,12 @@ fn the_narrower_wins_key_by_key() {
 #[test]
 fn an_override_says_when_the_silent_go_and_whether() {
     let mut world = cluster(1);
-    world.settings = |settings| settings.evict_after_ms = 60_000;
     let (soon, never) = (key("soon", "a"), key("never", "a"));
     for key in [&soon, &never] {
-        register(&mut world, 0, key, 1);
+        let draft = RegistrationDraft { evict_after_ms: Some(60_000), ..draft(1, TTL_MS) };
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
+        world.ask_now(0, Ask::Register(register));
     }
     set(&mut world, 0, "never", OverrideDraft { preserve: Some(true), ..on_service("never") });
     // Both are down, and would stay for a minute.
