@@ -65,13 +65,14 @@ impl Pair {
 
     /// The list, once it says so.
     async fn list_when(&self, preserved: bool) -> Answer {
-        loop {
+        for _ in 0..1000 {
             let answer = self.list().await;
             if answer.json()["preserved"] == preserved && answer.json()["instances"].as_array().unwrap().len() == 2 {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        panic!("not in time: preserved: {preserved}")
     }
 }
 
