@@ -41,6 +41,12 @@ impl Registry {
         }
     }
 
+    /// This node hears a majority of the cluster's members; without one it takes nothing away and takes nothing over.
+    #[must_use]
+    pub fn hears_majority(&self, now: Now) -> bool {
+        self.peers.hears_majority(now.mono)
+    }
+
     /// The word of the API for this node's state.
     #[must_use]
     pub fn state_word(&self) -> &'static str {

@@ -73,7 +73,7 @@ impl Registry {
                 self.leases.reschedule(key, (since + self.evict_after_ms(&record, &lease)).max(trusted_until));
             }
             Phase::Over(_) if self.overridden(&record).preserve == Some(true) => self.leases.reschedule(key, now.mono + AGAIN_MS),
-            Phase::Over(_) if !self.may_withdraw(now.mono) || self.is_last_while_unclear(&record) => {
+            Phase::Over(_) if !self.may_withdraw(now.mono) || self.is_last_while_unclear(&record, now.mono) => {
                 self.leases.reschedule(key, now.mono + AGAIN_MS);
             }
             Phase::Over(_) => self.withdraw(&record, last, now, out),

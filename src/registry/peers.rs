@@ -174,6 +174,11 @@ impl Peers {
         self.known.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && peer.is_alive(now))
     }
 
+    /// Somebody is silent of whom nobody can say whether it lives.
+    pub(super) fn has_doubtful(&self, now: Mono) -> bool {
+        self.known.values().any(|peer| !peer.is_alive(now) && !peer.has_left() && !peer.is_dead)
+    }
+
     /// How many nodes the cluster has, this one among them.
     pub(super) fn member_count(&self, now: Mono) -> usize {
         1 + self.members.iter(now).count()

@@ -137,10 +137,11 @@ impl Registry {
         out.push(Output::Noticed(Notice::Preserving { service: service.cloned(), begins }));
     }
 
-    /// The last visible instance of its service goes by silence only when nothing is unclear.
-    pub(super) fn is_last_while_unclear(&self, record: &Record) -> bool {
+    /// The last visible instance of its service goes by silence only when nothing is unclear: its provider may be heard by a node that is
+    /// not heard here.
+    pub(super) fn is_last_while_unclear(&self, record: &Record, now: Mono) -> bool {
         let visible = self.store.catalog().view(&record.key.service).map_or(0, |view| view.instances().len());
-        visible <= 1 && (!self.complete || self.is_preserving() || self.health.multiplier() > 1)
+        visible <= 1 && (!self.complete || self.is_preserving() || self.health.multiplier() > 1 || self.peers.has_doubtful(now))
     }
 }
 

@@ -126,11 +126,7 @@ impl World {
     }
 
     fn hears_majority(&self, owner: usize) -> bool {
-        let Some(registry) = self.registry(owner) else { return false };
-        let states: Vec<&str> =
-            registry.cluster(self.now_at(owner)).nodes.iter().map(|node| node.state).filter(|state| *state != "leaving").collect();
-        let heard = states.iter().filter(|state| !matches!(**state, "suspect" | "dead")).count();
-        states.len() < 3 || heard * 2 > states.len()
+        self.registry(owner).is_some_and(|registry| registry.hears_majority(self.now_at(owner)))
     }
 
     /// From now on the instances of the providers that are answered stay listed everywhere.

@@ -10,6 +10,7 @@ use super::{Event, World};
 use crate::consumer::{Consumer, Telling, step};
 use crate::counts::Injected;
 use crate::invariant::{Invariant, Violation};
+use crate::provider::Provider;
 use crate::teeth::Sabotage;
 
 /// How many views of a service a node keeps for those who come back.
@@ -161,14 +162,14 @@ impl World {
     fn check_empty(&mut self, index: usize, is_delta: bool) {
         let consumer = &self.consumers[index];
         let (node, service) = (consumer.node, &consumer.service);
-        let went_by_silence = |key: &muster::model::InstanceKey| {
-            let record = self.registry(node).and_then(|registry| registry.record(key));
-            record.is_some_and(|record| matches!(record.body, Body::Withdrawn { kept: Some(_), .. }))
+        // What a new process says may not have come here yet, and its former one is silent.
+        let went_by_silence = |provider: &Provider| {
+            let record = self.registry(node).and_then(|registry| registry.record(&provider.key));
+            record.is_some_and(|record| matches!(&record.body, Body::Withdrawn { kept: Some(kept), .. } if **kept == provider.content()))
         };
         let lost = self.providers.iter().find(|provider| {
             let is_answered = provider.runs() && !provider.is_twin() && self.now < provider.succeeded_at + provider.habits.ttl_ms / 2;
-            let is_due =
-                self.protected.contains(&provider.key) || is_delta && self.now < self.chaos_until && went_by_silence(&provider.key);
+            let is_due = self.protected.contains(&provider.key) || is_delta && self.now < self.chaos_until && went_by_silence(provider);
             provider.key.service == *service && is_answered && is_due
         });
         if let Some(lost) = lost {
