@@ -64,6 +64,8 @@ pub(crate) struct Provider {
     tick: u64,
     /// When the last answer came that renewed or registered it.
     pub(crate) succeeded_at: u64,
+    /// Since then no two such answers were further apart than its ttl.
+    pub(crate) steady_since: u64,
     /// When it ceased to run.
     pub(crate) stopped_at: u64,
     pub(crate) registered: u64,
@@ -87,10 +89,19 @@ impl Provider {
             asked: 0,
             tick: 0,
             succeeded_at: 0,
+            steady_since: 0,
             stopped_at: 0,
             registered: 0,
             renewed: 0,
         }
+    }
+
+    /// A question that was asked then was answered: it is registered, or renewed.
+    fn succeeds(&mut self, at: u64) {
+        if at > self.succeeded_at + self.habits.ttl_ms {
+            self.steady_since = at;
+        }
+        self.succeeded_at = at;
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -260,7 +271,7 @@ impl World {
                 let digest = content_digest(&registered.listed.registration);
                 provider.doing = Doing::Renewing;
                 provider.digest = Some(registered.digest);
-                provider.succeeded_at = from_ms;
+                provider.succeeds(from_ms);
                 provider.registered += 1;
                 let key = provider.key.clone();
                 if registered.digest != digest {
@@ -273,7 +284,7 @@ impl World {
                 self.tick_provider(index, after);
             }
             Reply::Answered(Answer::Renewed(_)) => {
-                provider.succeeded_at = from_ms;
+                provider.succeeds(from_ms);
                 provider.renewed += 1;
             }
             Reply::Answered(Answer::Refused(Refusal::UnknownLease)) => {

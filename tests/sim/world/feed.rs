@@ -168,7 +168,10 @@ impl World {
             record.is_some_and(|record| matches!(&record.body, Body::Withdrawn { kept: Some(kept), .. } if **kept == provider.content()))
         };
         let lost = self.providers.iter().find(|provider| {
-            let is_answered = provider.runs() && !provider.is_twin() && self.now < provider.succeeded_at + provider.habits.ttl_ms / 2;
+            let is_heard = self.now < provider.succeeded_at + provider.habits.ttl_ms / 2;
+            // The first heartbeats after a silence may still be on their way to the owner.
+            let is_steady = self.now > provider.steady_since + 2 * provider.habits.ttl_ms;
+            let is_answered = provider.runs() && !provider.is_twin() && is_heard && is_steady;
             let is_due = self.protected.contains(&provider.key) || is_delta && self.now < self.chaos_until && went_by_silence(provider);
             provider.key.service == *service && is_answered && is_due
         });

@@ -204,7 +204,8 @@ impl World {
                 self.writes += 1;
             }
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
-            if changed.own {
+            // A withdrawn record that only changes hands took nothing away.
+            if changed.own && (changed.from.is_some() || changed.to.is_some()) {
                 let leases = self.registry(node).map_or(0, Registry::lease_count);
                 if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, self.now, leases) {
                     self.violate(of, what);
