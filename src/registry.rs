@@ -52,13 +52,15 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use cluster::{ClusterView, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
 pub use io::{
-    Ack, AckReport, Answer, BusHealth, Changed, ClusterView, Deregister, Heartbeat, Input, Inspected, LeaseTerms, NodeView, Notice, Output,
-    PeerAnswer, Purpose, Refusal, Register, Registered, Renewed, SetOverride, Ticket,
+    Ack, AckReport, Answer, Changed, Deregister, Heartbeat, Input, Inspected, LeaseTerms, Notice, Output, PeerAnswer, Purpose, Refusal,
+    Register, Registered, Renewed, SetOverride, Ticket,
 };
+pub use link::BusHealth;
 pub use message::{
     AppliedAt, Beacon, Change, ENTRIES_MAX, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To,
     Verdict, Want,

@@ -2,11 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{BusHealth, ClusterView, NodeView};
+use super::link::BusHealth;
+use super::message::AppliedAt;
 use super::peers::Peer;
 use super::time::Now;
 use super::{Beacon, NodeState, Registry};
 use crate::model::{Life, NodeName, Seq};
+
+/// How far a peer is, for `/v1/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterView {
+    /// This node's state.
+    pub state: NodeState,
+    /// How its bus is.
+    pub bus: BusHealth,
+    /// Every alive peer has applied what we have and has our digest.
+    pub converged: bool,
+    /// For how long they have not been; `None`: they are.
+    pub diverged_ms: Option<u64>,
+    /// All that could be known is known here.
+    pub complete: bool,
+    /// This node first.
+    pub nodes: Vec<NodeView>,
+    /// Who has applied what, as each says in its beacon; this node's own first.
+    pub applied: Vec<(NodeName, Vec<AppliedAt>)>,
+}
+
+/// One node, for `/v1/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// Which life of which node.
+    pub life: Life,
+    /// `warming`, `ready`, `preserving`, `leaving`; of a peer also `suspect`, `dead`.
+    pub state: &'static str,
+    /// Where its HTTP is reached.
+    pub http: String,
+    /// Since its last beacon, in ms; 0 for this node.
+    pub heard_ms: u64,
+    /// The last seq of its log, as it said.
+    pub seq: Seq,
+    /// How many of its changes this node lacks.
+    pub lag: u64,
+    /// Of its live records.
+    pub digest: u128,
+    /// Of its services' revisions.
+    pub view_digest: u128,
+    /// Its live records.
+    pub instances: u64,
+}
 
 impl Registry {
     /// How the cluster looks from here.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Registry;
-use super::io::BusHealth;
+use super::link::BusHealth;
 use super::message::Beacon;
 use super::time::{Mono, Now};
 use crate::model::{Life, Seq};

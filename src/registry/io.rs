@@ -9,7 +9,7 @@ use super::shared::Entry;
 use super::time::Mono;
 use crate::model::{
     Cause, Epoch, Imposed, Incarnation, InstanceKey, Life, Listed, NodeName, Override, OverrideKey, OverrideName, Registration, Reported,
-    Seq, ServiceKey, Status,
+    ServiceKey, Status,
 };
 
 /// Names a question of the shell's, so that its answer finds back. Chosen by the shell, never repeated within a life.
@@ -475,72 +475,4 @@ pub enum Notice {
     },
     /// Two processes seem to register under one id.
     Contested(InstanceKey),
-}
-
-/// How far a peer is, for `/v1/cluster`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterView {
-    /// This node's state.
-    pub state: NodeState,
-    /// How its bus is.
-    pub bus: BusHealth,
-    /// Every alive peer has applied what we have and has our digest.
-    pub converged: bool,
-    /// For how long they have not been; `None`: they are.
-    pub diverged_ms: Option<u64>,
-    /// All that could be known is known here.
-    pub complete: bool,
-    /// This node first.
-    pub nodes: Vec<NodeView>,
-    /// Who has applied what, as each says in its beacon; this node's own first.
-    pub applied: Vec<(NodeName, Vec<super::message::AppliedAt>)>,
-}
-
-/// One node, for `/v1/cluster`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeView {
-    /// Which life of which node.
-    pub life: Life,
-    /// `warming`, `ready`, `preserving`, `leaving`; of a peer also `suspect`, `dead`.
-    pub state: &'static str,
-    /// Where its HTTP is reached.
-    pub http: String,
-    /// Since its last beacon, in ms; 0 for this node.
-    pub heard_ms: u64,
-    /// The last seq of its log, as it said.
-    pub seq: Seq,
-    /// How many of its changes this node lacks.
-    pub lag: u64,
-    /// Of its live records.
-    pub digest: u128,
-    /// Of its services' revisions.
-    pub view_digest: u128,
-    /// Its live records.
-    pub instances: u64,
-}
-
-/// How the bus is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BusHealth {
-    /// This node is alone by configuration.
-    None,
-    /// Own beacons come back.
-    Up,
-    /// Connected, but own beacons do not come back.
-    Deaf,
-    /// Not connected.
-    Down,
-}
-
-impl BusHealth {
-    /// The word of the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Up => "up",
-            Self::Deaf => "deaf",
-            Self::Down => "down",
-        }
-    }
 }

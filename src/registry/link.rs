@@ -1,12 +1,37 @@
 //! The link to the bus: only hearing one's own beacon proves that it carries what one says.
 
-use super::io::BusHealth;
 use super::time::Mono;
 
 /// Without an own echo for this long the node is deaf.
 const DEAF_MS: u64 = 3000;
 /// A deaf node asks for a new connection this often.
 const RECONNECT_MS: u64 = 3000;
+
+/// How the bus is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BusHealth {
+    /// This node is alone by configuration.
+    None,
+    /// Own beacons come back.
+    Up,
+    /// Connected, but own beacons do not come back.
+    Deaf,
+    /// Not connected.
+    Down,
+}
+
+impl BusHealth {
+    /// The word of the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Up => "up",
+            Self::Deaf => "deaf",
+            Self::Down => "down",
+        }
+    }
+}
 
 pub(super) struct Link {
     has_bus: bool,

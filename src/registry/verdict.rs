@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{BusHealth, Notice, Output, PeerAnswer, Ticket};
+use super::io::{Notice, Output, PeerAnswer, Ticket};
+use super::link::BusHealth;
 use super::message::NodeState;
 use super::peers::{ALIVE_MS, DEAD_MS};
 use super::time::{Mono, Now};
