@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::Cause;
 use crate::model::{Address, InstanceId, Registration, RegistrationDraft, Ttl, Zone};
 
 fn listed(change: impl FnOnce(&mut RegistrationDraft)) -> Listed {
