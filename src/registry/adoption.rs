@@ -59,13 +59,12 @@ impl Registry {
 
     /// Notes which owners are lives that are over.
     pub(super) fn note_lost(&mut self, now: Mono) {
-        let fates: Vec<(Life, Fate)> = self.store.owners().map(|life| (life.clone(), self.fate_of(life, now))).collect();
+        let fates = self.store.owners().map(|life| (life, self.fate_of(life, now)));
+        let fates: BTreeMap<Life, Fate> = fates.filter(|(_, fate)| *fate != Fate::Open).map(|(life, fate)| (life.clone(), fate)).collect();
         let lost = &mut self.adoption.lost;
-        lost.retain(|life, _| fates.iter().any(|(owner, fate)| owner == life && *fate != Fate::Open));
+        lost.retain(|life, _| fates.contains_key(life));
         for (life, fate) in fates {
-            if fate != Fate::Open {
-                lost.entry(life).or_insert(Lost { since: now, fate }).fate = fate;
-            }
+            lost.entry(life).or_insert(Lost { since: now, fate }).fate = fate;
         }
     }
 

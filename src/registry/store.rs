@@ -80,7 +80,7 @@ impl Store {
         let bucket = slot.0;
         self.sums_of(record).add(bucket, record.fingerprint());
         let before = self.records.insert(slot, Arc::clone(record));
-        *self.owners.entry(record.version.owner.clone()).or_default() += 1;
+        self.own(&record.version.owner);
         if let Some(before) = &before {
             self.sums_of(before).take(bucket, before.fingerprint());
             self.live_count -= u64::from(is_live(before));
@@ -160,6 +160,15 @@ impl Store {
     /// The lives that own any record.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Life> {
         self.owners.keys()
+    }
+
+    fn own(&mut self, owner: &Life) {
+        match self.owners.get_mut(owner) {
+            Some(count) => *count += 1,
+            None => {
+                self.owners.insert(owner.clone(), 1);
+            }
+        }
     }
 
     fn disown(&mut self, owner: &Life) {
