@@ -126,6 +126,12 @@ impl Registry {
         said.any(|at| at.life == *life && at.seq > had)
     }
 
+    /// Some alive peer has more of any life's log than we have.
+    pub(super) fn is_owed_anything(&self, now: Mono) -> bool {
+        let mut said = self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied);
+        said.any(|at| at.life != self.life && at.seq > self.applied.seq(&at.life))
+    }
+
     /// How many of the others come before this node in the ranking for a record.
     fn rank(&self, record: &Record, rivals: &[NodeName]) -> u64 {
         let hash = key_hash(&record.key) as u64;

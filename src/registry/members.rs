@@ -47,6 +47,11 @@ impl Members {
         self.known.get(node).is_some_and(|member| !member.has_left && member.heard_at + FORGET_AFTER_MS > now)
     }
 
+    /// Nobody has heard it for so long.
+    pub(super) fn is_silent_for(&self, node: &NodeName, ms: Mono, now: Mono) -> bool {
+        self.known.get(node).is_some_and(|member| member.heard_at + ms < now)
+    }
+
     /// It said goodbye, and nothing was heard of it since.
     pub(super) fn has_left(&self, node: &NodeName) -> bool {
         self.known.get(node).is_some_and(|member| member.has_left)

@@ -174,9 +174,10 @@ impl Peers {
         self.known.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && peer.is_alive(now))
     }
 
-    /// Somebody is silent of whom nobody can say whether it lives.
+    /// Somebody is silent of whom nobody can say whether it lives; of two nodes the other one, whatever was seen of it.
     pub(super) fn has_doubtful(&self, now: Mono) -> bool {
-        self.known.values().any(|peer| !peer.is_alive(now) && !peer.has_left() && !peer.is_dead)
+        let is_one_of_two = self.member_count(now) == 2;
+        self.known.values().any(|peer| !peer.is_alive(now) && !peer.has_left() && (!peer.is_dead || is_one_of_two))
     }
 
     /// How many nodes the cluster has, this one among them.

@@ -141,7 +141,8 @@ impl Registry {
     /// not heard here.
     pub(super) fn is_last_while_unclear(&self, record: &Record, now: Mono) -> bool {
         let visible = self.store.catalog().view(&record.key.service).map_or(0, |view| view.instances().len());
-        visible <= 1 && (!self.complete || self.is_preserving() || self.health.multiplier() > 1 || self.peers.has_doubtful(now))
+        let doubts_itself = || !self.complete || self.is_preserving() || self.health.multiplier() > 1;
+        visible <= 1 && (doubts_itself() || self.peers.has_doubtful(now) || self.is_owed_anything(now))
     }
 }
 

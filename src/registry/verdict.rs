@@ -17,6 +17,10 @@ use crate::model::{Life, NodeName};
 /// A peer that is silent and yet answers, or whose answer is not known, is asked again after this long.
 const ASK_AGAIN_MS: u64 = 5000;
 
+/// A member that this node knows from others alone has no address here at which it could be asked. When nobody has heard it for this long
+/// it counts as one of which nothing is known.
+const HEARSAY_SILENT_MS: u64 = 60_000;
+
 /// The peers that are being asked whether they live.
 #[derive(Default)]
 pub(super) struct Checks {
@@ -121,6 +125,7 @@ impl Registry {
                 if is_over { Fate::Over } else { Fate::Open }
             }
             None if self.peers.members.has_left(&life.node) => Fate::Over,
+            None if self.peers.members.is_silent_for(&life.node, HEARSAY_SILENT_MS, now) => Fate::Unknown,
             None if self.peers.members.contains(&life.node, now) => Fate::Open,
             None => Fate::Unknown,
         }

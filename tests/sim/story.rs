@@ -10,7 +10,7 @@ use crate::world::{Event, World, key};
 /// The nodes agree so long after the last fault or the last write, whichever was later.
 const AGREE_MS: u64 = 10_000;
 /// From healing to the time at which nothing changes any more: every lease of before has ended, one way or the other.
-const SETTLE_MS: u64 = 100_000;
+const SETTLE_MS: u64 = 160_000;
 /// Self-preservation lasts so long in these runs, so that they end.
 const PRESERVE_MAX_MS: u64 = 15_000;
 /// So long nothing is written, though every provider goes on renewing.
