@@ -116,8 +116,14 @@ impl World {
         }
     }
 
-    /// The owner's life runs and hears a majority: else a record stays as it was last heard, until its provider is heard.
+    /// The owner's life runs and hears a majority: else a record stays as it was last heard, until its provider is heard. A node that is
+    /// left of two keeps the last instance of each service: it cannot tell which of them is cut off.
     fn may_withdraw(&self, record: &Record) -> bool {
+        let running = self.running();
+        let view = self.registry(running[0]).and_then(|registry| registry.catalog().view(&record.key.service));
+        if running.len() == 1 && view.is_some_and(|view| view.instances().len() == 1) {
+            return false;
+        }
         let is_owner = |node: &usize| self.life(*node).as_ref() == Some(&record.version.owner);
         match self.running().into_iter().find(is_owner) {
             Some(owner) => self.hears_majority(owner),
