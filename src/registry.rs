@@ -391,6 +391,7 @@ impl Registry {
             overrides_digest: self.shared.digest(),
             complete: self.complete,
             preserving: self.is_preserving(),
+            gives_way: self.has_stepped_down,
             members: self.peers.members.to_said(now.mono),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));

@@ -120,6 +120,8 @@ pub struct Beacon {
     pub complete: bool,
     /// Some of its leases are late, and so many that none of them is let go.
     pub preserving: bool,
+    /// It leaves because another node runs under its name: the node of this name does not.
+    pub gives_way: bool,
     /// Every other node it has heard of, by itself or through others, within a day.
     pub members: Vec<MemberAt>,
 }

@@ -129,7 +129,7 @@ impl Peers {
     /// Keeps the beacon of a present life.
     pub(super) fn heard(&mut self, node: &NodeName, beacon: Beacon, now: Mono) {
         self.any_heard_at = Some(now);
-        self.members.note(node, now, beacon.state == NodeState::Leaving);
+        self.members.note(node, now, beacon.state == NodeState::Leaving && !beacon.gives_way);
         for member in &beacon.members {
             self.members.note(&member.node, now.saturating_sub(u64::from(member.age_ms)), member.has_left);
         }
@@ -176,8 +176,8 @@ impl Peers {
 
     /// Somebody is silent of whom nobody can say whether it lives; of two nodes the other one, whatever was seen of it.
     pub(super) fn has_doubtful(&self, now: Mono) -> bool {
-        let is_one_of_two = self.member_count(now) == 2;
-        self.known.values().any(|peer| !peer.is_alive(now) && !peer.has_left() && (!peer.is_dead || is_one_of_two))
+        let is_one_of_two = |node: &NodeName| self.member_count(now) == 2 && self.members.contains(node, now);
+        self.known.iter().any(|(node, peer)| !peer.is_alive(now) && !peer.has_left() && (!peer.is_dead || is_one_of_two(node)))
     }
 
     /// How many nodes the cluster has, this one among them.

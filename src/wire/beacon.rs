@@ -59,12 +59,13 @@ mod tag {
     pub(super) const MEMBERS: u16 = 1;
     pub(super) const WITHDRAWN_DIGEST: u16 = 2;
     pub(super) const OVERRIDES_DIGEST: u16 = 3;
-    /// One byte: see [`super::COMPLETE`] and [`super::PRESERVING`].
+    /// One byte: see [`super::COMPLETE`], [`super::PRESERVING`] and [`super::GIVES_WAY`].
     pub(super) const FLAGS: u16 = 4;
 }
 
 const COMPLETE: u8 = 1;
 const PRESERVING: u8 = 2;
+const GIVES_WAY: u8 = 4;
 
 impl<'a> Beacon<'a> {
     pub(super) fn of(beacon: &'a registry::Beacon) -> Self {
@@ -99,6 +100,7 @@ impl<'a> Beacon<'a> {
             overrides_digest: 0,
             complete: false,
             preserving: false,
+            gives_way: false,
             members: Vec::new(),
         };
         for (tag, bytes) in extras {
@@ -121,7 +123,8 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     extras.extend(
         digests.into_iter().filter(|(_, digest)| *digest != 0).map(|(tag, digest)| (tag, Cow::Owned(digest.to_le_bytes().to_vec()))),
     );
-    let flags = if beacon.complete { COMPLETE } else { 0 } | if beacon.preserving { PRESERVING } else { 0 };
+    let flags = [(beacon.complete, COMPLETE), (beacon.preserving, PRESERVING), (beacon.gives_way, GIVES_WAY)];
+    let flags = flags.into_iter().filter(|(is_so, _)| *is_so).fold(0, |flags, (_, flag)| flags | flag);
     if flags != 0 {
         extras.push((tag::FLAGS, Cow::Owned(vec![flags])));
     }
@@ -143,6 +146,7 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
             let flags = bytes.first().copied().unwrap_or(0);
             beacon.complete = flags & COMPLETE != 0;
             beacon.preserving = flags & PRESERVING != 0;
+            beacon.gives_way = flags & GIVES_WAY != 0;
         }
         _ => {}
     }

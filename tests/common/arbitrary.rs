@@ -181,13 +181,13 @@ fn members() -> impl Strategy<Value = Vec<MemberAt>> {
 pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
     let state = prop_oneof![Just(NodeState::Warming), Just(NodeState::Ready), Just(NodeState::Leaving)];
     let numbers = any::<(u64, u64, u128, u128, u128, u128)>();
-    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool)>(), members()).prop_map(
+    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool, bool)>(), members()).prop_map(
         |(
             (head, records, digest, view_digest, withdrawn_digest, overrides_digest),
             state,
             http,
             applied,
-            (complete, preserving),
+            (complete, preserving, gives_way),
             members,
         )| Beacon {
             head,
@@ -201,6 +201,7 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             overrides_digest,
             complete,
             preserving,
+            gives_way,
             members,
         },
     )

@@ -151,6 +151,7 @@ fn beacon() -> Beacon {
         overrides_digest: 0,
         complete: false,
         preserving: false,
+        gives_way: false,
         members: Vec::new(),
     }
 }

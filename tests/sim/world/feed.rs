@@ -167,12 +167,19 @@ impl World {
             let record = self.registry(node).and_then(|registry| registry.record(&provider.key));
             record.is_some_and(|record| matches!(&record.body, Body::Withdrawn { kept: Some(kept), .. } if **kept == provider.content()))
         };
+        // One that hears nobody, and was told a goodbye again that had long been taken back, believes itself alone by right.
+        let hears_nobody = self.registry(node).is_none_or(|registry| {
+            let nodes = registry.cluster(self.now_at(node)).nodes;
+            nodes.iter().skip(1).all(|peer| matches!(peer.state, "suspect" | "dead" | "leaving"))
+        });
+        let is_misled = hears_nobody && self.counts.of(Injected::Replayed) > 0;
         let lost = self.providers.iter().find(|provider| {
             let is_heard = self.now < provider.succeeded_at + provider.habits.ttl_ms / 2;
             // The first heartbeats after a silence may still be on their way to the owner.
             let is_steady = self.now > provider.steady_since + 2 * provider.habits.ttl_ms;
             let is_answered = provider.runs() && !provider.is_twin() && is_heard && is_steady;
-            let is_due = self.protected.contains(&provider.key) || is_delta && self.now < self.chaos_until && went_by_silence(provider);
+            let is_due = self.protected.contains(&provider.key)
+                || is_delta && !is_misled && self.now < self.chaos_until && went_by_silence(provider);
             provider.key.service == *service && is_answered && is_due
         });
         if let Some(lost) = lost {
