@@ -137,11 +137,11 @@ impl Node {
         .await;
     }
 
-    /// Waits until it hears a cluster of `count` ready nodes, itself among them, and all agree.
+    /// Waits until it hears a cluster of `count` ready (perhaps preserving) nodes, itself among them, and all agree.
     pub(crate) async fn hears_peers(&self, count: usize) {
         eventually(&format!("{} agrees with its peers", self.name), READY_TIMEOUT, async || {
             let cluster = self.cluster().await;
-            let ready = cluster["nodes"].as_array().into_iter().flatten().filter(|node| node["state"] == "ready").count();
+            let ready = cluster["nodes"].as_array().into_iter().flatten().filter(|node| is_ready(node)).count();
             if ready == count && cluster["converged"] == true { Ok(()) } else { Err(cluster.to_string()) }
         })
         .await;
@@ -207,4 +207,9 @@ fn keep(pipe: Option<impl Read + Send + 'static>, log: &Log) {
             log.push('\n');
         }
     });
+}
+
+/// A node that keeps who fell silent with many others is ready all the same.
+fn is_ready(node: &serde_json::Value) -> bool {
+    node["state"] == "ready" || node["state"] == "preserving"
 }
