@@ -190,6 +190,10 @@ impl World {
 
     /// What each consumer holds is what is there.
     pub(crate) fn check_consumers(&mut self) {
+        // The last node that ran was leaving when all healed: there is nobody to hold a stream with.
+        if self.running().is_empty() {
+            return;
+        }
         let mut broken = None;
         for consumer in &self.consumers {
             let nothing = Arc::default();
