@@ -136,7 +136,7 @@ impl Metrics {
             warm_writes: family("muster_warm_writes_total", "result", "Writes of the warm file: `ok` or `failed`"),
             warm_written_at: gauge(
                 "muster_warm_last_success_seconds",
-                "When the warm file was last written, in seconds since 1970; 0: not yet",
+                "When the warm file was last written, in seconds since 1970; 0: not by this process",
             ),
             pulls: family("muster_pulls_total", "kind", "How often this node asked a peer for what it lacks, by what it asked for"),
             repaired: family("muster_repaired_records_total", "kind", "Records that such pulls brought, by what was asked for"),

@@ -4,7 +4,8 @@
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
 //! Read in this order: `record` and `merge` (what wins), `ownership` and `expiry` (who may write), `applied` and `repair` (how nodes
-//! come to agree), `join` (how one begins), `shared` and `overridden` (what operators will).
+//! come to agree), `join`, `restore` and `leave` (how one begins and ends), `health` and `verdict` (whose silence counts), `adoption` and
+//! `preserve` (what follows from it), `shared` and `overridden` (what operators will).
 
 mod ack;
 mod adoption;

@@ -115,7 +115,7 @@ pub struct Instances<'a> {
 pub struct Trust {
     /// False: the node may not know all; keep what is not listed.
     pub complete: bool,
-    /// True: the bus has not been heard for a while.
+    /// True: it comes from the disk, or the bus has not been heard for a while, or the node was stopped and has yet to hear what it missed.
     pub stale: bool,
     /// For how long, in whole seconds' worth of milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

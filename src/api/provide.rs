@@ -67,7 +67,7 @@ pub struct Registration {
     #[cfg_attr(feature = "server", schema(pattern = r"^(starting|up)$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// How long it stays listed without a heartbeat; default 15 s. `none`: a fixed address, listed until it is deregistered.
+    /// How long it may be silent before it is `suspect`; default 15 s. `none`: a fixed address, listed until it is deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
     /// Which life of the process this is, 1 to 2^53 - 1; absent: the known one, 1 where none is known.
@@ -77,7 +77,7 @@ pub struct Registration {
     /// How long it stays listed once it is down; absent: the node's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after: Option<Span>,
-    /// How the registry may look for itself.
+    /// How the registry may look for itself: kept and told, and not done by this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
 }
@@ -272,7 +272,7 @@ pub struct Op {
     /// `register`: free keys and values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// `register`: how long it stays listed without a heartbeat; `none`: until it is deregistered.
+    /// `register`: how long it may be silent before it is `suspect`; `none`: for ever, it is listed until it is deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
     /// `register`: how long it stays listed once it is down.

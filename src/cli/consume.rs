@@ -182,7 +182,7 @@ fn remark_on(trust: Trust) {
         output::remark("incomplete: this node may not know all");
     }
     if trust.stale {
-        output::remark(&format!("stale: the bus has not been heard for {}", output::ago(trust.stale_ms.unwrap_or(0))));
+        output::remark(&format!("stale: last known to be so {} ago", output::ago(trust.stale_ms.unwrap_or(0))));
     }
     if trust.preserved {
         output::remark("preserved: some of these would have expired");

@@ -18,8 +18,8 @@ const PAGE: usize = 1000;
 /// What `export` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A line is a registration as the API takes it, its incarnation included, with `namespace`, `service` and `id` beside it: `import` reads
-it, and so does `register -f`. What an operator overrides is not in it.
+A line is a registration as the API takes it, its incarnation included, with `namespace`, `service` and `id` beside it.
+`import` reads it, and so does `register -f`. What an operator overrides is not in it.
 
 Examples:
   muster export > instances.ndjson

@@ -13,8 +13,8 @@ const DIVERGED_TOLD_MS: u64 = 3000;
 /// What `nodes` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 4: the nodes have not converged, one of them is not ready (`preserving`: so many leases are late
-that none is let go), or the node that answers does not hear its bus.
+Exit code 4: the nodes have not converged, one of them is not ready, or the node that answers does not hear its bus.
+A node is `preserving` while so many leases are late that none is let go; one that died stays listed as `dead` for a day.
 
 Examples:
   muster nodes

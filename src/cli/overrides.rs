@@ -15,8 +15,9 @@ use crate::units::{DURATION_RULE, parse_ms};
 /// What `override` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It lies over what providers say and the registry sees, for instances that are there and those that come later, until it is
-deleted or over: no restart or registration clears it. Of several the narrower wins: instance, selection, service, namespace.
+It lies over what providers say and the registry sees, for instances that are there and those that come later.
+It holds until it is deleted or over: no restart and no registration clears it.
+Of several the narrower wins: instance, selection, service, namespace.
 
 Examples:
   muster override set deploy-42 --service user --status draining --reason 'moving to eu-b' --expires-in 2h

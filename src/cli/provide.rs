@@ -58,7 +58,7 @@ pub(super) struct Told {
     /// Where it listens; default: the address from which the registry is reached
     #[arg(long, value_name = "IP or HOST")]
     address: Option<String>,
-    /// How long it stays without a heartbeat; default: the registry's, 15s. none: a fixed address, listed until it is deregistered
+    /// How long it may be silent before it is suspect; default: the registry's, 15s. none: a fixed address, listed until it is deregistered
     #[arg(long, value_parser = ttl)]
     ttl: Option<Span>,
     /// Its share of traffic; default: 100

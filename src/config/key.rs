@@ -67,7 +67,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.node.leave_timeout_ms, given.duration_ms(0..=600_000)),
         show: |config| Some(show_ms(config.node.leave_timeout_ms)),
-        ..key("node.leave_timeout", "How long a graceful stop may take; a second signal ends it at once. 0 to 10m.")
+        ..key(
+            "node.leave_timeout",
+            "How long handing leases over may take at a stop, and after that the end of streams; a second signal ends it at once. 0 to 10m.",
+        )
     },
     Key {
         flag: Some("--cluster"),
@@ -180,7 +183,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.leases.ttl_ms, given.duration_ms(1..=3_600_000)),
         show: |config| Some(show_ms(config.leases.ttl_ms)),
-        ..key("leases.ttl", "How long a registration that names no ttl stays without a heartbeat; leases.ttl_min to leases.ttl_max.")
+        ..key(
+            "leases.ttl",
+            "How long an instance whose registration names no ttl may be silent before it is suspect; leases.ttl_min to leases.ttl_max.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.leases.ttl_min_ms, given.duration_ms(100..=3_600_000)),

@@ -43,7 +43,7 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// How long what was sent may stay unacknowledged before the connection counts as dead.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// How long what is under way may go on once the node stops: streams and held polls end by themselves at once, so what is left are clients
-/// that send or read slowly. Less where `node.leave_timeout` is short, which the whole stop has to fit in.
+/// that send or read slowly. Less where `node.leave_timeout` is short: what follows the handing over has to fit in it.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 /// After the system could not give a connection (no file handles left): time for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -89,7 +89,7 @@ fn is_host_name(text: &str) -> bool {
         })
 }
 
-/// How long an instance stays listed without a heartbeat.
+/// How long an instance may be silent before it is suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ttl(u32);
 
