@@ -216,8 +216,11 @@ impl Handle {
     /// Asks the node to leave: it takes no writes from then on, and hands over what it owns. Returns when all of that is owned elsewhere,
     /// or nobody is there to own it.
     pub async fn leave(&self) {
-        // A node that has stopped has left.
-        let _ = self.put(Command::Leave).await;
+        let (reply, left) = oneshot::channel();
+        // It waits for a place where others are refused: an overloaded node hands over too. A node that has stopped has left.
+        if self.commands.send(Command::Leave(reply)).await.is_ok() {
+            let _ = left.await;
+        }
     }
 
     /// What this node believes, whole and consistent. Holds every write that was answered before.

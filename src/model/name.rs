@@ -167,10 +167,12 @@ impl InstanceKey {
     #[must_use]
     pub fn least() -> Self {
         let least: Arc<str> = Arc::from("-");
-        Self {
-            service: ServiceKey { namespace: Namespace(Arc::clone(&least)), service: ServiceName(Arc::clone(&least)) },
-            id: InstanceId(least),
-        }
+        Self::least_of(ServiceKey { namespace: Namespace(Arc::clone(&least)), service: ServiceName(least) })
+    }
+
+    /// Likewise before every instance of a service.
+    pub(crate) fn least_of(service: ServiceKey) -> Self {
+        Self { service, id: InstanceId(Arc::from("-")) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::inquiry::Inquiry;
 use super::port::FromBus;
@@ -119,6 +120,8 @@ impl Task {
         let mut asked = Vec::with_capacity(ROUND_MAX);
         let mut told = Vec::with_capacity(ROUND_MAX);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        // After a stop of an hour one sweep is as good as the 3,600 that were missed.
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let clock = self.shared.clock;
             let due = self.registry.next_deadline().map_or(clock.instant_of(clock.mono()) + SWEEP_EVERY, |at| clock.instant_of(at));

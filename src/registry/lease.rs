@@ -108,17 +108,17 @@ impl Leases {
 
     /// Holds a lease from now on, in the place of one that was held for the same key. Without `due` no silence ends it.
     pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Option<Mono>) {
-        self.end(&key);
         lease.due = due;
-        if let Some(due) = due {
-            let is_silent = lease.phase.is_silent();
-            self.count(&key, is_silent, 1);
-            if is_silent {
-                self.silent.insert(key.clone());
-            }
-            self.due.insert((due, key.clone()));
+        let is_silent = lease.phase.is_silent();
+        if let Some(former) = self.held.insert(key.clone(), lease) {
+            self.let_go(&key, &former);
         }
-        self.held.insert(key, lease);
+        let Some(due) = due else { return };
+        self.count(&key, is_silent, 1);
+        if is_silent {
+            self.silent.insert(key.clone());
+        }
+        self.due.insert((due, key));
     }
 
     /// Notes how late a lease is.
@@ -147,8 +147,14 @@ impl Leases {
 
     /// Looks at once at the late leases of a service, or at all that are late.
     pub(super) fn hasten(&mut self, service: Option<&ServiceKey>, now: Mono) {
-        let silent: Vec<InstanceKey> =
-            self.silent.iter().filter(|key| service.is_none_or(|service| key.service == *service)).cloned().collect();
+        let silent: Vec<InstanceKey> = match service {
+            None => self.silent.iter().cloned().collect(),
+            // Its keys stand together: a service among very many must not cost a look at all of them.
+            Some(service) => {
+                let first = InstanceKey::least_of(service.clone());
+                self.silent.range(first..).take_while(|key| key.service == *service).cloned().collect()
+            }
+        };
         for key in silent {
             self.reschedule(&key, now);
         }
@@ -156,14 +162,19 @@ impl Leases {
 
     pub(super) fn end(&mut self, key: &InstanceKey) -> Option<Lease> {
         let lease = self.held.remove(key)?;
-        let Some(due) = lease.due else { return Some(lease) };
+        self.let_go(key, &lease);
+        Some(lease)
+    }
+
+    /// What follows from a lease that is not held any more.
+    fn let_go(&mut self, key: &InstanceKey, lease: &Lease) {
+        let Some(due) = lease.due else { return };
         self.due.remove(&(due, key.clone()));
         let is_silent = lease.phase.is_silent();
         self.count(key, is_silent, -1);
         if is_silent {
             self.silent.remove(key);
         }
-        Some(lease)
     }
 
     /// When the next lease is to be looked at.
@@ -246,5 +257,17 @@ mod tests {
         leases.set_phase(&key("a", "fixed"), Phase::Late(9));
         leases.end(&key("b", "1"));
         assert_eq!((leases.all(), leases.of_service(&key("b", "1").service)), (Tally { held: 3, silent: 0 }, Tally::default()));
+    }
+
+    #[test]
+    fn a_service_is_hastened_alone() {
+        let mut leases = Leases::default();
+        for (service, id) in [("a", "9"), ("b", "0"), ("b", "z"), ("ba", "0")] {
+            leases.hold(key(service, id), Lease::new(Incarnation::FIRST, 0, 1000, 1000, 0, Phase::Late(0)), Some(1000));
+        }
+        leases.hold(key("b", "held"), Lease::new(Incarnation::FIRST, 0, 1000, 1000, 0, Phase::Held), Some(1000));
+        leases.hasten(Some(&key("b", "0").service), 500);
+        let due: Vec<InstanceKey> = std::iter::from_fn(|| leases.take_due(500, 2000)).collect();
+        assert_eq!(due, [key("b", "0"), key("b", "z")]);
     }
 }
