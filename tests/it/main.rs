@@ -9,9 +9,11 @@ mod bus_cost;
 #[path = "../common/certificates.rs"]
 mod certificates;
 mod configuration;
+mod dead_owner;
 mod expiry;
 mod fake_nats;
 mod mixed_versions;
+mod namesake;
 mod nats_faults;
 mod outage;
 mod partition;
