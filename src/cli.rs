@@ -120,7 +120,11 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
 
 fn on_all_cores(verb: impl Future<Output = Result<Code, Failure>>) -> Result<Code, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Failure::new(Code::Failed, format!("no runtime: {error}")))?.block_on(verb)
+    let runtime = runtime.map_err(|error| Failure::new(Code::Failed, format!("no runtime: {error}")))?;
+    let ended = runtime.block_on(verb);
+    // A thread that hangs on a disk keeps nobody: whoever waited for it has given it its time.
+    runtime.shutdown_background();
+    ended
 }
 
 fn on_one_core(verb: impl Future<Output = Result<Code, Failure>>) -> Result<Code, Failure> {

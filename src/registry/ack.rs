@@ -42,6 +42,13 @@ impl Acks {
         }
     }
 
+    /// Nothing is waited for any longer than until now.
+    pub(super) fn end_all(&mut self, now: Mono) {
+        for waiting in self.waiting.values_mut() {
+            waiting.until = waiting.until.min(now);
+        }
+    }
+
     /// A peer has a new life, which has applied nothing yet.
     pub(super) fn forget(&mut self, peer: &NodeName) {
         for waiting in self.waiting.values_mut() {

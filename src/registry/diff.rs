@@ -12,7 +12,7 @@ use super::record::{Record, listed_digest};
 use super::serve::KEYS_MAX;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{InstanceId, InstanceKey, Life, Listed, NodeName, ServiceKey, Version};
+use crate::model::{InstanceId, InstanceKey, Life, NodeName, ServiceKey, Version};
 
 /// A node that answers nothing for this long cannot be compared with.
 const SILENT_MS: u64 = 2000;
@@ -298,7 +298,11 @@ impl Registry {
                 continue;
             }
             let place = services.entry(key.service.clone()).or_insert_with(|| self.begin_service(&key.service));
-            place.with_revision = place.with_revision.map(|revision| moved(revision, ours, theirs.as_ref())).filter(|_| !truncated);
+            let digest =
+                |record: Option<&Arc<Record>>| record.and_then(|record| self.listed(record)).map_or(0, |listed| listed_digest(&listed));
+            let moved = |revision: u128| revision.wrapping_sub(digest(ours)).wrapping_add(digest(theirs.as_ref()));
+            // As the other side lists it, whose overrides are ours.
+            place.with_revision = place.with_revision.map(moved).filter(|_| !truncated);
             match (ours, theirs) {
                 (Some(ours), Some(theirs)) => {
                     let (id, owner) = (key.id, ours.version.owner.node.clone());
@@ -317,11 +321,4 @@ impl Registry {
         let (only_here, only_there, differ) = (Vec::new(), Vec::new(), Vec::new());
         ServiceDiff { service: service.clone(), revision, with_revision: Some(revision), only_here, only_there, differ }
     }
-}
-
-/// A revision with one instance as the other side has it.
-fn moved(revision: u128, ours: Option<&Arc<Record>>, theirs: Option<&Arc<Record>>) -> u128 {
-    let digest =
-        |record: Option<&Arc<Record>>| record.and_then(|record| record.to_listed()).map_or(0, |listed: Listed| listed_digest(&listed));
-    revision.wrapping_sub(digest(ours)).wrapping_add(digest(theirs))
 }

@@ -95,17 +95,18 @@ impl Registry {
         }
         let before = self.put(record, false, now, out);
         match (self.leases.end(&record.key), before) {
+            // With or without a lease for what stood there: whoever is named as the owner holds one.
+            _ if record.version.owner == self.life && record.registration().is_some() => self.own_again(record, now, out),
             (Some(lease), Some(held)) => {
                 self.ended.insert(record.key.clone(), Ended { lease, record: held });
                 out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
             }
-            (Some(_) | None, _) if record.version.owner == self.life => self.own_again(record, now, out),
             (Some(_) | None, _) => self.answer_withdrawal(record, now, out),
         }
         true
     }
 
-    /// A live record names this life as its owner, and there is no lease for it: it was forgotten here, and came back.
+    /// A live record names this life as its owner: it was forgotten here, and came back.
     fn own_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
         let Body::Live { registration, .. } = &record.body else { return };
         // For a fixed address nobody ever vouched.
@@ -151,5 +152,32 @@ pub(super) fn kept(record: &Record) -> Option<&Arc<Registration>> {
     match &record.body {
         Body::Withdrawn { kept, .. } => kept.as_ref(),
         Body::Live { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Address, Epoch, InstanceId, Namespace, NodeName, Port, RegistrationDraft, ServiceKey, ServiceName, Ttl};
+    use crate::registry::{Ack, Input, Register, Settings};
+
+    #[test]
+    fn what_this_node_wrote_forgot_and_is_given_back_has_a_lease_here() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let register =
+            Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono };
+        registry.handle(Input::Register(1, register), now, &mut Outbox::new());
+
+        let held = Record::clone(registry.record(&key).unwrap());
+        let greater = Arc::new(Record { version: Version { edition: held.version.edition + 1, ..held.version.clone() }, ..held });
+        let peer = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        assert!(registry.merge(&greater, &peer, now, &mut Outbox::new()));
+        let version = &registry.record(&key).unwrap().version;
+        assert_eq!((version.edition, version.seq, registry.holds_lease(&key)), (1, 2, true));
     }
 }

@@ -4,7 +4,7 @@
 use super::io::{Notice, Output};
 use super::message::NodeState;
 use super::time::Now;
-use super::{Outbox, Registry, ack, join, log, ownership, relay, repair};
+use super::{Outbox, Registry, join, log, ownership, relay, repair};
 use crate::model::{Epoch, InstanceKey};
 
 impl Registry {
@@ -19,6 +19,9 @@ impl Registry {
             self.leases.end(&key);
             out.push(Output::DropLease { key });
         }
+        // Nobody will apply what the former life wrote last: whoever waits for that is told so.
+        self.acks.end_all(now.mono);
+        self.settle_acks(now, out);
         self.life.epoch = Epoch(self.rng.next());
         self.settings.epoch = self.life.epoch;
         self.log = log::Log::default();
@@ -27,11 +30,59 @@ impl Registry {
         self.relays = relay::Relays::default();
         self.repair = repair::Repair::default();
         self.ask_again = ownership::AskAgain::default();
-        self.acks = ack::Acks::default();
         self.join = join::Join::new(now.mono);
         self.complete = false;
         out.push(Output::Reborn(self.life.epoch));
         out.push(Output::Noticed(Notice::Reborn(self.life.epoch)));
         self.become_state(NodeState::Warming, now, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{
+        Address, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
+    };
+    use crate::registry::{Ack, Answer, Beacon, Envelope, Input, Message, Register, Settings};
+
+    fn beacon() -> Message {
+        Message::Beacon(Beacon {
+            head: 0,
+            state: NodeState::Ready,
+            records: 0,
+            digest: 0,
+            view_digest: 0,
+            http: String::new(),
+            applied: Vec::new(),
+            withdrawn_digest: 0,
+            overrides_digest: 0,
+            complete: true,
+            preserving: false,
+            gives_way: false,
+            members: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn whoever_waits_for_peers_to_have_a_write_is_answered_before_a_new_life_begins() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let peer = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        registry.handle(Input::Received(Envelope { from: peer, message: beacon() }), now, &mut Outbox::new());
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let ack = Ack::All { until: now.mono + 2000 };
+        let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack, at: now.mono };
+        let mut out = Outbox::new();
+        registry.handle(Input::Register(7, register), now, &mut out);
+        let is_answered = |out: &Outbox| out.iter().any(|output| matches!(output, Output::Answer(7, Answer::Registered(_))));
+        assert!(!is_answered(&out));
+        registry.become_newborn(now, &mut out);
+        assert!(is_answered(&out) && registry.settings().epoch != Epoch(1));
     }
 }

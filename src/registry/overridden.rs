@@ -342,7 +342,7 @@ impl Registry {
         }
     }
 
-    /// Says whether a consumer could tell. What the provider is told changes with it, and when it is evicted.
+    /// Says whether a consumer could tell. What the provider is told changes with it, and when it is evicted, or that it may be.
     fn look_at_again(&mut self, key: &InstanceKey, now: Now, out: &mut Outbox) -> bool {
         let Some(record) = self.store.get(key).cloned() else { return false };
         let Some(registration) = record.registration() else { return false };
@@ -352,8 +352,7 @@ impl Registry {
                     let terms = self.terms(&record, registration, lease.digest, true);
                     out.push(Output::HoldLease { key: key.clone(), terms, at: lease.renewed_at });
                 }
-                Phase::Late(_) => {}
-                Phase::Over(_) => self.leases.reschedule(key, now.mono),
+                Phase::Late(_) | Phase::Over(_) => self.leases.reschedule(key, now.mono),
             }
         }
         let listed = self.listed(&record);

@@ -26,7 +26,7 @@ pub(super) struct Peers {
     known: BTreeMap<NodeName, Peer>,
     /// Also those that only others have heard.
     pub(super) members: Members,
-    /// When any of them was heard last.
+    /// When any of them was heard last; `None`: none was, or all that were have said goodbye, and nobody was missed since.
     pub(super) any_heard_at: Option<Mono>,
 }
 
@@ -128,11 +128,11 @@ impl Peers {
 
     /// Keeps the beacon of a present life.
     pub(super) fn heard(&mut self, node: &NodeName, beacon: Beacon, now: Mono) {
-        self.any_heard_at = Some(now);
         self.members.note(node, now, beacon.state == NodeState::Leaving && !beacon.gives_way);
         for member in &beacon.members {
             self.members.note(&member.node, now.saturating_sub(u64::from(member.age_ms)), member.has_left);
         }
+        self.any_heard_at = self.members.iter(now).next().map(|_| now);
         if let Some(peer) = self.known.get_mut(node) {
             peer.beacon = Some(beacon);
             peer.heard_at = now;
@@ -218,6 +218,31 @@ mod tests {
         assert_eq!(peers.presence(&life(2), 3000), Presence::Appeared);
         assert_eq!(peers.presence(&life(1), 5999), Presence::NotPresent);
         assert_eq!(peers.presence(&life(2), 99_999), Presence::Present);
+    }
+
+    #[test]
+    fn one_that_is_left_alone_in_order_has_missed_nobody() {
+        let mut peers = Peers::new(NodeName::parse("n1").unwrap());
+        let beacon = |state| Beacon {
+            head: 0,
+            state,
+            records: 0,
+            digest: 0,
+            view_digest: 0,
+            http: String::new(),
+            applied: Vec::new(),
+            withdrawn_digest: 0,
+            overrides_digest: 0,
+            complete: true,
+            preserving: false,
+            gives_way: false,
+            members: Vec::new(),
+        };
+        peers.presence(&life(1), 0);
+        peers.heard(&life(1).node, beacon(NodeState::Ready), 1000);
+        assert_eq!(peers.any_heard_at, Some(1000));
+        peers.heard(&life(1).node, beacon(NodeState::Leaving), 2000);
+        assert_eq!(peers.any_heard_at, None);
     }
 
     #[test]

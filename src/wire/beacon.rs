@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::List;
 use super::reading::Reading;
-use super::record::{Extras, Life};
+use super::record::{Extras, Life, counted};
 use super::{Invalid, body};
 use crate::registry::{self, MEMBERS_MAX};
 
@@ -84,12 +84,11 @@ impl<'a> Beacon<'a> {
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<registry::Beacon, Invalid> {
         let Self { head, state, records, digest, view_digest, http, applied, extras } = self;
-        // Peers show it, and dial it: it is a host and a port, or empty.
-        if http.len() > HTTP_BYTES_MAX || !http.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if http.len() > HTTP_BYTES_MAX || !http.bytes().all(is_of_address) {
             return Err(Invalid("HTTP address"));
         }
         let mut beacon = registry::Beacon {
-            head,
+            head: counted(head, "seq")?,
             state: state.into_model(),
             records,
             digest,
@@ -108,6 +107,11 @@ impl<'a> Beacon<'a> {
         }
         Ok(beacon)
     }
+}
+
+/// Peers show a host and a port, and ask there of their own accord: nobody is to lead them to a path or a query, or lend them a password.
+fn is_of_address(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
 }
 
 fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
@@ -176,5 +180,7 @@ pub(super) fn lives_of(applied: &[registry::AppliedAt]) -> Lives<'_> {
 }
 
 pub(super) fn to_lives(lives: Lives<'_>, reading: &mut Reading) -> Result<Vec<registry::AppliedAt>, Invalid> {
-    lives.into_iter().map(|at| Ok(registry::AppliedAt { life: at.life.into_model(reading)?, seq: at.seq, age_ms: at.age_ms })).collect()
+    let to_applied =
+        |at: AppliedAt<'_>| Ok(registry::AppliedAt { life: at.life.into_model(reading)?, seq: counted(at.seq, "seq")?, age_ms: at.age_ms });
+    lives.into_iter().map(to_applied).collect()
 }

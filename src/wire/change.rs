@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::reading::Reading;
-use super::record::{Records, records_of, to_records};
+use super::record::{Records, counted, records_of, to_records};
 use crate::registry;
 
 #[derive(Serialize, Deserialize)]
@@ -28,6 +28,7 @@ impl<'a> Change<'a> {
         if first == 0 || last < first - 1 {
             return Err(Invalid("seq"));
         }
+        let last = counted(last, "seq")?;
         Ok(registry::Change { first, last, wants_ack, records: to_records(records, reading) })
     }
 }

@@ -9,7 +9,7 @@ use super::Invalid;
 use super::list::List;
 use super::reading::{self, Reading};
 use super::registration::Registration;
-use crate::model::{self, Epoch, Incarnation, InstanceKey, ServiceKey};
+use crate::model::{self, Epoch, INCARNATION_MAX, Incarnation, InstanceKey, ServiceKey};
 use crate::registry::{self, NOTE_BYTES_MAX};
 
 /// More records than fit into a frame.
@@ -22,6 +22,14 @@ pub(super) type Records<'a> = List<Record<'a>, RECORDS_MAX>;
 pub(super) type Extras<'a> = List<(u16, Cow<'a, [u8]>), EXTRAS_MAX>;
 
 const EXTRAS_MAX: usize = 32;
+
+/// No log, edition or generation honestly comes to more; far enough below what a number holds that nobody who counts on from it overflows.
+const COUNT_MAX: u64 = INCARNATION_MAX;
+
+/// A number that somebody counts on from.
+pub(super) fn counted(number: u64, what: &'static str) -> Result<u64, Invalid> {
+    if number <= COUNT_MAX { Ok(number) } else { Err(Invalid(what)) }
+}
 
 /// Among a record's extras: the cause, where `cause` can only say what comes nearest to it. One byte.
 const CAUSE_TAG: u16 = 1;
@@ -196,12 +204,12 @@ impl<'a> Version<'a> {
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<model::Version, Invalid> {
         Ok(model::Version {
             incarnation: Incarnation::new(self.incarnation).ok_or(Invalid("incarnation"))?,
-            edition: self.edition,
+            edition: counted(self.edition, "edition")?,
             deregistered: self.deregistered,
-            generation: self.generation,
+            generation: counted(self.generation, "generation")?,
             live: self.live,
             owner: self.owner.into_model(reading)?,
-            seq: self.seq,
+            seq: counted(self.seq, "seq")?,
         })
     }
 }

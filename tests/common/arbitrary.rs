@@ -43,9 +43,14 @@ pub(crate) fn incarnation() -> impl Strategy<Value = Incarnation> {
     (1..=INCARNATION_MAX).prop_map(|number| Incarnation::new(number).unwrap())
 }
 
+/// Any number that somebody counts on from.
+fn count() -> impl Strategy<Value = u64> {
+    0..=INCARNATION_MAX
+}
+
 /// Any version; whether it is live is for the record to say.
 pub(crate) fn version(live: bool) -> impl Strategy<Value = Version> {
-    (incarnation(), any::<u64>(), any::<u64>(), life(), any::<u64>(), any::<bool>()).prop_map(
+    (incarnation(), count(), count(), life(), count(), any::<bool>()).prop_map(
         move |(incarnation, edition, generation, owner, seq, deregistered)| Version {
             incarnation,
             edition,
@@ -161,7 +166,7 @@ pub(crate) fn record() -> impl Strategy<Value = Arc<Record>> {
 
 /// Any batch of records.
 pub(crate) fn change() -> impl Strategy<Value = Change> {
-    (1..=u64::MAX, 1..=u64::MAX, any::<bool>(), vec(record(), 0..4)).prop_map(|(a, b, wants_ack, records)| Change {
+    (1..=INCARNATION_MAX, 1..=INCARNATION_MAX, any::<bool>(), vec(record(), 0..4)).prop_map(|(a, b, wants_ack, records)| Change {
         first: a.min(b),
         last: a.max(b),
         wants_ack,
@@ -170,7 +175,7 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
 }
 
 fn applied() -> impl Strategy<Value = Vec<AppliedAt>> {
-    vec((life(), any::<u64>(), any::<Option<u32>>()).prop_map(|(life, seq, age_ms)| AppliedAt { life, seq, age_ms }), 0..4)
+    vec((life(), count(), any::<Option<u32>>()).prop_map(|(life, seq, age_ms)| AppliedAt { life, seq, age_ms }), 0..4)
 }
 
 fn members() -> impl Strategy<Value = Vec<MemberAt>> {
@@ -180,7 +185,7 @@ fn members() -> impl Strategy<Value = Vec<MemberAt>> {
 /// Any beacon.
 pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
     let state = prop_oneof![Just(NodeState::Warming), Just(NodeState::Ready), Just(NodeState::Leaving)];
-    let numbers = any::<(u64, u64, u128, u128, u128, u128)>();
+    let numbers = (count(), any::<u64>(), any::<u128>(), any::<u128>(), any::<u128>(), any::<u128>());
     (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool, bool)>(), members()).prop_map(
         |(
             (head, records, digest, view_digest, withdrawn_digest, overrides_digest),

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the values are known to be good, and where one is not the test is to fail")]
 
-use muster::model::NodeName;
-use muster::registry::{Answer, DIFFERING_MAX, Diff, Refusal};
+use std::sync::Arc;
+
+use muster::model::{Namespace, NodeName, Override, OverrideDraft, OverrideKey, OverrideName};
+use muster::registry::{Answer, DIFFERING_MAX, Diff, Input, Refusal, SetOverride};
 
 use crate::scenarios::{agree_within, cluster, deregister, port_at, register};
 use crate::world::{Event, Mend, World, key};
@@ -102,6 +104,23 @@ fn every_difference_is_told_from_both_sides_and_nothing_else() {
         agree_within(&mut world, 5000);
         assert!(diff(&mut world, node, with).is_equal());
     }
+}
+
+/// A revision is of what is listed, and that is what overrides make of the records.
+#[test]
+fn the_others_revision_is_as_the_other_lists() {
+    let mut world = cluster(2);
+    let draft = OverrideDraft { weight: Some(7), reason: "a test".to_owned(), ..OverrideDraft::default() };
+    let key_of_it = OverrideKey { namespace: Namespace::default(), name: OverrideName::parse("o").unwrap() };
+    let set = SetOverride { key: key_of_it, value: Arc::new(Override::new(draft).unwrap()), expires_in_ms: None };
+    world.operate(0, |ticket| Input::SetOverride(ticket, set)).unwrap();
+    world.run_for(50);
+    unheard(&mut world, |world| {
+        register(world, 0, &key("user", "here"), 1);
+        register(world, 1, &key("user", "there"), 2);
+    });
+    let there = world.registry(1).unwrap().catalog().view(&key("user", "x").service).unwrap().revision();
+    assert_eq!(diff(&mut world, 0, 1).services[0].with_revision, Some(there));
 }
 
 #[test]

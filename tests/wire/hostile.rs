@@ -1,6 +1,9 @@
 //! Hostile bytes: damage, forgeries and noise are refused, each by the check that is there for it; nothing panics.
 
-use muster::registry::Message;
+use std::sync::Arc;
+
+use muster::model::Version;
+use muster::registry::{AppliedAt, Beacon, Change, Message, Record};
 use muster::wire::{FRAME_BYTES_MAX, Heard, LeftOut, Rejected};
 use proptest::prelude::*;
 
@@ -135,6 +138,39 @@ fn a_record_that_breaks_a_rule_is_left_out_and_the_rest_goes_on() {
     let Message::Change(change) = envelope.message else { panic!("a change's frame holds a change") };
     assert_eq!((change.first, change.last, change.records.len()), (41, 43, 2));
     assert_eq!(codec().decode(&forged), Err(Rejected::Invalid("instance id")), "who wants all takes none");
+}
+
+/// Whoever goes on counting from such a number would begin again at 0.
+#[test]
+fn a_number_that_nobody_can_count_on_from_is_refused() {
+    let refused = |message: &Message| codec().decode(&codec().encode(&known::life(), message).unwrap()).unwrap_err();
+    let seen = known::messages();
+    let (Message::Change(change), Message::Beacon(beacon)) = (&seen[0].1, &seen[1].1) else { panic!("the first two are known") };
+    let with = |number: fn(&mut Version)| {
+        let mut record = Record::clone(&change.records[0]);
+        number(&mut record.version);
+        Message::Change(Change { records: vec![Arc::new(record)], ..change.clone() })
+    };
+    assert_eq!(refused(&with(|version| version.edition = u64::MAX)), Rejected::Invalid("edition"));
+    assert_eq!(refused(&with(|version| version.generation = u64::MAX)), Rejected::Invalid("generation"));
+    assert_eq!(refused(&Message::Change(Change { last: u64::MAX, ..change.clone() })), Rejected::Invalid("seq"));
+    assert_eq!(refused(&Message::Beacon(Beacon { head: u64::MAX, ..beacon.clone() })), Rejected::Invalid("seq"));
+    let applied = vec![AppliedAt { seq: u64::MAX, ..beacon.applied[1].clone() }];
+    assert_eq!(refused(&Message::Beacon(Beacon { applied, ..beacon.clone() })), Rejected::Invalid("seq"));
+}
+
+/// A node asks there of its own accord.
+#[test]
+fn an_address_that_is_more_than_a_host_and_a_port_is_refused() {
+    let Message::Beacon(beacon) = known::messages().swap_remove(1).1 else { panic!("the second is a beacon") };
+    for http in ["10.0.0.1:80/admin?drop=all&", "10.0.0.1:80#", "user:password@10.0.0.1:80", "10.0.0.1\\x:80", "a b:80"] {
+        let frame = codec().encode(&known::life(), &Message::Beacon(Beacon { http: http.to_owned(), ..beacon.clone() })).unwrap();
+        assert_eq!(codec().decode(&frame), Err(Rejected::Invalid("HTTP address")), "{http}");
+    }
+    for http in ["", "n1.example-a:6878", "[fe80::1]:6878", "node_1:1"] {
+        let frame = codec().encode(&known::life(), &Message::Beacon(Beacon { http: http.to_owned(), ..beacon.clone() })).unwrap();
+        assert!(codec().decode(&frame).is_ok(), "{http}");
+    }
 }
 
 #[test]

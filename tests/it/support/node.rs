@@ -82,8 +82,15 @@ impl Node {
 
     /// Starts a node without a bus that keeps its files in a folder.
     pub(crate) async fn start_alone_in(name: &str, folder: &std::path::Path) -> Self {
+        Self::start_alone_with(name, folder, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn start_alone_with(name: &str, folder: &std::path::Path, more: &[&str]) -> Self {
         let folder = folder.to_str().expect("a path");
-        Self::launch(None, name, &["serve", "--name", name, "--listen", "127.0.0.1:0", "--data-dir", folder]).await
+        let mut args = vec!["serve", "--name", name, "--listen", "127.0.0.1:0", "--data-dir", folder];
+        args.extend(more);
+        Self::launch(None, name, &args).await
     }
 
     async fn launch(namespace: Option<&str>, name: &str, args: &[&str]) -> Self {

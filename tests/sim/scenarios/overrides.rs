@@ -247,6 +247,25 @@ fn an_override_says_when_the_silent_go_and_whether() {
     assert_eq!(listed(&world, 0, &never), None);
 }
 
+/// What is preserved is looked at once a ttl: an operator who says that it may go is not to wait for that.
+#[test]
+fn what_is_preserved_against_an_operators_will_goes_at_once() {
+    let mut world = cluster(1);
+    let keys = ["a", "b", "c", "d"].map(|id| key("s", id));
+    for key in &keys {
+        let registration = Arc::new(Registration::new(draft(1, 60_000)).unwrap());
+        let at = world.now_at(0).mono;
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at };
+        world.ask_now(0, Ask::Register(register));
+    }
+    // Late after 60 s, all together; without self-preservation down after 120 s, and looked at again after 180 s only.
+    world.run_for(150_000);
+    assert_eq!(listed(&world, 0, &keys[0]), Some((Status::Suspect, 100)));
+    set(&mut world, 0, "o", OverrideDraft { preserve: Some(false), ..on_service("s") });
+    world.run_for(100);
+    assert_eq!(listed(&world, 0, &keys[0]), Some((Status::Down, 100)));
+}
+
 #[test]
 fn a_node_that_does_not_know_the_others_overrides_takes_none() {
     let mut world = World::new(7, 2);
