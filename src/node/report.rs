@@ -102,7 +102,7 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             "incomplete"
         }
         Notice::SteppedDown => {
-            tracing::error!(%node, "the other node with this name was there first: this one takes no writes any more and hands over what it owns");
+            tracing::error!(%node, "of two nodes with this name this one gives way: it takes no writes any more and hands over what it owns");
             "stepped_down"
         }
         Notice::PeerDead(life) => {

@@ -455,7 +455,7 @@ pub enum Notice {
     Incomplete,
     /// Another node with our name is alive in this epoch.
     NameTaken(Epoch),
-    /// This node leaves, because the other with its name was there first.
+    /// This node leaves, because another runs under its name and its own epoch is the greater one.
     SteppedDown,
     /// A silent peer did not answer directly either: others take over what it owned.
     PeerDead(Life),

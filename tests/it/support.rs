@@ -10,6 +10,7 @@ pub(crate) mod node;
 pub(crate) mod provider;
 pub(crate) mod subscriber;
 pub(crate) mod wait;
+pub(crate) mod warm_file;
 
 pub(crate) use agreement::all_agree;
 pub(crate) use auditor::Auditor;
