@@ -10,11 +10,10 @@ pub mod store;
 mod task;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub use port::{BusPort, FromBus, ToNode};
+pub use port::{BusPort, FromBus, Said, ToNode};
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
@@ -322,7 +321,6 @@ pub fn spawn_with(
 
     let name = settings.node.clone();
     let seed = settings.epoch.0;
-    let epoch = Arc::new(AtomicU64::new(settings.epoch.0));
     let now = Now { mono: clock.mono(), wall: clock.wall() };
     let mut registry = Registry::new(settings, seed, now);
     let (store, restored) = disk.unzip();
@@ -337,14 +335,7 @@ pub fn spawn_with(
         clock,
         name,
     });
-    let ends = BusEnds {
-        beacons: to_beacons,
-        changes: to_changes,
-        direct: to_direct,
-        bulk: to_bulk,
-        reconnect: Arc::clone(&reconnect),
-        epoch: Arc::clone(&epoch),
-    };
+    let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
     let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
@@ -354,7 +345,7 @@ pub fn spawn_with(
     });
     let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
-    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect, epoch };
+    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect };
     (Handle { shared, commands: to_commands }, port)
 }
 

@@ -49,6 +49,7 @@ mod store;
 mod time;
 mod verdict;
 mod view;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

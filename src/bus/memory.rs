@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::inbound::Ear;
-use super::outbound::{Carrier, Dropped, Said, Voice};
+use super::outbound::{Carrier, Dropped, Queues, Voice};
 use super::subject::{Lane, Subject};
 use crate::metrics::{self, Metrics};
 use crate::model::{Cluster, Life};
@@ -46,15 +46,15 @@ impl Hub {
 
     /// Puts a node on the bus, until it ends.
     pub fn attach(&self, port: BusPort, life: Life, shutdown: &Shutdown) {
-        let BusPort { to_node, beacons, changes, direct, bulk, reconnect: _, epoch } = port;
+        let BusPort { to_node, beacons, changes, direct, bulk, reconnect: _ } = port;
         let numbers = metrics::of(life.node.as_str());
         let ear = Ear::new(&self.cluster, &life.node, to_node, Arc::clone(&numbers));
         let (queues, waiting): (Vec<_>, Vec<_>) = Lane::ALL.iter().map(|_| mpsc::channel(WAITING_MAX)).unzip();
         let lanes = queues.try_into().unwrap_or_else(|_| unreachable!("as many queues as lanes"));
         self.nodes.write().push(Attached { life: life.clone(), lanes, numbers: Arc::clone(&numbers) });
 
-        let voice = Voice::new(Codec::new(&self.cluster), life.node.clone(), epoch, self.clone(), numbers);
-        let ended = voice.start(Said { beacons, changes, direct, bulk }, shutdown);
+        let voice = Voice::new(Codec::new(&self.cluster), life.node.clone(), self.clone(), numbers);
+        let ended = voice.start(Queues { beacons, changes, direct, bulk }, shutdown);
         for waiting in waiting {
             shutdown.spawn("bus reader", read(waiting, ear.clone(), ended.clone()));
         }

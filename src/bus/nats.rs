@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::inbound::Ear;
-use super::outbound::{Said, Voice};
+use super::outbound::{Queues, Voice};
 use super::subject::Lane;
 use crate::config::BusConfig;
 use crate::metrics;
@@ -67,7 +67,7 @@ const EVENTS_MAX: usize = 64;
 pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusConfig, shutdown: &Shutdown) -> Result<(), StartError> {
     // The client takes the process's cryptography. Where another program has chosen that already, it holds.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let BusPort { to_node, beacons, changes, direct, bulk, reconnect, epoch } = port;
+    let BusPort { to_node, beacons, changes, direct, bulk, reconnect } = port;
     let numbers = metrics::of(life.node.as_str());
     let ear = Ear::new(cluster, &life.node, to_node, numbers.clone());
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
@@ -78,8 +78,8 @@ pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusCon
         let filter = topic.to_filter(cluster, &life.node);
         readers.push(link.client(topic.lane()).subscribe(filter).await.map_err(|error| StartError::Client(error.to_string()))?);
     }
-    let voice = Voice::new(Codec::new(cluster), life.node, epoch, link.clone(), numbers.clone());
-    let ended = voice.start(Said { beacons, changes, direct, bulk }, shutdown);
+    let voice = Voice::new(Codec::new(cluster), life.node, link.clone(), numbers.clone());
+    let ended = voice.start(Queues { beacons, changes, direct, bulk }, shutdown);
     for reader in readers {
         shutdown.spawn("bus reader", read(reader, ear.clone(), ended.clone()));
     }

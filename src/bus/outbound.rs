@@ -1,7 +1,6 @@
 //! Outbound: what a node wants said, as frames on their subjects, each lane by its own task so that none waits for another.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -10,6 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::subject::{Lane, Subject, Topic};
 use crate::metrics::Metrics;
 use crate::model::{Epoch, Life, NodeName};
+use crate::node::Said;
 use crate::registry::{Beacon, Change, Message, To};
 use crate::shutdown::Shutdown;
 use crate::wire::{Codec, TooLarge};
@@ -28,11 +28,11 @@ pub(super) trait Carrier: Clone + Send + Sync + 'static {
 pub(super) struct Dropped(pub(super) &'static str);
 
 /// What a node wants said: the outgoing parts of its port.
-pub(super) struct Said {
-    pub(super) beacons: watch::Receiver<Option<Arc<Beacon>>>,
-    pub(super) changes: mpsc::Receiver<Vec<Change>>,
-    pub(super) direct: mpsc::Receiver<(To, Message)>,
-    pub(super) bulk: mpsc::Receiver<(To, Message)>,
+pub(super) struct Queues {
+    pub(super) beacons: watch::Receiver<Option<Arc<Said<Beacon>>>>,
+    pub(super) changes: mpsc::Receiver<Said<Vec<Change>>>,
+    pub(super) direct: mpsc::Receiver<Said<(To, Message)>>,
+    pub(super) bulk: mpsc::Receiver<Said<(To, Message)>>,
 }
 
 /// One node's voice.
@@ -40,26 +40,24 @@ pub(super) struct Said {
 pub(super) struct Voice<C> {
     codec: Codec,
     node: NodeName,
-    epoch: Arc<AtomicU64>,
     carrier: C,
     metrics: Arc<Metrics>,
 }
 
 impl<C: Carrier> Voice<C> {
-    pub(super) fn new(codec: Codec, node: NodeName, epoch: Arc<AtomicU64>, carrier: C, metrics: Arc<Metrics>) -> Self {
-        Self { codec, node, epoch, carrier, metrics }
+    pub(super) fn new(codec: Codec, node: NodeName, carrier: C, metrics: Arc<Metrics>) -> Self {
+        Self { codec, node, carrier, metrics }
     }
 
-    /// The life in which the node speaks now.
-    fn me(&self) -> Life {
-        Life { node: self.node.clone(), epoch: Epoch(self.epoch.load(Ordering::Relaxed)) }
+    fn life(&self, epoch: Epoch) -> Life {
+        Life { node: self.node.clone(), epoch }
     }
 
     /// Starts the tasks. They end when the node has, its last beacon said; the token is cancelled when all have.
-    pub(super) fn start(self, said: Said, shutdown: &Shutdown) -> CancellationToken {
+    pub(super) fn start(self, queues: Queues, shutdown: &Shutdown) -> CancellationToken {
         let ended = CancellationToken::new();
         let guard = Arc::new(ended.clone().drop_guard());
-        let Said { beacons, changes, direct, bulk } = said;
+        let Queues { beacons, changes, direct, bulk } = queues;
         let (voice, until) = (self.clone(), Arc::clone(&guard));
         shutdown.spawn("bus beacons", async move { voice.say_beacons(beacons, until).await });
         let (voice, until) = (self.clone(), Arc::clone(&guard));
@@ -71,22 +69,23 @@ impl<C: Carrier> Voice<C> {
     }
 
     /// The newest beacon, whenever there is one; also the last, which says that the node leaves.
-    async fn say_beacons(self, mut beacons: watch::Receiver<Option<Arc<Beacon>>>, _until: Arc<DropGuard>) {
+    async fn say_beacons(self, mut beacons: watch::Receiver<Option<Arc<Said<Beacon>>>>, _until: Arc<DropGuard>) {
         while beacons.changed().await.is_ok() {
             let newest = beacons.borrow_and_update().clone();
             if let Some(beacon) = newest {
-                self.say(&To::All, &Message::Beacon(Beacon::clone(&beacon))).await;
+                self.say(beacon.epoch, &To::All, &Message::Beacon(beacon.what.clone())).await;
             }
         }
         self.carrier.settle(Lane::Beacons).await;
     }
 
     /// One batch after the other: while this one leaves, the node gathers the next.
-    async fn say_changes(self, mut changes: mpsc::Receiver<Vec<Change>>, _until: Arc<DropGuard>) {
+    async fn say_changes(self, mut changes: mpsc::Receiver<Said<Vec<Change>>>, _until: Arc<DropGuard>) {
         let subject = Subject { topic: Topic::Change, node: self.node.clone() };
-        while let Some(batch) = changes.recv().await {
+        while let Some(Said { epoch, what: batch }) = changes.recv().await {
+            let life = self.life(epoch);
             for change in batch {
-                match self.codec.encode_change(&self.me(), change) {
+                match self.codec.encode_change(&life, change) {
                     Ok(frames) => self.carry_all(&subject, frames).await,
                     Err(TooLarge) => self.drop_frame(&subject, Dropped("too_large")),
                 }
@@ -95,19 +94,19 @@ impl<C: Carrier> Voice<C> {
         self.carrier.settle(Lane::Direct).await;
     }
 
-    async fn say_messages(self, mut messages: mpsc::Receiver<(To, Message)>, lane: Lane, _until: Arc<DropGuard>) {
-        while let Some((to, message)) = messages.recv().await {
-            self.say(&to, &message).await;
+    async fn say_messages(self, mut messages: mpsc::Receiver<Said<(To, Message)>>, lane: Lane, _until: Arc<DropGuard>) {
+        while let Some(Said { epoch, what: (to, message) }) = messages.recv().await {
+            self.say(epoch, &to, &message).await;
         }
         self.carrier.settle(lane).await;
     }
 
-    async fn say(&self, to: &To, message: &Message) {
+    async fn say(&self, epoch: Epoch, to: &To, message: &Message) {
         let Some(subject) = Subject::of(message, &self.node, to) else {
             self.metrics.dropped("bus_misaddressed");
             return;
         };
-        match self.codec.encode(&self.me(), message) {
+        match self.codec.encode(&self.life(epoch), message) {
             Ok(frame) => self.carry(&subject, frame).await,
             Err(TooLarge) => self.drop_frame(&subject, Dropped("too_large")),
         }
@@ -130,5 +129,49 @@ impl<C: Carrier> Voice<C> {
     fn drop_frame(&self, subject: &Subject, Dropped(why): Dropped) {
         self.metrics.dropped(why);
         tracing::debug!(topic = subject.topic.as_str(), node = %subject.node, why, "a frame was dropped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::model::Cluster;
+    use crate::{metrics, wire};
+
+    /// Keeps what it is given.
+    #[derive(Clone, Default)]
+    struct Shelf(Arc<Mutex<Vec<Bytes>>>);
+
+    impl Carrier for Shelf {
+        async fn carry(&self, _: &Subject, frame: Bytes) -> Result<(), Dropped> {
+            self.0.lock().push(frame);
+            Ok(())
+        }
+
+        async fn settle(&self, _: Lane) {}
+    }
+
+    #[tokio::test]
+    async fn what_a_former_life_said_leaves_as_its_own() {
+        let (shelf, shutdown) = (Shelf::default(), Shutdown::new());
+        let node = NodeName::parse("outbound-a").unwrap();
+        let codec = wire::Codec::new(&Cluster::parse("test").unwrap());
+        let voice = Voice::new(codec, node.clone(), shelf.clone(), metrics::of(node.as_str()));
+        let ((_, beacons), (_, changes)) = (watch::channel(None), mpsc::channel(1));
+        let ((to_direct, direct), (_, bulk)) = (mpsc::channel(2), mpsc::channel(1));
+        for epoch in [1, 2].map(Epoch) {
+            to_direct.send(Said { epoch, what: (To::Node(node.clone()), Message::Applied { epoch, seq: 1 }) }).await.unwrap();
+        }
+        drop(to_direct);
+        voice.start(Queues { beacons, changes, direct, bulk }, &shutdown);
+        shutdown.begin();
+        assert!(shutdown.ended(Duration::from_secs(10)).await);
+        let codec = wire::Codec::new(&Cluster::parse("test").unwrap());
+        let said_by: Vec<Epoch> = shelf.0.lock().iter().map(|frame| codec.decode(frame).unwrap().from.epoch).collect();
+        assert_eq!(said_by, [Epoch(1), Epoch(2)]);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -11,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::inquiry::Inquiry;
-use super::port::FromBus;
+use super::port::{FromBus, Said};
 use super::saver::ToSaver;
 use super::{Condition, Shared, report};
-use crate::model::{InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
+use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
     Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
     Overrides, PeerAnswer, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To,
@@ -50,16 +49,17 @@ pub(super) type Reply = oneshot::Sender<Answer>;
 
 /// The node's ends of its queues to the bus.
 pub(super) struct BusEnds {
-    pub(super) beacons: watch::Sender<Option<Arc<Beacon>>>,
-    pub(super) changes: mpsc::Sender<Vec<Change>>,
-    pub(super) direct: mpsc::Sender<(To, Message)>,
-    pub(super) bulk: mpsc::Sender<(To, Message)>,
+    pub(super) beacons: watch::Sender<Option<Arc<Said<Beacon>>>>,
+    pub(super) changes: mpsc::Sender<Said<Vec<Change>>>,
+    pub(super) direct: mpsc::Sender<Said<(To, Message)>>,
+    pub(super) bulk: mpsc::Sender<Said<(To, Message)>>,
     pub(super) reconnect: Arc<Notify>,
-    pub(super) epoch: Arc<AtomicU64>,
 }
 
 pub(super) struct Task {
     registry: Registry,
+    /// In which all is said that the registry wants said now.
+    epoch: Epoch,
     shared: Arc<Shared>,
     bus: BusEnds,
     /// `None`: nothing is written to disk.
@@ -96,6 +96,7 @@ impl Task {
         saver: Option<ToSaver>,
     ) -> Self {
         Self {
+            epoch: registry.settings().epoch,
             registry,
             shared,
             bus,
@@ -281,7 +282,7 @@ impl Task {
                 }
                 Output::DropLease { key } => self.shared.leases.drop_lease(&key),
                 Output::Send(_, Message::Beacon(beacon)) => {
-                    self.bus.beacons.send_replace(Some(Arc::new(beacon)));
+                    self.bus.beacons.send_replace(Some(Arc::new(self.said(beacon))));
                 }
                 Output::Send(to, message) => self.send(to, message),
                 Output::Reconnect => self.bus.reconnect.notify_one(),
@@ -297,7 +298,7 @@ impl Task {
                 Output::Reborn(epoch) => {
                     self.published = 0;
                     self.has_handed_over = false;
-                    self.bus.epoch.store(epoch.0, Ordering::Relaxed);
+                    self.epoch = epoch;
                 }
                 Output::Changed(changed) => {
                     self.has_changed = true;
@@ -321,6 +322,10 @@ impl Task {
         }
     }
 
+    fn said<T>(&self, what: T) -> Said<T> {
+        Said { epoch: self.epoch, what }
+    }
+
     fn send(&self, to: To, message: Message) {
         let (queue, name) = match &message {
             Message::Pull { .. } | Message::Pulled { .. } => (&self.bus.bulk, "bulk"),
@@ -333,7 +338,7 @@ impl Task {
             | Message::ToldLease { .. }
             | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
-        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send((to, message)) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(self.said((to, message))) {
             self.shared.metrics.dropped(name);
         }
     }
@@ -352,7 +357,7 @@ impl Task {
         match self.registry.changes_after(self.published, BATCH_BYTES_MAX, BATCHES_MAX) {
             Some(batches) => {
                 self.published = batches.last().map_or(head, |last| last.last);
-                credit.send(batches);
+                credit.send(self.said(batches));
             }
             None => self.published = head,
         }

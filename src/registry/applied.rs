@@ -66,6 +66,15 @@ impl Applied {
         progress.settle(now);
     }
 
+    /// The life itself said that its log ends at `seq`: a greater head was never its own, unless a batch of it came.
+    pub(super) fn ends_at(&mut self, life: &Life, seq: Seq, now: Mono) {
+        if let Some(progress) = self.lives.get_mut(life) {
+            let came = progress.beyond.last().map_or(0, |(_, last)| *last);
+            progress.head = seq.max(progress.seq).max(came);
+            progress.settle(now);
+        }
+    }
+
     /// Somebody is known to have this life's log up to `seq`; its node was heard `age_ms` ago.
     pub(super) fn heard(&mut self, life: &Life, seq: Seq, age_ms: Option<u32>, now: Mono) {
         let heard_at = age_ms.map(|age| now.saturating_sub(u64::from(age)));
@@ -177,5 +186,17 @@ mod tests {
         assert_eq!(applied.gaps(300).count(), 1);
         applied.raise(&life(), 7, 300);
         assert_eq!(applied.gaps(9999).count(), 0);
+    }
+
+    #[test]
+    fn a_head_that_was_never_written_is_given_up_when_the_life_says_where_its_log_ends() {
+        let mut applied = Applied::default();
+        applied.merged(&life(), 1, 3, 0);
+        applied.heard(&life(), 12, Some(0), 100);
+        applied.ends_at(&life(), 3, 400);
+        assert_eq!(applied.next_gap(), None);
+        applied.merged(&life(), 8, 9, 500);
+        applied.ends_at(&life(), 3, 600);
+        assert_eq!(applied.next_gap(), Some(500 + GAP_MS));
     }
 }

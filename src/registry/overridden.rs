@@ -3,7 +3,7 @@
 //! An override is no change of a record: it lies over it. What is listed is what the provider reported, what the registry saw and what
 //! is overridden, in that order; every node that holds equal records and overrides lists the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::io::{Answer, Inspected, LeaseTerms, Notice, Output, Refusal, SetOverride};
@@ -17,8 +17,8 @@ use super::time::{Mono, Now};
 use super::view::Catalog;
 use super::{LeaseTold, Outbox, Registry, Ticket};
 use crate::model::{
-    Breadth, Cause, Imposed, InstanceKey, Life, Listed, NodeName, Override, OverrideKey, OverrideName, RECORD_BYTES_HARD_MAX, Registration,
-    ServiceKey, Status,
+    Breadth, Cause, Imposed, InstanceId, InstanceKey, Life, Listed, NodeName, Override, OverrideKey, OverrideName, RECORD_BYTES_HARD_MAX,
+    Registration, ServiceKey, Status,
 };
 
 /// A peer that differs is told our entries at most this often: as often as its beacons come, and not oftener when it speaks for other reasons.
@@ -298,19 +298,18 @@ impl Registry {
             self.mark_stale(&key, value);
         }
         let reason = after.as_ref().map(|value| Arc::from(value.parts().reason.as_str()));
+        self.restore.show_override(&key, after.clone());
         self.store.show_override(&key, after);
         out.push(Output::Noticed(Notice::OverrideChanged { key, reason }));
     }
 
-    /// Another set of records is shown from now on: every override is looked at again for it.
-    pub(super) fn override_anew(&mut self, now: Now, out: &mut Outbox) {
-        for entry in self.shared.to_entries(now.mono) {
+    /// A picture is shown from now on: with what holds already.
+    pub(super) fn override_picture(&mut self, now: Mono) {
+        for entry in self.shared.to_entries(now) {
             if let Willed::Set { value, .. } = entry.willed {
-                self.mark_stale(&entry.key, &value);
-                self.store.show_override(&entry.key, Some(value));
+                self.restore.show_override(&entry.key, Some(value));
             }
         }
-        self.look_again(now, out);
     }
 
     fn mark_stale(&mut self, key: &OverrideKey, value: &Override) {
@@ -319,8 +318,9 @@ impl Registry {
             self.shared.stale.insert((ServiceKey { namespace: key.namespace.clone(), service: service.clone() }, parts.id.clone()));
             return;
         }
-        let services = self.store.catalog().services().keys().filter(|service| service.namespace == key.namespace);
-        self.shared.stale.extend(services.map(|service| (service.clone(), None)));
+        let services = [self.store.catalog(), self.shown_catalog()].into_iter().flat_map(|catalog| catalog.services().keys());
+        let services: Vec<ServiceKey> = services.filter(|service| service.namespace == key.namespace).cloned().collect();
+        self.shared.stale.extend(services.into_iter().map(|service| (service, None)));
     }
 
     /// Shows the instances whose overrides changed as they now are.
@@ -329,8 +329,7 @@ impl Registry {
         while looked_at < STALE_MAX
             && let Some((service, id)) = self.shared.stale.pop_first()
         {
-            let Some(view) = self.store.catalog().view(&service) else { continue };
-            let ids = id.map_or_else(|| view.instances().keys().cloned().collect(), |id| vec![id]);
+            let ids = id.map_or_else(|| self.ids_of(&service), |id| BTreeSet::from([id]));
             looked_at += ids.len();
             let mut is_told = false;
             for id in ids {
@@ -342,8 +341,22 @@ impl Registry {
         }
     }
 
-    /// Says whether a consumer could tell. What the provider is told changes with it, and when it is evicted, or that it may be.
+    /// All instances of a service: those that are held, and those that are shown.
+    fn ids_of(&self, service: &ServiceKey) -> BTreeSet<InstanceId> {
+        let views = [self.store.catalog(), self.shown_catalog()].into_iter().filter_map(|catalog| catalog.view(service));
+        views.flat_map(|view| view.instances().keys().cloned()).collect()
+    }
+
+    /// Says whether a consumer could tell: while a picture is shown, by that.
     fn look_at_again(&mut self, key: &InstanceKey, now: Now, out: &mut Outbox) -> bool {
+        let is_told = self.look_at_held(key, now, out);
+        let Some(record) = self.restore.pictured(key).cloned() else { return is_told };
+        let listed = self.listed(&record);
+        self.restore.show(&record, listed)
+    }
+
+    /// What the provider is told changes with it, and when it is evicted, or that it may be.
+    fn look_at_held(&mut self, key: &InstanceKey, now: Now, out: &mut Outbox) -> bool {
         let Some(record) = self.store.get(key).cloned() else { return false };
         let Some(registration) = record.registration() else { return false };
         if let Some(lease) = self.leases.get(key) {

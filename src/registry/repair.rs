@@ -1,18 +1,18 @@
 //! Repair: finding out what this node lacks, and pulling it. The bus is a hint; this is what makes agreement certain.
 //!
 //! A gap in an origin's log is pulled from the origin while its log reaches back that far. Everything else is found by comparing
-//! buckets with any peer: first their digests, then the versions in those that differ, then the greater records.
+//! buckets with any peer (`walk`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::io::{Notice, Output};
 use super::message::{AppliedAt, Beacon, Change, Have, Message, NodeState, To, Want};
 use super::record::Record;
-use super::serve::KEYS_MAX;
 use super::time::{Mono, Now};
+use super::walk::Walk;
 use super::{Outbox, Registry};
-use crate::model::{InstanceKey, Life, NodeName, ServiceKey, Version};
+use crate::model::{InstanceKey, Life, NodeName, Seq};
 
 /// A pull that is not answered for this long is over; another peer is asked.
 const ANSWER_MS: u64 = 1000;
@@ -20,16 +20,12 @@ const ANSWER_MS: u64 = 1000;
 const COMPARE_EVERY_MS: u64 = 10_000;
 /// While something is missing, whom to ask is looked at this often.
 const LOOK_EVERY_MS: u64 = 100;
-/// How many buckets' versions one question asks for.
-const BUCKETS_ASKED: usize = 256;
 /// After a pull that failed, or brought nothing, the next with that peer waits this long.
 const REST_MS: u64 = 500;
 /// Pulls that bring nothing, again and again while neither side changes, wait twice as long each time, up to this.
 const REST_MS_MAX: u64 = 60_000;
 /// Two nodes that have applied the same and differ all the same: that many comparisons in a row that brought nothing are said aloud.
 const UNEXPLAINED_NOTICED: u32 = 3;
-/// How many services that differ are counted; there may be more.
-const DIFFERING_MAX: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct Repair {
@@ -39,17 +35,17 @@ pub(super) struct Repair {
     next_compare: Mono,
     next_look: Mono,
     /// In how many services the last walk found records that differ.
-    differing_services: usize,
+    pub(super) differing_services: usize,
 }
 
 /// A pull on its way.
-struct Pull {
+pub(super) struct Pull {
     ticket: u64,
     /// The life that was asked: an answer of another one does not count.
-    of: Life,
+    pub(super) of: Life,
     asked_at: Mono,
     kind: Kind,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Records it has brought so far.
     gained: usize,
     /// It was begun because the peer had applied the same and held something else.
@@ -57,7 +53,7 @@ struct Pull {
 }
 
 impl Pull {
-    fn has_gained(&mut self, records: usize, out: &mut Outbox) {
+    pub(super) fn has_gained(&mut self, records: usize, out: &mut Outbox) {
         self.gained += records;
         if records > 0 {
             out.push(Output::Noticed(Notice::Repaired { from: self.of.node.clone(), kind: self.kind.as_str(), records }));
@@ -84,8 +80,11 @@ impl Kind {
 }
 
 /// What was asked last.
-enum Stage {
-    Changes,
+pub(super) enum Stage {
+    /// The origin's log, from behind this seq on.
+    Changes {
+        after: Seq,
+    },
     Buckets,
     Versions(Walk),
     /// The keys that were asked for.
@@ -93,25 +92,9 @@ enum Stage {
     Copy(CopySoFar),
 }
 
-/// Walking through the buckets that differ.
-struct Walk {
-    /// Not asked about yet.
-    todo: Vec<u16>,
-    /// Being asked about.
-    asked: Vec<u16>,
-    /// The last key of those that was told; `None` once all were.
-    after: Option<InstanceKey>,
-    /// What the peer had applied when its side was compared.
-    theirs: Vec<AppliedAt>,
-    /// The peer knows all it can.
-    knows_all: bool,
-    /// Where a live record differs, as far as it was seen.
-    differing: BTreeSet<ServiceKey>,
-}
-
 /// A whole copy, as far as it has come.
 #[derive(Default)]
-struct CopySoFar {
+pub(super) struct CopySoFar {
     id: Option<u64>,
     /// Wrapping sum of the fingerprints that came.
     sum: u128,
@@ -131,7 +114,7 @@ struct Rest {
 
 /// How a pull went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     /// Everything that was lacked is here.
     Done,
     /// Not answered, or refused.
@@ -236,7 +219,7 @@ impl Registry {
         for (life, seq) in gaps {
             if self.peers.is_life_alive(&life, now.mono) {
                 if self.repair.is_free(&life.node, now.mono) {
-                    self.ask(life, Want::Changes { after: seq }, Stage::Changes, false, now, out);
+                    self.ask(life, Want::Changes { after: seq }, Stage::Changes { after: seq }, false, now, out);
                     continue;
                 }
                 // It is being asked, or did not answer; another may have what it wrote.
@@ -277,7 +260,7 @@ impl Registry {
 
     fn ask(&mut self, of: Life, want: Want, stage: Stage, is_suspicious: bool, now: Now, out: &mut Outbox) {
         let kind = match &stage {
-            Stage::Changes => Kind::Changes,
+            Stage::Changes { .. } => Kind::Changes,
             Stage::Copy(_) => Kind::Copy,
             Stage::Buckets | Stage::Versions(_) | Stage::Records(..) => Kind::Buckets,
         };
@@ -286,7 +269,7 @@ impl Registry {
     }
 
     /// The next question of a pull.
-    fn ask_on(&mut self, mut pull: Pull, want: Want, now: Now, out: &mut Outbox) {
+    pub(super) fn ask_on(&mut self, mut pull: Pull, want: Want, now: Now, out: &mut Outbox) {
         pull.ticket = self.rng.next();
         pull.asked_at = now.mono;
         let node = pull.of.node.clone();
@@ -303,23 +286,14 @@ impl Registry {
         let Some(mut pull) = self.repair.pulls.remove(&from.node) else { return };
         let stage = std::mem::replace(&mut pull.stage, Stage::Buckets);
         match (stage, have) {
-            (Stage::Changes, Have::Changes(change)) => self.changes_came(pull, change, now, out),
-            (Stage::Changes, Have::TooOld) => {
-                pull.kind = Kind::Buckets;
-                pull.stage = Stage::Buckets;
-                self.ask_on(pull, Want::Buckets, now, out);
-            }
+            (Stage::Changes { after }, Have::Changes(change)) => self.changes_came(pull, after, change, now, out),
+            (Stage::Changes { .. }, Have::TooOld) => self.compare_instead(pull, now, out),
             (Stage::Buckets, Have::Buckets { live, withdrawn, applied, complete }) => {
                 let mut todo = self.store.live().differing(&live);
                 todo.extend(self.store.withdrawn().differing(&withdrawn));
                 todo.sort_unstable();
                 todo.dedup();
-                self.walk_on(
-                    pull,
-                    Walk { todo, asked: Vec::new(), after: None, theirs: applied, knows_all: complete, differing: BTreeSet::new() },
-                    now,
-                    out,
-                );
+                self.walk_on(pull, Walk::new(todo, applied, complete), now, out);
             }
             (Stage::Versions(walk), Have::Versions { versions, more }) => self.versions_came(pull, walk, versions, more, now, out),
             (Stage::Records(asked, walk), Have::Records(records)) => self.records_came(pull, asked, walk, &records, now, out),
@@ -351,99 +325,31 @@ impl Registry {
         }
     }
 
-    fn changes_came(&mut self, mut pull: Pull, change: Change, now: Now, out: &mut Outbox) {
+    fn changes_came(&mut self, mut pull: Pull, after: Seq, change: Change, now: Now, out: &mut Outbox) {
         let of = pull.of.clone();
         let gained = self.apply_change(&of, change, now, out);
         pull.has_gained(gained, out);
         let seq = self.applied.seq(&of);
         let is_behind = self.applied.iter().any(|(life, progress)| *life == of && progress.head > seq);
-        if is_behind && pull.gained > 0 {
-            pull.stage = Stage::Changes;
-            self.ask_on(Pull { gained: 0, ..pull }, Want::Changes { after: seq }, now, out);
-        } else {
+        if !is_behind {
             self.end_pull(pull, Ended::Done, now, out);
+        } else if seq > after {
+            pull.stage = Stage::Changes { after: seq };
+            self.ask_on(pull, Want::Changes { after: seq }, now, out);
+        } else {
+            self.compare_instead(pull, now, out);
         }
     }
 
-    /// Asks about the next buckets that differ; with none left the pull is done.
-    fn walk_on(&mut self, mut pull: Pull, mut walk: Walk, now: Now, out: &mut Outbox) {
-        if walk.after.is_none() {
-            walk.asked = walk.todo.drain(..walk.todo.len().min(BUCKETS_ASKED)).collect();
-        }
-        if walk.asked.is_empty() {
-            self.finish_walk(pull, &walk, now, out);
-            return;
-        }
-        let want = Want::Versions { buckets: walk.asked.clone(), after: walk.after.clone() };
-        pull.stage = Stage::Versions(walk);
-        self.ask_on(pull, want, now, out);
+    /// The origin's log does not bring what is lacked: its records may.
+    fn compare_instead(&mut self, mut pull: Pull, now: Now, out: &mut Outbox) {
+        pull.kind = Kind::Buckets;
+        pull.stage = Stage::Buckets;
+        self.ask_on(pull, Want::Buckets, now, out);
     }
 
-    fn versions_came(&mut self, pull: Pull, mut walk: Walk, versions: Vec<(InstanceKey, Version)>, more: bool, now: Now, out: &mut Outbox) {
-        let last = versions.last().map(|(key, _)| key.clone());
-        walk.after = if more { last } else { None };
-        self.note_differing(&mut walk.differing, &versions);
-        let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
-            Some(known) => known.version < *version,
-            // A withdrawn record that we had and forgot is not taken again; a live one that nobody here knows is.
-            None => version.live || self.applied.seq(&version.owner) < version.seq,
-        };
-        let lacked: Vec<InstanceKey> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).map(|(key, _)| key).collect();
-        self.fetch(pull, lacked, walk, now, out);
-    }
-
-    /// Counts where the peer's live records are not ours, whichever is greater.
-    fn note_differing(&self, differing: &mut BTreeSet<ServiceKey>, theirs: &[(InstanceKey, Version)]) {
-        let is_seen = |version: &Version, known: Option<&Arc<Record>>| version.live || known.is_some_and(|known| known.version.live);
-        for (key, version) in theirs {
-            let known = self.store.get(key);
-            let is_same = known.is_some_and(|known| known.version == *version);
-            if !is_same && is_seen(version, known) && differing.len() < DIFFERING_MAX {
-                differing.insert(key.service.clone());
-            }
-        }
-    }
-
-    /// Asks for records; with none left the walk goes on.
-    fn fetch(&mut self, mut pull: Pull, keys: Vec<InstanceKey>, walk: Walk, now: Now, out: &mut Outbox) {
-        if keys.is_empty() {
-            self.walk_on(pull, walk, now, out);
-            return;
-        }
-        let want = Want::Records { keys: keys.iter().take(KEYS_MAX).cloned().collect() };
-        pull.stage = Stage::Records(keys, walk);
-        self.ask_on(pull, want, now, out);
-    }
-
-    fn records_came(
-        &mut self,
-        mut pull: Pull,
-        mut asked: Vec<InstanceKey>,
-        walk: Walk,
-        records: &[Arc<Record>],
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let of = pull.of.clone();
-        let gained = self.merge_all(records, &of, now, out);
-        pull.has_gained(gained, out);
-        // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
-        let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
-        let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
-        self.fetch(pull, rest, walk, now, out);
-    }
-
-    fn merge_all(&mut self, records: &[Arc<Record>], from: &Life, now: Now, out: &mut Outbox) -> usize {
+    pub(super) fn merge_all(&mut self, records: &[Arc<Record>], from: &Life, now: Now, out: &mut Outbox) -> usize {
         records.iter().filter(|record| self.merge(record, from, now, out)).count()
-    }
-
-    /// All buckets are compared, and what was lacked is here: what the peer had applied when its side was compared counts as ours.
-    fn finish_walk(&mut self, pull: Pull, walk: &Walk, now: Now, out: &mut Outbox) {
-        self.repair.differing_services = walk.differing.len();
-        self.raise_applied(&walk.theirs, now.mono);
-        self.has_compared(&pull.of.node, walk.knows_all);
-        self.has_caught_up(&pull.of.node);
-        self.end_pull(pull, Ended::Done, now, out);
     }
 
     /// The last chunk of a whole copy came: it counts if nothing of it is missing.
@@ -455,14 +361,14 @@ impl Registry {
         self.end_pull(pull, if is_whole { Ended::Done } else { Ended::Failed }, now, out);
     }
 
-    fn raise_applied(&mut self, theirs: &[AppliedAt], now: Mono) {
+    pub(super) fn raise_applied(&mut self, theirs: &[AppliedAt], now: Mono) {
         for at in theirs.iter().filter(|at| at.life != self.life) {
             self.applied.raise(&at.life, at.seq, now);
         }
     }
 
     /// A pull is over: one that brought nothing makes the next with that peer wait.
-    fn end_pull(&mut self, pull: Pull, ended: Ended, now: Now, out: &mut Outbox) {
+    pub(super) fn end_pull(&mut self, pull: Pull, ended: Ended, now: Now, out: &mut Outbox) {
         let theirs = self.peers.get(&pull.of.node).and_then(|peer| peer.beacon.as_ref()).map_or(0, |beacon| beacon.digest);
         let digests = (self.store.live().total(), theirs);
         let rest = self.repair.rests.entry(pull.of.node.clone()).or_default();

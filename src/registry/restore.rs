@@ -18,7 +18,7 @@ use super::store::{Records, Store};
 use super::time::{Mono, Now};
 use super::view::Catalog;
 use super::{Outbox, Registry};
-use crate::model::{Life, Listed, ServiceKey};
+use crate::model::{InstanceKey, Life, Listed, Override, OverrideKey, ServiceKey};
 
 /// A node that became ready with records of lives that are over is not sure that it knows all for at least this long,
 const UNSURE_MS_MIN: u64 = 30_000;
@@ -83,6 +83,23 @@ impl Restore {
         Some(is_greater && picture.put(record, listed, now).told)
     }
 
+    /// The record that stands in the picture, where there is one.
+    pub(super) fn pictured(&self, key: &InstanceKey) -> Option<&Arc<Record>> {
+        self.picture.as_ref()?.get(key)
+    }
+
+    /// Shows a record of the picture otherwise than it was shown; says whether a consumer could tell.
+    pub(super) fn show(&mut self, record: &Record, listed: Option<Listed>) -> bool {
+        self.picture.as_mut().is_some_and(|picture| picture.show(record, listed))
+    }
+
+    /// Shows in the picture that an override holds, or `None`: no longer.
+    pub(super) fn show_override(&mut self, key: &OverrideKey, value: Option<Arc<Override>>) {
+        if let Some(picture) = &mut self.picture {
+            picture.show_override(key, value);
+        }
+    }
+
     /// What was restored is confirmed.
     pub(super) fn confirm(&mut self) {
         self.saved_at = None;
@@ -106,6 +123,7 @@ impl Registry {
             let listed = self.listed(record);
             self.restore.put(record, listed, now.mono);
         }
+        self.override_picture(now.mono);
         Self::tell_difference(&Catalog::default(), self.catalog(), out);
         // A node without a bus has nobody to wait for.
         if self.state != NodeState::Warming {
@@ -144,7 +162,7 @@ impl Registry {
     }
 
     /// What readers are shown of an instance.
-    pub(super) fn shown(&self, key: &crate::model::InstanceKey) -> Option<&Arc<Record>> {
+    pub(super) fn shown(&self, key: &InstanceKey) -> Option<&Arc<Record>> {
         self.restore.picture.as_ref().unwrap_or(&self.store).get(key)
     }
 
@@ -179,7 +197,6 @@ impl Registry {
             last = Some(owner);
         }
         self.restore.lives = lives;
-        self.override_anew(now, out);
         self.next_beacon = now.mono;
         true
     }

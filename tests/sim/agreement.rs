@@ -7,6 +7,7 @@ use muster::model::{Cause, InstanceKey};
 use muster::registry::{Record, Registry};
 
 use crate::invariant::Invariant;
+use crate::secured::Secured;
 use crate::world::{World, describe};
 
 impl World {
@@ -157,6 +158,7 @@ impl World {
         let names = || protected.iter().map(InstanceKey::to_string).collect::<Vec<_>>().join(" ");
         self.trace.say(self.now, || format!("protected from now on: {}", names()));
         self.protected = protected;
+        self.secured = Secured::default();
     }
 }
 

@@ -70,6 +70,9 @@ impl World {
         for node in self.running() {
             self.check_bounds(node);
             self.check_alone(node);
+            self.check_secured(node);
+            self.check_wills(node);
+            self.check_fixed(node);
         }
         self.after(LOOK_EVERY_MS, Event::Look);
     }
@@ -77,7 +80,7 @@ impl World {
     /// A node holds a record for each key there is, a lease for each live one, and what a beacon says grows with the lives of nodes only.
     fn check_bounds(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
-        let keys: BTreeSet<&InstanceKey> = self.providers.iter().map(|provider| &provider.key).collect();
+        let keys: BTreeSet<&InstanceKey> = self.providers.iter().map(|provider| &provider.key).chain(self.fixed.keys()).collect();
         let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum::<usize>() + self.reborn;
         let view = registry.cluster(self.now_at(node));
         let applied = view.applied.iter().map(|(_, applied)| applied.len()).max().unwrap_or(0);

@@ -1,8 +1,9 @@
 //! Chaos: everything that goes wrong in a run, drawn from its seed.
 
 mod bus;
-mod hostile;
+pub(crate) mod hostile;
 mod nodes;
+mod operators;
 mod providers;
 
 use crate::bus::Weather;
@@ -11,8 +12,9 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 30] = [
+const FAULTS: [(u64, Fault); 35] = [
     (8, nodes::crash_node),
+    (2, nodes::kill_all),
     (3, nodes::leave_node),
     (6, nodes::start_all),
     (8, bus::partition),
@@ -39,8 +41,12 @@ const FAULTS: [(u64, Fault); 30] = [
     (5, providers::report),
     (3, providers::reroute),
     (3, providers::contest),
-    (3, providers::cut_half),
+    (3, providers::cut_off),
     (1, providers::replace_all),
+    (5, operators::set_override),
+    (2, operators::delete_override),
+    (3, operators::register_fixed),
+    (2, operators::deregister_fixed),
     (4, move_consumer),
 ];
 

@@ -29,6 +29,13 @@ pub(crate) enum Injected {
     /// Records that nobody wrote.
     Forged,
     NodeCrashed,
+    /// All nodes killed at once.
+    AllKilled,
+    /// A node that found something on its disk.
+    WarmStarted,
+    DiskFull,
+    DiskCut,
+    DiskFlipped,
     NodeLeft,
     NodeStarted,
     NodeStalled,
@@ -42,10 +49,15 @@ pub(crate) enum Injected {
     ProviderDeregistered,
     /// Two processes register one id.
     ProviderContested,
-    /// Half of all providers reach no node.
+    /// Half of all providers, or all, reach no node.
     ProvidersCutOff,
     /// All providers are replaced at once.
     ProvidersReplaced,
+    /// Addresses that send no heartbeats.
+    FixedRegistered,
+    FixedDeregistered,
+    OverrideSet,
+    OverrideDeleted,
     LateRequest,
     ConsumerMoved,
     AnswerLost,

@@ -1,7 +1,11 @@
 //! Disks: what a node saved is what its next life starts from, where the disk did not lie.
 
-use muster::registry::Input;
+use muster::registry::{Input, Record};
+use muster::wire::Warm;
 
+use crate::chance::Chance;
+use crate::counts::Injected;
+use crate::teeth::Sabotage;
 use crate::world::{Event, World};
 
 /// From a change to the file: a write is done within a second of it.
@@ -20,6 +24,13 @@ pub(crate) enum Habit {
     Cuts,
     /// Keeps it with one wrong byte.
     Flips,
+}
+
+impl Habit {
+    /// Most disks are sound.
+    pub(crate) fn drawn(chance: &mut Chance) -> Self {
+        chance.pick(&[Self::Sound, Self::Sound, Self::Sound, Self::Full, Self::Cuts, Self::Flips])
+    }
 }
 
 /// A node's disk, which outlives it.
@@ -60,9 +71,13 @@ impl World {
         let Some(mut file) = pieces else { return };
         match disk.habit {
             Habit::Sound => {}
-            Habit::Full => return,
-            Habit::Cuts => file.truncate(file.len() * 2 / 3),
+            Habit::Full => return self.counts.add(Injected::DiskFull),
+            Habit::Cuts => {
+                self.counts.add(Injected::DiskCut);
+                file.truncate(file.len() * 2 / 3);
+            }
             Habit::Flips => {
+                self.counts.add(Injected::DiskFlipped);
                 let middle = file.len() / 2;
                 file[middle] ^= 0x10;
             }
@@ -74,10 +89,30 @@ impl World {
     pub(crate) fn restore(&mut self, node: usize) {
         let Some(disk) = self.disks.get_mut(&node) else { return };
         disk.is_due = false;
-        let Some(warm) = disk.file.as_ref().and_then(|file| self.codec.read_warm(file).ok()) else { return };
+        let Some(warm) = self.read_disk(node) else { return };
+        self.counts.add(Injected::WarmStarted);
         let now = self.now_at(node);
         let saved_at = now.mono.saturating_sub(now.wall.saturating_sub(warm.saved_at));
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
-        self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at });
+        if !self.is_sabotaged(Sabotage::BlankDisks) {
+            self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at });
+        }
     }
+
+    /// What a node would read from its disk now.
+    pub(crate) fn read_disk(&self, node: usize) -> Option<Warm> {
+        self.codec.read_warm(self.disks.get(&node)?.file.as_ref()?).ok()
+    }
+
+    /// Every place has a disk that keeps what it is given, and what is on each holds.
+    pub(crate) fn all_disks(&self, holds: impl Fn(&Warm) -> bool) -> bool {
+        self.places().into_iter().all(|node| {
+            self.disks.get(&node).is_some_and(|disk| disk.habit == Habit::Sound) && self.read_disk(node).is_some_and(|warm| holds(&warm))
+        })
+    }
+}
+
+/// A saved record of this name, where it is live.
+pub(crate) fn live<'a>(warm: &'a Warm, key: &muster::model::InstanceKey) -> Option<&'a Record> {
+    warm.records.iter().find(|record| record.key == *key && record.registration().is_some()).map(|record| &**record)
 }

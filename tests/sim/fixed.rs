@@ -1,70 +1,141 @@
-//! Fixed addresses: instances that send no heartbeats, which no silence takes away, their owner's included.
+//! Fixed addresses in stories: each is registered once, sends no heartbeats, and stays until somebody deregisters it.
+//!
+//! Nobody says again what is lost. One that no node holds any more, because every node that did is gone, is not asked for.
 
-#![expect(clippy::unwrap_used, reason = "the values are known to be good, and where one is not the test is to fail")]
-
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster::model::{InstanceKey, Registration, RegistrationDraft, Status};
-use muster::registry::{Ack, Answer, Register};
+use muster::model::{InstanceKey, Life, Registration, RegistrationDraft, Status};
+use muster::registry::{Ack, Answer, Deregister, Input, Register, Registry};
 
+use crate::counts::Injected;
+use crate::disk::live;
+use crate::invariant::Invariant;
 use crate::provider::draft;
-use crate::scenarios::{TTL_MS, agree_within, cluster, deregister, heartbeat, port_at, register};
-use crate::world::{Ask, World, key};
+use crate::world::{World, key};
 
-/// A fixed address: it sends no heartbeats.
-fn register_fixed(world: &mut World, node: usize, key: &InstanceKey, port: u16) {
-    let registration = Arc::new(Registration::new(RegistrationDraft { ttl: None, ..draft(port, TTL_MS) }).unwrap());
-    let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
-    let answer = world.ask_now(node, Ask::Register(register));
-    assert!(matches!(answer, Some(Answer::Registered(_))), "{answer:?}");
+/// How many a story has at the most.
+const MAX: usize = 4;
+
+#[derive(Default)]
+pub(crate) struct Fixed {
+    addresses: Vec<Address>,
+    /// Which ready lives have been seen to list which.
+    seen: BTreeSet<(Life, InstanceKey)>,
 }
 
-#[test]
-fn a_fixed_address_outlives_silence_and_its_owner_and_goes_by_request_alone() {
-    // Longer than any ttl.
-    const HOURS_MS: u64 = 90 * 60_000;
-    let mut world = cluster(3);
-    let (a, b) = (key("s", "a"), key("s", "b"));
-    for key in [&a, &b] {
-        register_fixed(&mut world, 0, key, 1);
+struct Address {
+    key: InstanceKey,
+    port: u16,
+    wanted: Wanted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Listed,
+    Gone,
+    /// Nobody can say: whoever knew is gone.
+    Either,
+}
+
+impl Fixed {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &InstanceKey> {
+        self.addresses.iter().map(|address| &address.key)
     }
-    let up_everywhere = |world: &World, key: &InstanceKey| {
-        (0..3).all(|node| {
-            world.registry(node).and_then(|registry| registry.record(key)?.to_listed()).is_some_and(|it| it.status == Status::Up)
-        })
-    };
-    world.run_for(HOURS_MS);
-    assert!(up_everywhere(&world, &a) && up_everywhere(&world, &b));
 
-    // Its owner dies, and starts again after the others have been alone with it.
-    world.crash(0);
-    world.run_for(HOURS_MS);
-    world.start(0);
-    world.run_for(10_000);
-    assert!(up_everywhere(&world, &a) && up_everywhere(&world, &b));
-    assert!(matches!(heartbeat(&mut world, 1, &a, None), Answer::Renewed(_)), "one that comes all the same does no harm");
-    world.run_for(HOURS_MS);
-    assert!(up_everywhere(&world, &a) && up_everywhere(&world, &b));
-    agree_within(&mut world, 1);
-
-    deregister(&mut world, 2, &a, None);
-    agree_within(&mut world, 2000);
-    assert_eq!((port_at(&world, 0, &a), port_at(&world, 1, &b)), (None, Some(1)));
+    /// How many of their leases, which no silence ends, are held there.
+    pub(crate) fn held_by(&self, registry: &Registry) -> usize {
+        self.keys().filter(|key| registry.holds_lease(key)).count()
+    }
 }
 
-#[test]
-fn an_address_that_becomes_fixed_while_its_lease_is_late_stays() {
-    let mut world = cluster(2);
-    let a = key("s", "a");
-    register(&mut world, 0, &a, 1);
-    world.run_for(TTL_MS + 100);
-    let status = |world: &World| world.registry(1).unwrap().record(&a).and_then(|record| Some(record.to_listed()?.status));
-    assert_eq!(status(&world), Some(Status::Suspect));
-    register_fixed(&mut world, 0, &a, 1);
-    world.run_for(100 * TTL_MS);
-    assert_eq!(status(&world), Some(Status::Up));
-    // And back: a ttl is a ttl again.
-    register(&mut world, 0, &a, 1);
-    world.run_for(TTL_MS + 100);
-    assert_eq!(status(&world), Some(Status::Suspect));
+/// What is said of a fixed address.
+pub(crate) fn content(port: u16) -> Registration {
+    let draft = RegistrationDraft { ttl: None, ..draft(port, 1000) };
+    Registration::new(draft).expect("unreachable: it is within the bounds")
+}
+
+impl World {
+    pub(crate) fn register_fixed(&mut self, node: usize, service: &str) {
+        let count = self.fixed.addresses.len();
+        if count == MAX {
+            return;
+        }
+        let (key, port) = (key(service, &format!("fixed{count}")), count as u16 + 1);
+        let registration = Arc::new(content(port));
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
+        if let Some(Answer::Registered(_)) = self.operate(node, |ticket| Input::Register(ticket, register)) {
+            self.counts.add(Injected::FixedRegistered);
+            self.fixed.addresses.push(Address { key, port, wanted: Wanted::Listed });
+        }
+    }
+
+    /// A node that does not know it changes nothing, and it stays.
+    pub(crate) fn deregister_fixed(&mut self, node: usize, index: usize) {
+        let Some(key) = self.fixed.keys().nth(index).cloned() else { return };
+        let deregister = Deregister { key: key.clone(), incarnation: None, actor: None, ack: Ack::Local };
+        let answer = self.operate(node, |ticket| Input::Deregister(ticket, deregister));
+        let is_withdrawn = self.registry(node).and_then(|registry| registry.record(&key)).is_some_and(|record| record.version.deregistered);
+        if matches!(answer, Some(Answer::Deregistered { .. })) && is_withdrawn {
+            self.counts.add(Injected::FixedDeregistered);
+            self.fixed.addresses[index].wanted = Wanted::Gone;
+        }
+    }
+
+    pub(crate) fn fixed_count(&self) -> usize {
+        self.fixed.addresses.len()
+    }
+
+    pub(crate) fn note_lost_fixed(&mut self) {
+        let running = self.running();
+        let is_open = |address: &Address| match address.wanted {
+            Wanted::Listed if running.is_empty() => !self.all_disks(|warm| live(warm, &address.key).is_some()),
+            Wanted::Listed => !running.iter().any(|node| self.lists(*node, &address.key)),
+            Wanted::Gone => !running.iter().any(|node| {
+                let record = self.registry(*node).and_then(|registry| registry.record(&address.key));
+                record.is_some_and(|record| record.version.deregistered)
+            }),
+            Wanted::Either => false,
+        };
+        let open: Vec<usize> = (0..self.fixed.addresses.len()).filter(|index| is_open(&self.fixed.addresses[*index])).collect();
+        for index in open {
+            self.trace.say(self.now, || format!("whoever knew of {} is gone", self.fixed.addresses[index].key));
+            self.fixed.addresses[index].wanted = Wanted::Either;
+        }
+    }
+
+    /// What a ready node lists it goes on listing.
+    pub(crate) fn check_fixed(&mut self, node: usize) {
+        let Some(life) = self.life(node).filter(|_| self.is_ready(node)) else { return };
+        let keys: Vec<InstanceKey> =
+            self.fixed.addresses.iter().filter(|address| address.wanted == Wanted::Listed).map(|address| address.key.clone()).collect();
+        for key in keys {
+            if self.lists(node, &key) {
+                self.fixed.seen.insert((life.clone(), key));
+            } else if self.fixed.seen.contains(&(life.clone(), key.clone())) {
+                return self.violate(Invariant::FixedStays, format!("n{node} no longer lists {key}, which nobody deregistered"));
+            }
+        }
+    }
+
+    /// In the end each is listed everywhere, or nowhere.
+    pub(crate) fn check_fixed_stay(&mut self) {
+        let is_wrong = |node: usize, address: &Address| {
+            let record = self.registry(node).and_then(|registry| registry.record(&address.key));
+            let listed = record.and_then(|record| record.to_listed());
+            match address.wanted {
+                Wanted::Listed => listed.is_none_or(|listed| *listed.registration != content(address.port) || listed.status != Status::Up),
+                Wanted::Gone => listed.is_some(),
+                Wanted::Either => false,
+            }
+        };
+        let wrong = self.running().into_iter().find_map(|node| {
+            let address = self.fixed.addresses.iter().find(|address| is_wrong(node, address))?;
+            let record = self.registry(node).and_then(|registry| registry.record(&address.key)).map(crate::world::describe);
+            Some(format!("n{node}: {} is to be {:?}, and is {record:?}", address.key, address.wanted))
+        });
+        if let Some(what) = wrong {
+            self.violate(Invariant::FixedStays, what);
+        }
+    }
 }

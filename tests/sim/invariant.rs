@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The protocol's invariants, by its numbers, and one of the simulator's own. Two are not judged within one run: that wall clocks decide
+/// The protocol's invariants, by its numbers, and a few of the simulator's own. Two are not judged within one run: that wall clocks decide
 /// nothing (12) shows where two runs are compared, and mixed versions (14) where there are two, in the tests of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Invariant {
@@ -32,6 +32,10 @@ pub(crate) enum Invariant {
     AloneIsEnough = 13,
     /// What a caller is answered is true. The simulator's own: the protocol says it all over.
     TrueAnswers = 15,
+    /// What an operator willed holds until he says otherwise. The simulator's own: section 10 of the protocol.
+    WillHolds,
+    /// An address without a lease stays until it is deregistered. The simulator's own.
+    FixedStays,
 }
 
 impl fmt::Display for Invariant {
@@ -50,6 +54,8 @@ impl fmt::Display for Invariant {
             Self::Isolation => "isolation",
             Self::AloneIsEnough => "alone is enough",
             Self::TrueAnswers => "true answers",
+            Self::WillHolds => "what is willed holds",
+            Self::FixedStays => "a fixed address stays",
         };
         write!(f, "{}, {words}", *self as u8)
     }

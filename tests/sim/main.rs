@@ -1,7 +1,8 @@
 //! The simulator: seeded worlds in which everything goes wrong that can, and the judge of the protocol.
 //!
 //! A run is two phases: everything goes wrong (`chaos`), then everything heals and all must agree, come to rest, and take a node back
-//! (`story`). Frames are encoded and decoded on each way, and each run is one thread's alone: a seed is one history.
+//! (`story`). Some nodes have disks that outlive them, good and bad ones (`disk`); no two clocks go equally fast. Frames are encoded and
+//! decoded on each way, and each run is one thread's alone: a seed is one history.
 //!
 //! `SEED=n` replays one run exactly (`TRACE=1` prints what changed, `TRACE=2` every message too, `ABOUT=word,word` only the lines with one
 //! of these words); `SEEDS=n` runs that many, from `FROM` on; `SECONDS_MAX=n` is how long a batch may take. Seeds that break something are
@@ -14,21 +15,22 @@
 //! | | invariant | checked by |
 //! |---:|---|---|
 //! | 1 | convergence | `World::disagreement`, `World::check_contents`, `story::settle` (in time), `story::rest` (nothing is written any more), `story::rejoin` |
-//! | 2 | no live instance lost | `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted |
+//! | 2 | no live instance lost | `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted; where a node stops in fair weather `World::check_late`: nobody is even late |
 //! | 3 | no zombie | `World::check_providers` |
 //! | 4 | no resurrection | `Ledger::note`: for each life of each node at each step, also past forgetting. A node's next life begins from what others hold, who are judged themselves |
 //! | 5 | one writer | `Ledger::note` |
 //! | 6 | one owner | `World::check_leases` |
-//! | 7 | no false empty | `World::check_empty`, at each event that a consumer hears |
+//! | 7 | no false empty | `World::check_empty`, at each event that a consumer hears; `World::check_secured`: no list that is called whole is shorter after all nodes were killed and found on their disks what they had |
 //! | 8 | bounded expiry | `Expiries::note` |
 //! | 9 | watchers are exact | `Watcher::follow` and `Watcher::compare` for one node; `Consumer::hear` and `World::check_consumers` across nodes |
 //! | 10 | bounded | `World::check_bounds`, `World::count_step`; what is sent must fit its frame |
 //! | 11 | isolation | `chaos::hostile`: damaged and foreign frames, records that nobody wrote. Two whole clusters on one server: `tests/it` |
 //! | 12 | no clock | `wall_clocks_decide_nothing`: one seed with right and with wrong clocks leaves one trace |
-//! | 13 | alone is enough | `World::check_alone`; `World::answer`: a node that was ready never says that it is warming |
+//! | 13 | alone is enough | `World::check_alone`; `World::answer`: a node that was ready never says that it is warming; `World::check_secured`: what is shown from disk is flagged |
 //! | 14 | mixed versions | not here: `tests/wire`, by golden frames |
 //! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::provider_hears` |
-//!
+//! | | what is willed holds | the simulator's own: `World::check_wills` at each look (no life of a node lets go of an override), `World::check_wills_hold` in the end |
+//! | | a fixed address stays | the simulator's own: `World::check_fixed` at each look, `World::check_fixed_stay` in the end |
 //!
 //! # Teeth
 //!
@@ -57,6 +59,16 @@
 //! | the registry invents records | 10 |
 //! | peers are believed to have applied what they were only sent | true answers |
 //! | three of ten leases expire at once | 8, `bounds::tests` |
+//! | self-preservation never begins | 8 |
+//! | nothing is read from disk | 7, by what was on every disk |
+//! | whoever is silent for a moment is taken to have left, and its records are adopted at once | 2, while nodes are apart for a minute |
+//! | a node that leaves does not say when its providers were heard last | 2, they are late |
+//! | no override reaches another node | 1 or what is willed holds |
+//! | a registration clears overrides | what is willed holds |
+//! | the owner of a fixed address lets it go | a fixed address stays |
+//! | streams fall silent once everything has healed | 9, by the last comparison |
+//! | a ready node without a bus answers that it is warming | 13, by the false answer |
+//! | a forged record is taken for the next of its log | 11, by the forged record |
 
 mod agreement;
 mod batch;
@@ -76,11 +88,13 @@ mod provider;
 mod restarts;
 mod scenarios;
 mod script;
+mod secured;
 mod shell;
 mod story;
 mod teeth;
 mod trace;
 mod watcher;
+mod wills;
 mod world;
 
 use batch::Batch;
@@ -142,7 +156,15 @@ fn one_seed_is_one_run() {
 #[test]
 fn wall_clocks_decide_nothing() {
     for seed in 0..5 {
-        let [right, wrong] = [false, true].map(|wall_clocks_err| run(&Story { level: Level::Changes, wall_clocks_err, ..Story::of(seed) }));
+        let [right, wrong] = [false, true].map(|wall_clocks_err| {
+            run(&Story {
+                level: Level::Changes,
+                wall_clocks_err,
+                // How old it is what a disk holds no other clock can say; what that decides is flagged.
+                has_disks: false,
+                ..Story::of(seed)
+            })
+        });
         assert_eq!(right.trace.lines(), wrong.trace.lines(), "SEED={seed}");
         assert_eq!(right.digests, wrong.digests, "SEED={seed}");
     }

@@ -59,6 +59,8 @@ pub(crate) struct Provider {
     pub(crate) twin_until: Option<u64>,
     /// It reaches no node until then.
     pub(crate) cut_off_until: u64,
+    /// Until then something else than the nodes keeps it from saying that it lives.
+    pub(crate) disturbed_until: u64,
     digest: Option<u128>,
     asked: u64,
     tick: u64,
@@ -85,6 +87,7 @@ impl Provider {
             reported: Reported::Up,
             twin_until: None,
             cut_off_until: 0,
+            disturbed_until: 0,
             digest: None,
             asked: 0,
             tick: 0,
@@ -188,7 +191,7 @@ impl World {
     }
 
     /// Two processes have run under this key: either may have been told of the other's life.
-    fn is_contested(&self, key: &InstanceKey) -> bool {
+    pub(crate) fn is_contested(&self, key: &InstanceKey) -> bool {
         self.providers.iter().any(|provider| provider.is_twin() && provider.key == *key)
     }
 

@@ -2,17 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "the values are known to be good, and where one is not the test is to fail")]
 
+mod fixed;
 mod overrides;
 
 use std::sync::Arc;
 
 use muster::model::{Incarnation, InstanceKey, Registration};
-use muster::registry::{Ack, Answer, Deregister, Heartbeat, Refusal, Register, Registered, content_digest};
+use muster::registry::{
+    Ack, Answer, Beacon, Deregister, Envelope, Heartbeat, Input, Message, Refusal, Register, Registered, content_digest,
+};
 
 use crate::bus::Weather;
 use crate::counts::Injected;
 use crate::provider::{Habits, Provider, Route, draft};
-use crate::teeth::Sabotage;
+use crate::teeth::{Sabotage, empty_beacon};
 use crate::trace::Level;
 use crate::world::{Ask, World, key};
 
@@ -439,4 +442,21 @@ fn a_node_that_starts_again_at_once_is_given_all() {
         }
         assert_eq!(world.registry(1).unwrap().record_count(), 50);
     }
+}
+
+#[test]
+fn a_head_that_nobody_wrote_keeps_nothing_from_being_pulled() {
+    let mut world = cluster(3);
+    world.bus.cut(2, 0);
+    let lost = key("s", "a");
+    register(&mut world, 2, &lost, 1);
+    world.run_for(500);
+    world.crash(2);
+    let liar = world.life(1).unwrap();
+    let false_head = Message::Beacon(Beacon { head: 100, ..empty_beacon() });
+    assert_eq!(port_at(&world, 0, &lost), None);
+    world.feed(0, Input::Received(Envelope { from: liar, message: false_head }));
+    world.run_for(3000);
+    assert_eq!(port_at(&world, 0, &lost), Some(1), "{}", world.trace.about(&["Pulled"]));
+    agree_within(&mut world, 10_000);
 }

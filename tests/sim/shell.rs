@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster::model::{InstanceKey, NodeName, Seq, ServiceKey};
+use muster::model::{Epoch, InstanceKey, NodeName, Seq, ServiceKey};
 use muster::registry::{
     Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Purpose,
     Registry, Renewed, Settings, Ticket, To,
@@ -17,6 +17,8 @@ const BATCHES_MAX: usize = 16;
 pub(crate) struct Shell {
     pub(crate) registry: Registry,
     name: NodeName,
+    /// In which all is said that the registry wants said now.
+    epoch: Epoch,
     leases: BTreeMap<InstanceKey, Cell>,
     is_closed: bool,
     published: Seq,
@@ -32,7 +34,7 @@ struct Cell {
 /// What a call left to be done in the world.
 #[derive(Default)]
 pub(crate) struct Effects {
-    pub(crate) sends: Vec<(To, Message)>,
+    pub(crate) sends: Vec<(Epoch, To, Message)>,
     pub(crate) answers: Vec<(Ticket, Answer)>,
     pub(crate) changed: Vec<Changed>,
     pub(crate) views: BTreeSet<ServiceKey>,
@@ -51,9 +53,9 @@ pub(crate) struct Effects {
 
 impl Shell {
     pub(crate) fn new(settings: Settings, seed: u64, now: Now, sabotage: Option<Sabotage>) -> Self {
-        let name = settings.node.clone();
+        let (name, epoch) = (settings.node.clone(), settings.epoch);
         let registry = Registry::new(settings, seed, now);
-        Self { registry, name, leases: BTreeMap::new(), is_closed: false, published: 0, outbox: Outbox::new(), sabotage }
+        Self { registry, name, epoch, leases: BTreeMap::new(), is_closed: false, published: 0, outbox: Outbox::new(), sabotage }
     }
 
     /// A heartbeat that is a renewal and nothing else never reaches the registry.
@@ -130,12 +132,13 @@ impl Shell {
                 Output::DropLease { key } => {
                     self.leases.remove(&key);
                 }
-                Output::Send(to, message) => effects.sends.push((to, message)),
+                Output::Send(to, message) => effects.sends.push((self.epoch, to, message)),
                 Output::Reconnect => effects.reconnect = true,
                 Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),
                 Output::HandedOver { left } => effects.handed_over = Some(left),
-                Output::Reborn(_) => {
+                Output::Reborn(epoch) => {
                     self.published = 0;
+                    self.epoch = epoch;
                     effects.reborn = true;
                 }
                 Output::Changed(changed) => effects.changed.push(changed),

@@ -1,6 +1,7 @@
 //! A story: one run from its seed. First everything goes wrong, then it heals, and then all must agree.
 
 use crate::counts::{Counts, Injected};
+use crate::disk::{Disk, Habit};
 use crate::invariant::{Invariant, Violation};
 use crate::provider::{Doing, Habits, Provider, Route};
 use crate::teeth::Sabotage;
@@ -13,8 +14,12 @@ const AGREE_MS: u64 = 10_000;
 const SETTLE_MS: u64 = 160_000;
 /// Self-preservation lasts so long in these runs, so that they end.
 const PRESERVE_MAX_MS: u64 = 15_000;
+/// A node that leaves in fair weather has handed over what it owned within this time.
+const LEAVE_MS: u64 = 2000;
 /// So long nothing is written, though every provider goes on renewing.
 const REST_MS: u64 = 15_000;
+/// So much too fast or too slow a node's monotonic clock may go, in millionths.
+const DRIFT_PPM_MAX: u64 = 1000;
 const LOOK_EVERY_MS: u64 = 250;
 
 /// What a run is made of.
@@ -25,11 +30,13 @@ pub(crate) struct Story {
     pub(crate) level: Level,
     /// Wall clocks are wrong, each its own way.
     pub(crate) wall_clocks_err: bool,
+    /// Some nodes have disks.
+    pub(crate) has_disks: bool,
 }
 
 impl Story {
     pub(crate) fn of(seed: u64) -> Self {
-        Self { seed, sabotage: None, level: Level::Off, wall_clocks_err: true }
+        Self { seed, sabotage: None, level: Level::Off, wall_clocks_err: true, has_disks: true }
     }
 }
 
@@ -72,14 +79,20 @@ fn begin(story: &Story) -> World {
         world.slots.iter_mut().for_each(|slot| slot.wall_offset = 0);
     }
     world.settings = |settings| settings.preserve_max_ms = PRESERVE_MAX_MS;
+    for slot in &mut world.slots {
+        slot.drift_ppm = world.chance.between(0, 2 * DRIFT_PPM_MAX).cast_signed() - DRIFT_PPM_MAX.cast_signed();
+    }
+    equip(&mut world, story.has_disks);
     world.bootstrap_wait_ms = world.chance.pick(&[200, 2000]);
     world.answers_lost = world.chance.pick(&[0, 0, 100]);
     world.chaos_until = world.chance.between(5000, 60_000);
     let providers = world.chance.between(1, 12) as usize;
+    // Where all have one ttl, those that fall silent together expire together.
+    let ttls = world.chance.pick(&[vec![3000, 4500, 6000], vec![3000]]);
     for index in 0..providers {
         let habits = Habits {
             route: world.chance.pick(&[Route::Sticky, Route::RoundRobin]),
-            ttl_ms: world.chance.pick(&[3000, 4500, 6000]),
+            ttl_ms: world.chance.pick(&ttls),
             is_named: world.chance.permille(600),
             sends_digest: world.chance.permille(600),
             reports: world.chance.permille(200),
@@ -106,6 +119,18 @@ fn begin(story: &Story) -> World {
     world.after(after, Event::Chaos);
     world.after(0, Event::Look);
     world
+}
+
+/// No node has a disk, or some have, or all have sound ones.
+fn equip(world: &mut World, has_disks: bool) {
+    let how = world.chance.index(3);
+    for node in world.places() {
+        let (has_one, drawn) = (world.chance.permille(700), Habit::drawn(&mut world.chance));
+        let habit = if how == 0 { Habit::Sound } else { drawn };
+        if has_disks && (how == 0 || how == 1 && has_one) {
+            world.disks.insert(node, Disk::new(habit));
+        }
+    }
 }
 
 /// Everything heals, and all come to agree, in time after each write.
@@ -158,16 +183,17 @@ fn settle(world: &mut World) {
 /// Nothing changes any more, and everything is as it must be.
 fn rest(world: &mut World) {
     world.protect();
-    let writes = world.writes;
+    let written = |world: &World| world.writes + world.wills.changes;
+    let before = written(world);
     world.run_for(REST_MS);
-    if world.writes != writes {
-        let count = world.writes - writes;
+    if written(world) != before {
+        let count = written(world) - before;
         world.violate(Invariant::Convergence, format!("there is no rest: {count} changes in {REST_MS} ms in which nothing happened"));
     }
     check_all(world);
 }
 
-/// A node starts again while all is well: it knows all, and nobody lists less meanwhile.
+/// A node stops, in order or not, and starts again while all is well: it knows all, and nobody lists less meanwhile, or calls anything late.
 fn rejoin(world: &mut World) {
     let places = world.places();
     let node = world.chance.pick(&places);
@@ -175,9 +201,16 @@ fn rejoin(world: &mut World) {
         return;
     }
     world.protect();
+    world.none_is_late = true;
     if world.registry(node).is_some() {
-        world.counts.add(Injected::NodeCrashed);
-        world.crash(node);
+        if world.chance.permille(500) {
+            world.counts.add(Injected::NodeLeft);
+            world.leave(node, LEAVE_MS);
+            world.run_for(LEAVE_MS);
+        } else {
+            world.counts.add(Injected::NodeCrashed);
+            world.crash(node);
+        }
         let down_ms = world.chance.between(1, 8000);
         world.run_for(down_ms);
     }
@@ -201,4 +234,6 @@ fn check_all(world: &mut World) {
     world.check_providers();
     world.check_leases();
     world.check_consumers();
+    world.check_wills_hold();
+    world.check_fixed_stay();
 }

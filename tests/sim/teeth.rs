@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster::model::InstanceKey;
-use muster::registry::{Ack, Body, Deregister, Envelope, Have, Input, Message, NodeState, Record, Register, Registry, Verdict};
+use muster::registry::{Ack, Beacon, Body, Deregister, Envelope, Have, Input, Message, NodeState, Record, Register, Registry, Verdict};
 
 use crate::invariant::Invariant;
-use crate::provider::draft;
+use crate::provider::{Route, draft};
+use crate::scenarios::{cluster, provider};
 use crate::story::{Story, run};
 use crate::trace::Level;
 use crate::world::{Ask, Asker, World, key};
@@ -59,6 +60,26 @@ pub(crate) enum Sabotage {
     GrowForEver,
     /// Peers are taken to have applied what they were only sent.
     AcknowledgeEarly,
+    /// The shell finds nothing on its disk.
+    BlankDisks,
+    /// No override reaches another node.
+    MuteOverrides,
+    /// Whoever registers ends all overrides.
+    ClearOnRegister,
+    /// A fixed address is let go by its owner.
+    ExpireFixed,
+    /// A silent node is taken to have left: its records are adopted at once, and nobody counts it.
+    BurySilent,
+    /// However many are silent, nothing is preserved.
+    PreserveNever,
+    /// A node that leaves says nothing of when its providers were heard last.
+    ForgetHeartbeats,
+    /// Once everything has healed no stream says anything.
+    StallStreams,
+    /// A ready node without a bus answers that it is warming.
+    AnswerWarming,
+    /// A forged record stands where the next one of that log would.
+    ForgeNext,
     /// What a node's digest says is never what the others have: planted to see that it makes no storm.
     WrongDigests,
 }
@@ -69,6 +90,7 @@ impl Sabotage {
         match self {
             Self::DropBeacons => matches!(message, Message::Beacon(_)),
             Self::NeverAnswerPulls => matches!(message, Message::Pulled { .. }),
+            Self::MuteOverrides => matches!(message, Message::Overrides(_)),
             Self::SwallowRelays => matches!(message, Message::Relay { .. } | Message::Relayed { .. }),
             _ => false,
         }
@@ -91,6 +113,11 @@ impl World {
             (Some(Sabotage::SkipGaps), Message::Change(change)) => change.first = 1,
             (Some(Sabotage::LackIsDeletion), Message::Beacon(beacon)) if beacon.state == NodeState::Warming => {
                 self.delete_lacking(from, to);
+            }
+            (Some(Sabotage::ForgetHeartbeats), Message::Relay { renewals, .. }) if self.is_leaving(from) => {
+                for renewal in renewals {
+                    renewal.age_ms = u32::MAX;
+                }
             }
             (Some(Sabotage::MoveOnRelay), Message::Relayed { verdicts, .. }) => verdicts.fill(Verdict::Unknown),
             (Some(Sabotage::DigestOfKeys), message) if self.has_keys_of(from, to) => self.equate(to, message),
@@ -140,6 +167,43 @@ impl World {
         }
     }
 
+    /// A node takes whoever is silent to have left.
+    pub(crate) fn bury_the_silent(&mut self, node: usize) {
+        if !self.is_sabotaged(Sabotage::BurySilent) {
+            return;
+        }
+        let Some(view) = self.registry(node).map(|registry| registry.cluster(self.now_at(node))) else { return };
+        for peer in view.nodes.into_iter().skip(1).filter(|peer| peer.state == "ready" && peer.heard_ms > 2500) {
+            let beacon = Beacon { state: NodeState::Leaving, ..empty_beacon() };
+            self.feed(node, Input::Received(Envelope { from: peer.life, message: Message::Beacon(beacon) }));
+        }
+    }
+
+    /// What an owner lets go that nobody else may.
+    pub(crate) fn expire_fixed(&mut self, node: usize) {
+        if !self.is_sabotaged(Sabotage::ExpireFixed) {
+            return;
+        }
+        let holds = |key: &&InstanceKey| self.registry(node).is_some_and(|registry| registry.holds_lease(key));
+        let Some(key) = self.fixed.keys().find(holds).cloned() else { return };
+        let deregister = Deregister { key, incarnation: None, actor: None, ack: Ack::Local };
+        self.submit(node, Ask::Deregister(deregister), Asker::Nobody);
+    }
+
+    /// Whoever registers clears what operators willed.
+    pub(crate) fn clear_overrides(&mut self, node: usize) {
+        if self.is_sabotaged(Sabotage::ClearOnRegister) {
+            let entries = self.registry(node).map_or_else(Vec::new, |registry| registry.shared_entries(self.now_at(node)));
+            for entry in entries {
+                self.operate(node, |ticket| Input::DeleteOverride(ticket, entry.key));
+            }
+        }
+    }
+
+    fn is_leaving(&self, node: usize) -> bool {
+        self.registry(node).is_some_and(|registry| registry.state() == NodeState::Leaving)
+    }
+
     /// A record comes from nowhere.
     pub(crate) fn invent(&mut self, node: usize) {
         if self.is_sabotaged(Sabotage::GrowForEver) && self.is_ready(node) {
@@ -149,6 +213,24 @@ impl World {
             let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
             self.submit(node, Ask::Register(register), Asker::Nobody);
         }
+    }
+}
+
+pub(crate) fn empty_beacon() -> Beacon {
+    Beacon {
+        head: 0,
+        state: NodeState::Ready,
+        records: 0,
+        digest: 0,
+        view_digest: 0,
+        http: String::new(),
+        applied: Vec::new(),
+        withdrawn_digest: 0,
+        overrides_digest: 0,
+        complete: true,
+        preserving: false,
+        members: Vec::new(),
+        gives_way: false,
     }
 }
 
@@ -168,11 +250,16 @@ fn corrupted(record: &Record) -> Record {
 
 /// Some seed among the first finds it, and says that one of these does not hold.
 fn is_found(sabotage: Sabotage, breaks: &[Invariant]) {
+    is_found_as(sabotage, breaks, "");
+}
+
+/// The same, where one check of several is meant: what it says has these words.
+fn is_found_as(sabotage: Sabotage, breaks: &[Invariant], words: &str) {
     let mut found = Vec::new();
     for seed in 0..SEEDS {
         let Some(violation) = run(&Story { sabotage: Some(sabotage), ..Story::of(seed) }).violation else { continue };
-        if breaks.contains(&violation.of) {
-            println!("{sabotage:?} is found by seed {seed}: {}", violation.of);
+        if breaks.contains(&violation.of) && violation.what.contains(words) {
+            println!("{sabotage:?} is found by seed {seed}: {violation}");
             return;
         }
         found.push(violation.to_string());
@@ -285,4 +372,66 @@ fn a_registry_that_grows_for_ever_is_found() {
 #[test]
 fn peers_that_are_believed_too_early_are_found() {
     is_found(Sabotage::AcknowledgeEarly, &[Invariant::TrueAnswers]);
+}
+
+#[test]
+fn disks_that_nobody_reads_are_found() {
+    is_found_as(Sabotage::BlankDisks, &[Invariant::NoFalseEmpty], "which it had on disk");
+}
+
+#[test]
+fn overrides_that_reach_nobody_are_found() {
+    is_found(Sabotage::MuteOverrides, &[Invariant::Convergence, Invariant::WillHolds]);
+}
+
+#[test]
+fn overrides_that_a_registration_clears_are_found() {
+    is_found(Sabotage::ClearOnRegister, &[Invariant::WillHolds]);
+}
+
+#[test]
+fn fixed_addresses_that_are_let_go_are_found() {
+    is_found(Sabotage::ExpireFixed, &[Invariant::FixedStays]);
+}
+
+/// No story keeps nodes apart for as long as this takes to show, with nothing else in between.
+#[test]
+fn a_silent_node_that_is_taken_to_have_left_is_found() {
+    let apart = |sabotage| {
+        let mut world = cluster(3);
+        provider(&mut world, "a", Route::Sticky);
+        world.run_for(2000);
+        world.protect();
+        world.sabotage = sabotage;
+        world.bus.split(&[vec![0, 1], vec![2]]);
+        world.run_for(60_000);
+        world.violation.map(|violation| violation.of)
+    };
+    assert_eq!(apart(None), None);
+    assert_eq!(apart(Some(Sabotage::BurySilent)), Some(Invariant::NothingLost));
+}
+
+#[test]
+fn a_registry_that_preserves_nothing_is_found() {
+    is_found(Sabotage::PreserveNever, &[Invariant::BoundedExpiry]);
+}
+
+#[test]
+fn leases_that_are_handed_over_without_their_time_are_found() {
+    is_found_as(Sabotage::ForgetHeartbeats, &[Invariant::NothingLost], "is late");
+}
+
+#[test]
+fn a_stream_that_falls_silent_is_found() {
+    is_found_as(Sabotage::StallStreams, &[Invariant::WatchersExact], "holds");
+}
+
+#[test]
+fn a_ready_node_that_calls_itself_warming_is_found() {
+    is_found_as(Sabotage::AnswerWarming, &[Invariant::AloneIsEnough], "answers that it is warming");
+}
+
+#[test]
+fn a_forged_record_that_is_taken_is_found() {
+    is_found_as(Sabotage::ForgeNext, &[Invariant::Isolation], "that nobody wrote");
 }

@@ -24,11 +24,14 @@ use crate::chance::Chance;
 use crate::consumer::{Consumer, Telling};
 use crate::counts::Counts;
 use crate::disk::Disk;
+use crate::fixed::Fixed;
 use crate::invariant::{Invariant, Violation};
 use crate::ledger::Ledger;
 use crate::provider::Provider;
+use crate::secured::Secured;
 use crate::teeth::Sabotage;
 use crate::trace::Trace;
+use crate::wills::Wills;
 
 pub(crate) enum Event {
     Frame {
@@ -161,6 +164,13 @@ pub(crate) struct World {
     pub(crate) relay_bytes: u64,
     /// From then on these must stay listed everywhere.
     pub(crate) protected: Vec<InstanceKey>,
+    /// And none of them is even late.
+    pub(crate) none_is_late: bool,
+    /// What no restart may make shorter, while all nodes were killed and have started again from sound disks.
+    pub(crate) secured: Secured,
+    /// What operators said.
+    pub(crate) wills: Wills,
+    pub(crate) fixed: Fixed,
     pub(crate) answers: Vec<Answer>,
     ledger: Ledger,
     expiries: Expiries,
@@ -200,6 +210,10 @@ impl World {
             relays: (0, 0),
             relay_bytes: 0,
             protected: Vec::new(),
+            none_is_late: false,
+            secured: Secured::default(),
+            wills: Wills::default(),
+            fixed: Fixed::default(),
             answers: Vec::new(),
             ledger: Ledger::default(),
             expiries: Expiries::default(),

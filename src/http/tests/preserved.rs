@@ -84,7 +84,7 @@ async fn carry(mut port: BusPort, own: Life, peer: Life, mut records: tokio::syn
             changed = port.beacons.changed() => {
                 let Ok(()) = changed else { return };
                 let Some(beacon) = port.beacons.borrow_and_update().clone() else { continue };
-                Envelope { from: own.clone(), message: Message::Beacon((*beacon).clone()) }
+                Envelope { from: own.clone(), message: Message::Beacon(beacon.what.clone()) }
             }
             Some(record) = records.recv() => {
                 let (first, last) = (record.version.seq, record.version.seq);

@@ -13,7 +13,9 @@ pub(super) fn partition(world: &mut World) {
         if sides >> node & 1 == 0 { one.push(node) } else { other.push(node) }
     }
     world.say_fault(&format!("partition {one:?} {other:?}"));
-    let after = world.chance.between(300, 12_000);
+    // Some last for longer than the verdict on a silent peer takes, and what follows from it.
+    let lasts_ms = world.chance.pick(&[12_000, 12_000, 12_000, 40_000]);
+    let after = world.chance.between(300, lasts_ms);
     if world.chance.permille(500) {
         world.counts.add(Injected::NetworkPartition);
         world.split_network(&[one, other]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster::model::{Cluster, Life, NodeName, Seq};
+use muster::model::{Cluster, Life, NodeName, Seq, Version};
 use muster::registry::{Change, Envelope, Input, Message, Record};
 use muster::wire::Codec;
 
@@ -52,16 +52,38 @@ pub(super) fn forge(world: &mut World) {
     let Some(node) = world.some_running() else { return };
     let Some(known) = some_record_of_a_peer(world, node) else { return };
     world.counts.add(Injected::Forged);
+    let how = world.chance.pick(&[Forgery::Generation, Forgery::Owner, Forgery::Place]);
+    tell_forged(world, node, &known, how);
+}
+
+/// How a record shows that nobody wrote it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Forgery {
+    /// Its generation is far above the known one.
+    Generation,
+    /// Another life owns it than the one in whose log it comes.
+    Owner,
+    /// It names another place of that log than the one at which it comes.
+    Place,
+}
+
+/// Tells a node a record that differs from a known one in this, in the name of its owner.
+pub(crate) fn tell_forged(world: &mut World, node: usize, known: &Record, how: Forgery) {
     let from = known.version.owner.clone();
-    let mut forged = (*known).clone();
-    match world.chance.index(3) {
-        0 => forged.version.generation += GENERATION_JUMP,
-        1 => forged.version.owner.node = NodeName::parse("nobody").expect("unreachable: it is a name"),
-        // As if it had been written in another place of that log.
-        _ => forged.version.seq += 1,
+    let mut forged = known.clone();
+    match how {
+        Forgery::Generation => forged.version.generation += GENERATION_JUMP,
+        Forgery::Owner => forged.version.owner.node = NodeName::parse("nobody").expect("unreachable: it is a name"),
+        Forgery::Place => forged.version.seq += 1,
+    }
+    let mut seq = known.version.seq;
+    if world.is_sabotaged(Sabotage::ForgeNext) {
+        // This one nobody can tell from a true one.
+        seq = world.applied(node, &from) + 1;
+        forged = Record { version: Version { generation: known.version.generation + 1, seq, ..known.version.clone() }, ..forged };
     }
     world.say_fault(&format!("n{node} is told {}", describe(&Arc::new(forged.clone()))));
-    let (key, version, seq) = (forged.key.clone(), forged.version.clone(), known.version.seq);
+    let (key, version) = (forged.key.clone(), forged.version.clone());
     let change = Change { first: seq, last: seq, wants_ack: false, records: vec![Arc::new(forged)] };
     world.feed(node, Input::Received(Envelope { from, message: Message::Change(change) }));
     let holds = world.registry(node).and_then(|registry| registry.record(&key)).is_some_and(|record| record.version == version);
@@ -73,10 +95,19 @@ pub(super) fn forge(world: &mut World) {
 /// A record that another node's life wrote, in a part of its log that `node` has whole.
 fn some_record_of_a_peer(world: &mut World, node: usize) -> Option<Arc<Record>> {
     let own = world.life(node)?;
-    let registry = world.registry(node)?;
-    let (_, applied) = registry.cluster(world.now_at(node)).applied.into_iter().next()?;
-    let has = |life: &Life, seq: Seq| applied.iter().any(|at| at.life == *life && at.seq >= seq);
-    let is_foreign = |record: &&Arc<Record>| record.version.owner != own && has(&record.version.owner, record.version.seq);
-    let records: Vec<Arc<Record>> = registry.records().filter(is_foreign).cloned().collect();
+    let is_had = |record: &&Arc<Record>| {
+        let owner = &record.version.owner;
+        *owner != own && world.applied(node, owner) >= record.version.seq
+    };
+    let records: Vec<Arc<Record>> = world.registry(node)?.records().filter(is_had).cloned().collect();
     (!records.is_empty()).then(|| world.chance.pick(&records))
+}
+
+impl World {
+    /// How far a node has the log of a life.
+    fn applied(&self, node: usize, life: &Life) -> Seq {
+        let view = self.registry(node).map(|registry| registry.cluster(self.now_at(node)));
+        let own = view.and_then(|view| view.applied.into_iter().next());
+        own.and_then(|(_, applied)| applied.into_iter().find(|at| at.life == *life)).map_or(0, |at| at.seq)
+    }
 }

@@ -16,6 +16,20 @@ pub(super) fn crash_node(world: &mut World) {
     }
 }
 
+/// All at once, as by a power cut; each starts again in its own time.
+pub(super) fn kill_all(world: &mut World) {
+    world.counts.add(Injected::AllKilled);
+    world.say_fault("all nodes are killed");
+    world.secure();
+    for node in world.running() {
+        world.crash(node);
+    }
+    for node in world.places() {
+        let after = world.chance.pick(&[100, 100, 1000, 5000]) + world.chance.between(0, 1000);
+        world.after(after, Event::Start { node });
+    }
+}
+
 pub(super) fn leave_node(world: &mut World) {
     if world.running().len() < 2 {
         return;

@@ -57,6 +57,7 @@ pub(super) fn pause_provider(world: &mut World) {
         world.counts.add(Injected::ProviderPaused);
         let pause = world.providers[index].habits.ttl_ms * world.chance.between(2, 16) / 4;
         world.say_fault(&format!("provider {} pauses for {pause} ms", world.providers[index].key));
+        world.providers[index].disturbed_until = world.now + pause;
         world.tick_provider(index, pause);
     }
 }
@@ -99,13 +100,15 @@ pub(super) fn contest(world: &mut World) {
     world.contest(index, until);
 }
 
-/// Half of all providers reach no node, and then come back together.
-pub(super) fn cut_half(world: &mut World) {
+/// Half of all providers, or all of them, reach no node, and then come back together.
+pub(super) fn cut_off(world: &mut World) {
     world.counts.add(Injected::ProvidersCutOff);
-    world.say_fault("half of the providers are cut off");
-    let until = world.now + until_heal(world, 20_000);
-    for provider in world.providers.iter_mut().step_by(2) {
+    let every = world.chance.pick(&[1, 2, 2]);
+    world.say_fault(&format!("every {every}. provider is cut off"));
+    let until = world.now + until_heal(world, 25_000);
+    for provider in world.providers.iter_mut().step_by(every) {
         provider.cut_off_until = until;
+        provider.disturbed_until = provider.disturbed_until.max(until);
     }
 }
 

@@ -11,6 +11,7 @@ use muster::registry::{Ack, Answer, Input, Refusal, Register, SetOverride, Wille
 
 use super::{TTL_MS, agree_within, cluster, deregister, heartbeat, register, try_register};
 use crate::bus::Weather;
+use crate::disk::{Disk, Habit};
 use crate::provider::draft;
 use crate::world::{Ask, World, key};
 
@@ -115,6 +116,28 @@ fn no_registration_restart_or_new_owner_clears_one() {
     }
     agree_within(&mut world, 5000);
     assert_eq!(listed(&world, 1, &a), drained);
+}
+
+#[test]
+fn what_is_read_from_disk_is_shown_as_overrides_are_now() {
+    let mut world = World::new(7, 1);
+    world.disks.insert(0, Disk::new(Habit::Sound));
+    world.bootstrap_wait_ms = 4000;
+    world.start(0);
+    world.run_for(5000);
+    let a = key("s", "a");
+    register(&mut world, 0, &a, 1);
+    try_set(&mut world, 0, "o", draining("s"), Some(3000));
+    world.run_for(1000);
+    world.crash(0);
+    world.start(0);
+    assert_eq!(listed(&world, 0, &a), Some((Status::Draining, 0)), "it shows its disk");
+    world.run_for(3000);
+    assert!(!world.is_ready(0));
+    assert_eq!(listed(&world, 0, &a), Some((Status::Up, 100)), "the override is over");
+    world.run_for(2000);
+    assert!(world.is_ready(0));
+    assert_eq!(listed(&world, 0, &a), Some((Status::Up, 100)));
 }
 
 #[test]

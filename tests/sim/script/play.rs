@@ -3,12 +3,15 @@
 //! ```text
 //! nodes N                          N nodes start together, and are ready
 //! empty N                          room for N nodes, none of which runs
+//! disk n0 sound|full|cuts|flips    it has a disk, and keeps on it what it holds, or not quite
 //! start n0 | crash n0 | leave n0 MS | pause n0 MS | clone n0        (a clone of n0 runs in the next room)
 //! register n0 KEY PORT [life I] [=> ANSWER]
 //! heartbeat n0 KEY [PORT] [=> ANSWER]     with PORT: the digest of that content is sent
 //! deregister n0 KEY [life I] [=> ANSWER]
 //!                                  ANSWER: registered renewed deregistered unknown superseded warming leaving full
 //! provider KEY n0 | provider KEY all      a process that renews there, or behind a balancer; `stop`, `restart` or `update KEY`
+//! mute KEY MS                      that process reaches no node for so long
+//! forge n0 KEY generation|owner|place     n0 is told, in the name of the record's owner, what that cannot have written
 //! consumer SERVICE n0              somebody follows a service from there on
 //! advance MS
 //! cut n0 n1 | n2                   the bus is parted; `part`: bus and HTTP; `one-way n0 n1`: n1 does not hear n0; `mend`
@@ -18,6 +21,7 @@
 //! flood n0 MS | replay             what comes is lost for so long; every frame of late comes again
 //! mark                             changes and frames are counted from here
 //! expect n0 KEY :PORT | gone | suspect | down
+//! expect n0 lists N                so many instances of service `s`, as consumers see it
 //! expect n0 ready | warming | unsure | sure | alone | reaches n1 | apart n1
 //! expect owner KEY n0              that node and no other holds the lease
 //! expect changes N | relays N      at most so many since the mark
@@ -31,14 +35,17 @@ use muster::model::{InstanceKey, Registration, Status};
 use muster::registry::{Answer, BusHealth, Refusal, content_digest};
 
 use crate::bus::Weather;
+use crate::chaos::hostile::{Forgery, tell_forged};
+use crate::disk::{Disk, Habit};
 use crate::provider::{Route, draft};
 use crate::scenarios::{TTL_MS, cluster, deregister, heartbeat, provider, try_register};
 use crate::trace::Level;
 use crate::world::{Event, World, key};
 
-const VERBS: [&str; 30] = [
+const VERBS: [&str; 33] = [
     "nodes",
     "empty",
+    "disk",
     "start",
     "crash",
     "leave",
@@ -48,6 +55,8 @@ const VERBS: [&str; 30] = [
     "heartbeat",
     "deregister",
     "provider",
+    "mute",
+    "forge",
     "stop",
     "restart",
     "update",
@@ -171,6 +180,34 @@ fn act(world: &mut World, words: &[&str]) -> Outcome {
                 _ => world.update_provider(index),
             }
         }
+        ["mute", id, ms] => {
+            let (wanted, ms) = (key_of(id), number(ms)?);
+            let provider = world.providers.iter_mut().find(|provider| provider.key == wanted).ok_or("there is no such provider")?;
+            provider.cut_off_until = world.now + ms;
+        }
+        ["forge", node, id, how] => {
+            let node = node_of(world, node)?;
+            let how = match *how {
+                "generation" => Forgery::Generation,
+                "owner" => Forgery::Owner,
+                "place" => Forgery::Place,
+                _ => return Err("nobody forges so".to_owned()),
+            };
+            let known =
+                world.registry(node).and_then(|registry| registry.record(&key_of(id))).cloned().ok_or("it knows no such instance")?;
+            tell_forged(world, node, &known, how);
+        }
+        ["disk", node, habit] => {
+            let habit = match *habit {
+                "sound" => Habit::Sound,
+                "full" => Habit::Full,
+                "cuts" => Habit::Cuts,
+                "flips" => Habit::Flips,
+                _ => return Err("there is no such disk".to_owned()),
+            };
+            let node = node_of(world, node)?;
+            world.disks.entry(node).or_insert_with(|| Disk::new(habit)).habit = habit;
+        }
         ["consumer", service, node] => {
             let node = node_of(world, node)?;
             world.add_consumer(key(service, "x").service, node);
@@ -235,6 +272,12 @@ fn expect(world: &mut World, words: &[&str]) -> Outcome {
             let count = number(count)? as usize;
             let wrong = world.consumers.iter().find(|consumer| consumer.count() != count && consumer.is_sure());
             hold(wrong.is_none(), || format!("one holds {}", wrong.map_or(0, crate::consumer::Consumer::count)))
+        }
+        [node, "lists", count] => {
+            let (node, wanted) = (node_of(world, node)?, number(count)?);
+            let view = world.registry(node).and_then(|registry| registry.catalog().view(&key("s", "x").service));
+            let count = view.map_or(0, |view| view.instances().len() as u64);
+            hold(count == wanted, || format!("it lists {count}"))
         }
         [node, "reaches", peer] => reach(world, node, peer, true),
         [node, "apart", peer] => reach(world, node, peer, false),

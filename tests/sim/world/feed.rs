@@ -53,7 +53,7 @@ impl World {
             self.tell(index, Telling::Snapshot { complete: true, view: Arc::default() });
             return self.after(300, Event::Connect { consumer: index, stream });
         }
-        if !self.is_ready(node) || self.is_paused(node) {
+        if !self.answers(node) || self.is_paused(node) {
             let places = self.places();
             self.consumers[index].node = self.chance.pick(&places);
             let after = self.chance.between(200, 1000);
@@ -75,6 +75,9 @@ impl World {
     }
 
     fn tell(&mut self, index: usize, telling: Telling) {
+        if self.is_sabotaged(Sabotage::StallStreams) && self.now > self.chaos_until {
+            return;
+        }
         let after = self.chance.between(1, 20);
         let consumer = &mut self.consumers[index];
         consumer.arrives_at = consumer.arrives_at.max(self.now + after);
@@ -179,6 +182,7 @@ impl World {
             let is_steady = self.now > provider.steady_since + 2 * provider.habits.ttl_ms;
             let is_answered = provider.runs() && !provider.is_twin() && is_heard && is_steady;
             let is_due = self.protected.contains(&provider.key)
+                || self.is_secured(&provider.key)
                 || is_delta && !is_misled && self.now < self.chaos_until && went_by_silence(provider);
             provider.key.service == *service && is_answered && is_due
         });

@@ -1,6 +1,7 @@
 //! The lines between nodes: every message is encoded, carried with whatever becomes of it on the way, and decoded.
 
 use bytes::Bytes;
+use muster::model::Life;
 use muster::registry::{Input, Message, To};
 
 use super::{Event, World};
@@ -37,15 +38,14 @@ impl World {
         self.schedule(node);
     }
 
-    pub(super) fn send(&mut self, node: usize, to: &To, message: &Message) {
+    pub(super) fn send(&mut self, from: &Life, node: usize, to: &To, message: &Message) {
         if self.sabotage.is_some_and(|sabotage| sabotage.swallows(message)) {
             return;
         }
         if let Message::Relay { renewals, .. } = message {
             self.relays = (self.relays.0 + 1, self.relays.1 + renewals.len() as u64);
         }
-        let Some(from) = self.life(node) else { return };
-        let frame = match self.codec.encode(&from, message) {
+        let frame = match self.codec.encode(from, message) {
             Ok(frame) => frame,
             Err(too_large) => return self.violate(Invariant::Bounded, format!("n{node} sends what does not fit: {too_large}")),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster::model::{Epoch, Life, NodeName, ServiceKey};
+use muster::model::{Epoch, InstanceKey, Life, NodeName, ServiceKey, Status};
 use muster::registry::{Input, NodeState, Notice, Now, PeerAnswer, Registry, Settings, Ticket};
 
 use super::feed::Views;
@@ -29,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) watcher: Watcher,
     pub(super) views: Views,
     pub(super) mono_offset: u64,
+    /// By how much its monotonic clock goes too fast, in millionths.
+    pub(crate) drift_ppm: i64,
     pub(crate) wall_offset: u64,
     /// When its line to the bus broke, while it is broken.
     pub(crate) broken_at: Option<u64>,
@@ -56,6 +58,7 @@ impl Slot {
             watcher: Watcher::default(),
             views: Views::default(),
             mono_offset: 0,
+            drift_ppm: 0,
             wall_offset,
             broken_at: None,
             told_up: false,
@@ -69,13 +72,27 @@ impl Slot {
             steps: (0, 0),
         }
     }
+
+    fn mono_at(&self, world_ms: u64) -> u64 {
+        (world_ms + self.mono_offset).saturating_add_signed(world_ms.cast_signed() * self.drift_ppm / 1_000_000)
+    }
+
+    /// When its clock comes to this.
+    fn comes_to(&self, mono: u64) -> u64 {
+        let elapsed = mono.saturating_sub(self.mono_offset).cast_signed();
+        let mut at = (elapsed - elapsed * self.drift_ppm / 1_000_000 - 1).max(0).cast_unsigned();
+        while self.mono_at(at) < mono {
+            at += 1;
+        }
+        at
+    }
 }
 
 impl World {
     pub(crate) fn now_at(&self, node: usize) -> Now {
         let slot = &self.slots[node];
         let strays = if self.is_sabotaged(Sabotage::WallForMono) { slot.wall_offset } else { 0 };
-        Now { mono: self.now + slot.mono_offset + strays, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
+        Now { mono: slot.mono_at(self.now) + strays, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
     }
 
     pub(crate) fn registry(&self, node: usize) -> Option<&Registry> {
@@ -140,12 +157,17 @@ impl World {
         if sabotage == Some(Sabotage::ForgetWithdrawn) {
             settings.limits.withdrawn = 0;
         }
+        if sabotage == Some(Sabotage::PreserveNever) {
+            settings.preserve_percent = 100;
+        }
         (self.settings)(&mut settings);
         let life = slot.life;
         let now = self.now_at(node);
         self.slots[node].shell = Some(Shell::new(settings, seed, now, sabotage));
         self.trace.say(self.now, || format!("n{node} starts, epoch {epoch}"));
         self.restore(node);
+        self.note_start(node);
+        self.note_losses();
         self.bus.attach(node, true);
         self.after(connects_after, Event::TellLink { node, life, up: true });
         self.schedule(node);
@@ -162,6 +184,7 @@ impl World {
             self.reply(pending.asker, Reply::Unreachable, TIMEOUT_MS);
         }
         self.end_streams(node);
+        self.note_losses();
     }
 
     pub(crate) fn leave(&mut self, node: usize, stops_after_ms: u64) {
@@ -188,6 +211,8 @@ impl World {
             return;
         }
         self.invent(node);
+        self.bury_the_silent(node);
+        self.expire_fixed(node);
         let now = self.now_at(node);
         let Some(shell) = &mut self.slots[node].shell else { return };
         let effects = shell.advance(now);
@@ -206,7 +231,7 @@ impl World {
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
             // A withdrawn record that only changes hands took nothing away.
             if changed.own && (changed.from.is_some() || changed.to.is_some()) {
-                let leases = self.registry(node).map_or(0, Registry::lease_count);
+                let leases = self.registry(node).map_or(0, |registry| registry.lease_count() - self.fixed.held_by(registry));
                 if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, self.now, leases) {
                     self.violate(of, what);
                 }
@@ -216,7 +241,13 @@ impl World {
             }
         }
         let is_will = |notice: &Notice| matches!(notice, Notice::OverrideChanged { .. });
-        if !effects.changed.is_empty() || !effects.became.is_empty() || effects.notices.iter().any(is_will) {
+        if effects.notices.iter().any(is_will) {
+            // One that is over by itself is over at each node by its own clock: a write like any other.
+            self.last_write = self.now;
+            self.wills.changes += 1;
+            self.save_soon(node);
+        }
+        if !effects.changed.is_empty() || !effects.became.is_empty() {
             self.save_soon(node);
         }
         for notice in &effects.notices {
@@ -237,8 +268,8 @@ impl World {
         for (ticket, answer) in effects.answers {
             self.answer(node, ticket, answer);
         }
-        for (to, message) in effects.sends {
-            self.send(node, &to, &message);
+        for (epoch, to, message) in effects.sends {
+            self.send(&Life { node: life.node.clone(), epoch }, node, &to, &message);
         }
         if effects.reconnect {
             self.reconnect(node);
@@ -272,7 +303,27 @@ impl World {
         }
     }
 
+    /// A node that is ready says of what stays listed that it is well.
+    fn check_late(&mut self, node: usize, service: &ServiceKey) {
+        if !self.none_is_late || !self.is_ready(node) {
+            return;
+        }
+        let is_answered = |key: &InstanceKey| {
+            let provider = self.providers.iter().find(|provider| provider.key == *key && !provider.is_twin());
+            provider.is_some_and(|provider| self.now < provider.succeeded_at + provider.habits.ttl_ms)
+        };
+        let is_late = |key: &&InstanceKey| {
+            let listed = self.registry(node).and_then(|registry| registry.record(key)?.to_listed());
+            let looks_late = listed.is_some_and(|listed| matches!(listed.status, Status::Suspect | Status::Down));
+            key.service == *service && is_answered(key) && looks_late
+        };
+        if let Some(late) = self.protected.iter().find(is_late).cloned() {
+            self.violate(Invariant::NothingLost, format!("n{node} says that {late} is late, whose provider is answered 200"));
+        }
+    }
+
     pub(super) fn follow(&mut self, node: usize, service: &ServiceKey) {
+        self.check_late(node, service);
         let slot = &mut self.slots[node];
         let Some(shell) = &slot.shell else { return };
         match slot.watcher.follow(service, shell.registry.catalog()) {
@@ -296,7 +347,7 @@ impl World {
         let life = slot.life;
         let publishes = shell.has_to_publish() && !slot.is_publishing;
         slot.is_publishing |= publishes;
-        let due = shell.registry.next_deadline().map(|at| at.saturating_sub(slot.mono_offset).max(self.now).max(slot.stalled_until));
+        let due = shell.registry.next_deadline().map(|at| slot.comes_to(at).max(self.now).max(slot.stalled_until));
         let wakes = due.filter(|due| slot.wake_at.is_none_or(|at| *due < at));
         if let Some(at) = wakes {
             slot.wake_at = Some(at);
@@ -306,6 +357,16 @@ impl World {
             let after = self.chance.between(0, publish_ms);
             self.after(after, Event::Publish { node, life });
         }
+    }
+
+    /// It answers consumers: it is ready, or shows what its disk held.
+    pub(crate) fn answers(&self, node: usize) -> bool {
+        self.is_ready(node) || self.registry(node).is_some_and(|registry| registry.state() == NodeState::Warming && registry.has_restored())
+    }
+
+    pub(crate) fn lists(&self, node: usize, key: &InstanceKey) -> bool {
+        let view = self.registry(node).and_then(|registry| registry.catalog().view(&key.service));
+        view.is_some_and(|view| view.instances().contains_key(&key.id))
     }
 
     pub(crate) fn is_ready(&self, node: usize) -> bool {

@@ -7,6 +7,7 @@ use super::{Event, World};
 use crate::counts::Injected;
 use crate::invariant::Invariant;
 use crate::provider::TIMEOUT_MS;
+use crate::teeth::Sabotage;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
@@ -106,6 +107,9 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
+        if matches!(ask, Ask::Register(_)) {
+            self.clear_overrides(node);
+        }
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let key = ask.key().clone();
@@ -156,7 +160,10 @@ impl World {
         self.answers.pop().expect("it is answered before anything is wrong")
     }
 
-    pub(super) fn answer(&mut self, node: usize, ticket: Ticket, answer: Answer) {
+    pub(super) fn answer(&mut self, node: usize, ticket: Ticket, mut answer: Answer) {
+        if self.is_sabotaged(Sabotage::AnswerWarming) && !self.bus.is_attached(node) {
+            answer = Answer::Refused(Refusal::Warming);
+        }
         let Some(pending) = self.slots[node].pending.remove(&ticket) else {
             return self.violate(Invariant::TrueAnswers, format!("n{node} answers a question twice: {answer:?}"));
         };
