@@ -24,8 +24,8 @@ const NOTICED_MS: u64 = 5000;
 #[derive(Default)]
 pub(crate) struct Expiries {
     by_owner: BTreeMap<Life, VecDeque<u64>>,
-    /// Those that were preserved since they were last heard: once that has lasted as long as it may, they may go together.
-    preserved: BTreeSet<InstanceKey>,
+    /// Those that were preserved since their owner last heard them: once that has lasted as long as it may, they may go together.
+    preserved: BTreeSet<(InstanceKey, Life)>,
 }
 
 impl Expiries {
@@ -33,13 +33,15 @@ impl Expiries {
     pub(crate) fn note(&mut self, owner: &Life, record: &Record, now: u64, leases: usize) -> Result<(), Violation> {
         match &record.body {
             Body::Live { seen: Seen::Well, .. } => {
-                self.preserved.remove(&record.key);
+                self.preserved.remove(&(record.key.clone(), owner.clone()));
             }
-            Body::Live { .. } if record.cause == Cause::Preserved => {
-                self.preserved.insert(record.key.clone());
+            // Who takes over what is preserved has not heard it either.
+            Body::Live { .. } if record.cause == Cause::Preserved || self.preserved.iter().any(|(key, _)| *key == record.key) => {
+                self.preserved.insert((record.key.clone(), owner.clone()));
             }
-            Body::Withdrawn { kept: Some(_), .. } if record.cause == Cause::Expired && !self.preserved.contains(&record.key) => {
-                return self.note_expired(owner, now, leases);
+            Body::Withdrawn { kept: Some(_), .. } if record.cause == Cause::Expired => {
+                let was_preserved = self.preserved.contains(&(record.key.clone(), owner.clone()));
+                return if was_preserved { Ok(()) } else { self.note_expired(owner, now, leases) };
             }
             Body::Live { .. } | Body::Withdrawn { .. } => {}
         }
