@@ -54,6 +54,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use applied::LIVES_MAX;
 pub use cluster::{ClusterView, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};

@@ -39,10 +39,13 @@ impl Inquiry {
             return PeerAnswer::Unsure;
         }
         let answer = self.http.get(format!("{}://{address}/livez", self.scheme)).send().await;
-        let is_it =
-            answer.is_ok_and(|answer| answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes()));
-        if is_it {
-            return PeerAnswer::Alive;
+        match answer {
+            Ok(answer) if answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes()) => {
+                return PeerAnswer::Alive;
+            }
+            // No address at all: nothing was asked.
+            Err(error) if error.is_builder() => return PeerAnswer::Unsure,
+            Ok(_) | Err(_) => {}
         }
         match &self.witness {
             Some(witness) if needs_witness && self.http.get(witness).send().await.is_err() => PeerAnswer::Unsure,

@@ -10,8 +10,9 @@ use crate::model::{Life, Seq};
 pub(super) const GAP_MS: u64 = 200;
 /// How many batches beyond a gap are remembered per life; past it they are forgotten, and the pull brings them again.
 const BEYOND_MAX: usize = 1024;
-/// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node.
-const LIVES_MAX: usize = 4096;
+/// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node. A beacon names
+/// them all, and fits its frame with the longest of names.
+pub const LIVES_MAX: usize = 2048;
 /// How long a life is remembered after its node was last heard in it.
 pub(super) const FORGET_AFTER_MS: u64 = 24 * 3_600_000;
 

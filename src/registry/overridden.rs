@@ -118,16 +118,20 @@ impl Overrides {
             let service = ServiceKey { namespace: key.namespace.clone(), service: service.clone() };
             return usize::from(is_about(&InstanceKey { service, id: id.clone() }));
         }
-        let services = self.catalog.services().iter().filter(|(service, _)| {
-            service.namespace == key.namespace && parts.service.as_ref().is_none_or(|name| *name == service.service)
-        });
         let count = |(service, view): (&ServiceKey, &Arc<super::View>)| match value.breadth() {
             Breadth::Namespace | Breadth::Service => view.instances().len(),
             Breadth::Selection | Breadth::Instance => {
                 view.instances().keys().filter(|id| is_about(&InstanceKey { service: service.clone(), id: (*id).clone() })).count()
             }
         };
-        services.map(count).sum()
+        let services = self.catalog.services();
+        match &parts.service {
+            Some(service) => {
+                let service = ServiceKey { namespace: key.namespace.clone(), service: service.clone() };
+                services.get_key_value(&service).map_or(0, count)
+            }
+            None => services.iter().filter(|(service, _)| service.namespace == key.namespace).map(count).sum(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::record::{Extras, Life, counted};
 use super::{Invalid, body};
 use crate::registry::{self, MEMBERS_MAX};
 
-/// Lives of nodes one node knows of.
+/// Lives of nodes one node knows of: more than a node of this version says: one of another may say more.
 const LIVES_MAX: usize = 8192;
 
 /// A host name, a colon, a port.

@@ -150,7 +150,7 @@ async fn a_node_that_joins_while_registrations_go_on_ends_with_equal_digests() {
     assert_eq!(first_answer["instances"].as_array().map(Vec::len), Some(3), "ready, and did not know all: {first_answer}");
     stop.send(()).expect("registrations go on");
     let count = churn.await.expect("every registration was taken");
-    assert!(count > 10, "only {count} registrations while the node joined");
+    assert!(count > 3, "only {count} registrations while the node joined");
 
     nodes.push(joining);
     eventually("all nodes hold the same", SETTLE, async || {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use muster::model::{Cluster, NodeName};
-use muster::registry::{Change, Message, Record};
+use muster::model::{Cluster, Epoch, Life, NodeName};
+use muster::registry::{AppliedAt, Beacon, Change, LIVES_MAX, MEMBERS_MAX, MemberAt, Message, NodeState, Record};
 use muster::wire::{Codec, FRAME_BYTES_MAX, Rejected, TooLarge};
 use proptest::prelude::*;
 
@@ -101,4 +101,27 @@ fn a_peers_name_is_held_once_in_a_frame() {
     let Message::Change(change) = envelope.message else { panic!("a change's frame holds a change") };
     let place = |name: &NodeName| name.as_str().as_ptr();
     assert!(change.records.iter().all(|record| place(&record.version.owner.node) == place(&envelope.from.node)));
+}
+
+#[test]
+fn the_largest_of_beacons_fits_its_frame() {
+    let longest = |number: usize| NodeName::parse(&format!("{number:x<63}")).unwrap();
+    let life = |number: usize| Life { node: longest(number), epoch: Epoch(u64::MAX) };
+    let beacon = Beacon {
+        head: 1 << 40,
+        state: NodeState::Ready,
+        records: u64::MAX,
+        digest: u128::MAX,
+        view_digest: u128::MAX,
+        http: "h".repeat(256),
+        applied: (0..LIVES_MAX).map(|number| AppliedAt { life: life(number), seq: 1 << 40, age_ms: Some(u32::MAX) }).collect(),
+        withdrawn_digest: u128::MAX,
+        overrides_digest: u128::MAX,
+        complete: true,
+        preserving: true,
+        gives_way: true,
+        members: (0..MEMBERS_MAX).map(|number| MemberAt { node: longest(number), age_ms: u32::MAX, has_left: true }).collect(),
+    };
+    let frame = codec().encode(&life(0), &Message::Beacon(beacon.clone())).unwrap();
+    assert_eq!(codec().decode(&frame).unwrap().message, Message::Beacon(beacon));
 }
