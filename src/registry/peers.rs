@@ -67,6 +67,11 @@ impl Peer {
         self.beacon.is_some() && !self.has_left() && now <= self.heard_at + ALIVE_MS
     }
 
+    /// It has said goodbye and is still heard: it can be asked yet.
+    pub(super) fn is_leaving(&self, now: Mono) -> bool {
+        self.has_left() && !self.is_gone(now)
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.beacon.as_ref().is_some_and(|beacon| beacon.state == NodeState::Ready)
     }
@@ -167,6 +172,11 @@ impl Peers {
     /// Those whose beacons come.
     pub(super) fn alive(&self, now: Mono) -> impl Iterator<Item = (&NodeName, &Peer)> {
         self.known.iter().filter(move |(_, peer)| peer.is_alive(now))
+    }
+
+    /// Those whose beacons come, and those that leave and have not gone yet.
+    pub(super) fn heard_now(&self, now: Mono) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.known.iter().filter(move |(_, peer)| peer.is_alive(now) || peer.is_leaving(now))
     }
 
     /// This very life is the present one of a node whose beacons come.

@@ -83,6 +83,11 @@ impl Restore {
         Some(is_greater && picture.put(record, listed, now).told)
     }
 
+    /// Whether this node has to wait before it is sure is to be looked at anew: another life of it begins.
+    pub(super) fn look_anew(&mut self) {
+        self.unsure_until = None;
+    }
+
     /// What was restored is confirmed.
     pub(super) fn confirm(&mut self) {
         self.saved_at = None;
