@@ -71,9 +71,11 @@ pub enum Refused {
 pub struct Condition {
     /// Its own state.
     pub state: NodeState,
+    /// In this life it knew enough to be ready: a leaving node without this never did.
+    pub has_been_ready: bool,
     /// Nothing that could be known is missing.
     pub complete: bool,
-    /// It shows, or holds, what was on its disk, and nobody has confirmed that: a warming node with this can answer.
+    /// It shows, or holds, what was on its disk, and nobody has confirmed that: a node with this can answer before it was ready.
     pub has_restored: bool,
     /// How its bus is.
     pub bus: BusHealth,
@@ -86,7 +88,8 @@ impl Condition {
     #[must_use]
     pub fn can_answer(&self) -> bool {
         match self.state {
-            NodeState::Ready | NodeState::Leaving => true,
+            NodeState::Ready => true,
+            NodeState::Leaving => self.has_been_ready || self.has_restored,
             NodeState::Warming => self.has_restored,
         }
     }
@@ -410,6 +413,18 @@ mod tests {
         assert!(is_told, "silence was not told");
         let recovered = handle.heartbeat(beat(&handle, key("user", "a"))).await.unwrap();
         assert_eq!(recovered.status, Status::Up);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_leaves_while_it_warms_has_nothing_to_show() {
+        let shutdown = Shutdown::new();
+        let (handle, _port) = spawn(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), Clock::start(), &shutdown);
+        handle.leave().await;
+        assert_eq!(handle.condition().state, NodeState::Leaving);
+        assert!(!handle.condition().can_answer());
+        let (ready, _shutdown) = alone();
+        ready.leave().await;
+        assert!(ready.condition().can_answer());
     }
 
     #[tokio::test]

@@ -93,6 +93,8 @@ pub struct Registry {
     life: Life,
     rng: rng::Rng,
     state: NodeState,
+    /// In this life it knew enough to be ready, whatever it does now.
+    has_been_ready: bool,
     /// All that could be known is known.
     complete: bool,
     store: store::Store,
@@ -144,6 +146,7 @@ impl Registry {
         Self {
             rng: rng::Rng::new(seed),
             state: if is_alone { NodeState::Ready } else { NodeState::Warming },
+            has_been_ready: is_alone,
             complete: is_alone,
             store: store::Store::new(),
             shared: shared::Shared::default(),
@@ -301,6 +304,12 @@ impl Registry {
     #[must_use]
     pub fn state(&self) -> NodeState {
         self.state
+    }
+
+    /// In this life the node knew enough to be ready, whatever it does now.
+    #[must_use]
+    pub fn has_been_ready(&self) -> bool {
+        self.has_been_ready
     }
 
     /// Nothing that could be known is missing; false when no peer could give a whole copy.

@@ -169,6 +169,6 @@ pub struct Leaving {
     pub node: String,
     /// `leaving`.
     pub state: String,
-    /// It has stopped at the latest after this (`node.leave_timeout`, for handing over and again for the streams to end).
+    /// It has stopped at the latest after this (`node.leave_timeout`).
     pub deadline_ms: u64,
 }

@@ -278,7 +278,7 @@ pub struct Op {
     /// `register`: how long it stays listed once it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after: Option<Span>,
-    /// `register`: how the registry may look for itself.
+    /// `register`: how the registry may look for itself: kept and told, and not done by this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
 }

@@ -1,7 +1,7 @@
 //! A node, put together: its address taken, its task started, on a bus, its HTTP open; and taken apart again in order.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,16 @@ use crate::bus::nats;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{App, Bound, Tls};
-use crate::model::Epoch;
+use crate::model::{Address, Epoch};
 use crate::node::store::{Restored, Store, StoreError};
 use crate::node::{self, Asking, Handle};
 use crate::random;
 use crate::registry::Settings;
 use crate::shutdown::Shutdown;
+
+/// Of `node.leave_timeout`, so much is kept for what follows the handing over: what is under way over HTTP may take 5 s of it, then the
+/// node's file is written. Half of it where it is short.
+const ENDING_MAX: Duration = Duration::from_secs(6);
 
 /// What carries messages to the other nodes.
 pub(super) enum Bus<'a> {
@@ -100,7 +104,7 @@ async fn read_disk(config: &Config, clock: Clock) -> Result<Option<(Store, Resto
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {
     Settings {
-        http: config.http.advertise.clone().unwrap_or_else(|| advertised(address)),
+        http: config.http.advertise.clone().unwrap_or_else(|| advertised(address, &gethostname::gethostname().to_string_lossy())),
         has_bus,
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
         evict_after_ms: config.leases.evict_after_ms,
@@ -112,12 +116,18 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
     }
 }
 
-/// What peers are told where nobody says: every address is none that they could ask.
-fn advertised(address: SocketAddr) -> String {
+/// What peers are told where nobody says: every address is none that they could ask, and a host that is none either is better left out.
+fn advertised(address: SocketAddr, host: &str) -> String {
     if !address.ip().is_unspecified() {
         return address.to_string();
     }
-    format!("{}:{}", gethostname::gethostname().to_string_lossy(), address.port())
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => String::new(),
+        Ok(ip) => SocketAddr::new(ip, address.port()).to_string(),
+        Err(_) if Address::parse(host).is_ok() => format!("{host}:{}", address.port()),
+        Err(_) => String::new(),
+    }
 }
 
 impl Running {
@@ -135,9 +145,84 @@ impl Running {
     /// Says goodbye to peers and subscribers, and ends; says whether all of it ended in time.
     pub(super) async fn stop(&self) -> bool {
         let limit = Duration::from_millis(self.config.node.leave_timeout_ms);
+        let clock = self.handle.clock();
+        let began = clock.mono();
         // What hangs in the node is no reason to stay longer than was asked.
-        let _ = tokio::time::timeout(limit, self.handle.leave()).await;
+        let _ = tokio::time::timeout(limit - ENDING_MAX.min(limit / 2), self.handle.leave()).await;
         self.shutdown.begin();
-        self.shutdown.ended(limit).await
+        let spent = Duration::from_millis(clock.mono().saturating_sub(began));
+        self.shutdown.ended(limit.saturating_sub(spent)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        InstanceId, InstanceKey, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
+    };
+    use crate::node::FromBus;
+    use crate::registry::{Ack, Beacon, Envelope, Message, NodeState, Register};
+
+    fn warming() -> FromBus {
+        let beacon = Beacon {
+            head: 0,
+            state: NodeState::Warming,
+            records: 0,
+            digest: 0,
+            view_digest: 0,
+            http: String::new(),
+            applied: Vec::new(),
+            withdrawn_digest: 0,
+            overrides_digest: 0,
+            complete: false,
+            preserving: false,
+            gives_way: false,
+            members: Vec::new(),
+        };
+        let from = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        FromBus::Received(Envelope { from, message: Message::Beacon(beacon) })
+    }
+
+    #[test]
+    fn where_every_address_is_listened_on_peers_are_told_a_host_they_can_ask_or_none() {
+        let told = |listen: &str, host: &str| advertised(listen.parse().unwrap(), host);
+        assert_eq!(told("10.0.0.7:6878", "n1"), "10.0.0.7:6878");
+        assert_eq!(told("[::1]:6878", "n1"), "[::1]:6878");
+        assert_eq!(told("0.0.0.0:6878", "n1.example"), "n1.example:6878");
+        assert_eq!(told("[::]:6878", "10.0.0.7"), "10.0.0.7:6878");
+        assert_eq!(told("0.0.0.0:6878", "fd00::7"), "[fd00::7]:6878");
+        assert_eq!(told("0.0.0.0:6878", "[fd00::7]"), "[fd00::7]:6878");
+        for odd in ["", "0.0.0.0", "::", "[::]", "[n1]", "a/b", "n1:80", "n 1", "n\u{fffd}1"] {
+            assert_eq!(told("0.0.0.0:6878", odd), "", "{odd:?}");
+        }
+    }
+    #[tokio::test]
+    async fn handing_over_and_ending_have_one_limit_between_them() {
+        let limit = Duration::from_secs(1);
+        let mut config = Config::default();
+        config.node.leave_timeout_ms = 1000;
+        let shutdown = Shutdown::new();
+        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
+        let (handle, port) = node::spawn(settings, Clock::start(), &shutdown);
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
+        handle.register(register).await.unwrap();
+        // The peer never becomes ready, so that what the node owns stays with it; and something does not end.
+        assert!(port.to_node.send(warming()).await);
+        while handle.cluster().await.unwrap().nodes.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        shutdown.spawn("hangs", std::future::pending());
+        let address = "127.0.0.1:1".parse().unwrap();
+        let running = Running { config: Arc::new(config), address, shutdown, handle };
+        let clock = running.handle.clock();
+        let began = clock.mono();
+        assert!(!running.stop().await, "not all has ended");
+        let spent = Duration::from_millis(clock.mono() - began);
+        assert!(spent >= limit * 9 / 10 && spent < limit * 3 / 2, "{spent:?}");
     }
 }

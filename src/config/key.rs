@@ -69,7 +69,7 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(show_ms(config.node.leave_timeout_ms)),
         ..key(
             "node.leave_timeout",
-            "How long handing leases over may take at a stop, and after that the end of streams; a second signal ends it at once. 0 to 10m.",
+            "How long a stop may take, handing leases over and the end of streams together; a second signal ends it at once. 0 to 10m.",
         )
     },
     Key {

@@ -18,7 +18,6 @@ pub(in crate::http) use encoded::Lists;
 
 use super::problem::{Code, Problem};
 use super::{App, body};
-use crate::registry::NodeState;
 
 /// The routes of this folder.
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -41,10 +40,10 @@ fn check_warm(app: &App) -> Result<(), Problem> {
 
 /// An answer that has no place for how far it can be relied on is not made from a disk.
 fn check_ready(app: &App) -> Result<(), Problem> {
-    match app.node.condition().state {
-        NodeState::Ready | NodeState::Leaving => Ok(()),
-        NodeState::Warming => Err(warming()),
+    if app.node.condition().has_been_ready {
+        return Ok(());
     }
+    Err(warming())
 }
 
 fn warming() -> Problem {

@@ -43,7 +43,7 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// How long what was sent may stay unacknowledged before the connection counts as dead.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// How long what is under way may go on once the node stops: streams and held polls end by themselves at once, so what is left are clients
-/// that send or read slowly. Less where `node.leave_timeout` is short: what follows the handing over has to fit in it.
+/// that send or read slowly. A quarter of `node.leave_timeout` where that is less: half of it may be spent on handing over before.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 /// After the system could not give a connection (no file handles left): time for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -163,7 +163,7 @@ impl Serving {
 
     /// Waits until every connection has ended; cuts those that do not in time.
     async fn let_go(self) {
-        let limit = FINISH_MAX.min(Duration::from_millis(self.app.config.node.leave_timeout_ms) / 2);
+        let limit = FINISH_MAX.min(Duration::from_millis(self.app.config.node.leave_timeout_ms) / 4);
         if tokio::time::timeout(limit, self.places.acquire_many(self.places_max)).await.is_err() {
             tracing::warn!("some connections did not end in time and were cut");
             self.cut.cancel();

@@ -373,6 +373,7 @@ impl Task {
 pub(super) fn condition(registry: &Registry) -> Condition {
     Condition {
         state: registry.state(),
+        has_been_ready: registry.has_been_ready(),
         complete: registry.complete(),
         has_restored: registry.has_restored(),
         bus: registry.bus(),

@@ -9,7 +9,7 @@ use super::time::Now;
 use super::{Beacon, NodeState, Registry};
 use crate::model::{Life, NodeName, Seq};
 
-/// How far a peer is, for `/v1/cluster`.
+/// How the cluster looks from here, for `/v1/cluster`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterView {
     /// This node's state.

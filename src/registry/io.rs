@@ -231,7 +231,7 @@ pub enum Output {
         /// There is no majority that could tell: the witness, where there is one, must be in reach, or the answer is unsure.
         needs_witness: bool,
     },
-    /// All that this leaving node owned is owned elsewhere, or nobody is there to own it.
+    /// All that this leaving node owned is owned elsewhere, or nobody is there who could own it, now or once it has warmed.
     HandedOver {
         /// How many leases nobody took.
         left: usize,
@@ -402,7 +402,7 @@ pub enum Notice {
     Hearing,
     /// A life of a peer is heard for the first time.
     PeerAppeared(Life),
-    /// A peer has been silent for 5 s, or 15.
+    /// A peer has been silent for 5 s.
     PeerSilent(NodeName),
     /// A peer said that it stops.
     PeerLeft(NodeName),

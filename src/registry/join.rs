@@ -108,7 +108,7 @@ impl Registry {
                 let has_all = !targets.iter().any(|(life, seq)| self.is_owed(life, *seq, now.mono));
                 match knew_all {
                     Some(knew_all) if has_all && self.has_overrides_of(&with) => self.become_ready(knew_all, now, out),
-                    _ if self.peers.get(&with).is_none_or(|peer| !peer.is_alive(now.mono)) => self.join.stage = Stage::Listening,
+                    _ if !self.peers.heard_now(now.mono).any(|(node, _)| *node == with) => self.join.stage = Stage::Listening,
                     Some(_) => {}
                     None => self.compare(&with, false, now, out),
                 }
@@ -118,11 +118,11 @@ impl Registry {
 
     fn listen_on(&mut self, now: Now, out: &mut Outbox) {
         let hears_since = self.link.hears_since();
-        let ready: Vec<NodeName> = self.peers.alive(now.mono).filter(|(_, peer)| peer.is_ready()).map(|(node, _)| node.clone()).collect();
+        let givers = self.givers(now.mono);
         self.join.has_waited = false;
-        if !ready.is_empty() {
+        if !givers.is_empty() {
             let has_collected = hears_since.is_some_and(|since| since + COLLECT_MS.min(self.settings.bootstrap_wait_ms) <= now.mono);
-            let free = ready.into_iter().filter(|peer| self.repair.is_free(peer, now.mono)).collect();
+            let free = givers.into_iter().filter(|peer| self.repair.is_free(peer, now.mono)).collect();
             if has_collected && let Some(from) = self.rng.pick(free) {
                 self.begin_copy_from(&from, now, out);
                 self.join.stage = Stage::Copying { from };
@@ -144,8 +144,18 @@ impl Registry {
         }
     }
 
-    /// Compares with each alive peer that holds something else, and says what is held here as soon as it changes; whether all agree.
-    /// What peers restored from their disks is in nobody's log: only digests show it.
+    /// Who can give a whole copy: the ready ones; where there is none, those that leave and know all, while they are still there.
+    fn givers(&self, now: Mono) -> Vec<NodeName> {
+        let ready: Vec<NodeName> = self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).map(|(node, _)| node.clone()).collect();
+        if !ready.is_empty() {
+            return ready;
+        }
+        let knows_all = |peer: &super::peers::Peer| peer.is_leaving(now) && peer.beacon.as_ref().is_some_and(|beacon| beacon.complete);
+        self.peers.iter().filter(|(_, peer)| knows_all(peer)).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// Compares with each peer that holds something else, one that leaves too, and says what is held here as soon as it changes; whether
+    /// all agree. What peers restored from their disks is in nobody's log: only digests show it.
     fn exchange(&mut self, now: Now, out: &mut Outbox) -> bool {
         let digest = self.store.live().total();
         if self.join.said_digest != digest {
@@ -155,7 +165,8 @@ impl Registry {
         // One that warms still says how many records its disk has, before it holds them.
         let held = (digest, self.shown_count());
         let differs = |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| (beacon.digest, beacon.records) != held);
-        let others: Vec<NodeName> = self.peers.alive(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
+        let others: Vec<NodeName> =
+            self.peers.heard_now(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
         for peer in &others {
             self.compare(peer, false, now, out);
         }
@@ -225,6 +236,7 @@ impl Registry {
         if knows_all && !is_unsure {
             self.become_complete();
         }
+        self.has_been_ready = true;
         self.become_state(NodeState::Ready, now, out);
     }
 }

@@ -1,7 +1,7 @@
 //! Leaving: a node that stops hands its leases over, each with the time it has left, and goes when all are held elsewhere.
 //!
 //! Handing over is a relay: the last heartbeat of each lease, passed on to the node that comes first for it. That node sees that the owner
-//! leaves, and becomes the owner.
+//! leaves, and becomes the owner. One that still warms is waited for: this node may be the only one that holds what it lacks.
 
 use std::collections::VecDeque;
 
@@ -50,9 +50,13 @@ impl Registry {
         }
         self.leaving.next_step = now.mono + STEP_MS;
         self.next_beacon = now.mono;
-        if self.leases.len() == 0 || self.heirs(now.mono).is_empty() {
+        let has_heirs = !self.heirs(now.mono).is_empty();
+        if self.is_handed_over(has_heirs, now.mono) {
             self.leaving.is_done = true;
             out.push(Output::HandedOver { left: self.leases.len() });
+            return;
+        }
+        if !has_heirs {
             return;
         }
         if self.leaving.queue.is_empty() && now.mono >= self.leaving.next_round {
@@ -61,6 +65,14 @@ impl Registry {
         }
         let step: Vec<InstanceKey> = self.leaving.queue.drain(..self.leaving.queue.len().min(HANDED_MAX)).collect();
         out.extend(step.into_iter().map(|key| Output::AskLease { key, purpose: Purpose::HandOver }));
+    }
+
+    /// Nothing is left to hand over, or there is nobody who could take it. A peer that still warms may be able to soon: it takes a copy
+    /// first, so it is waited for while any record is held here, with a lease or without. How long at the most is the shell's to say.
+    fn is_handed_over(&self, has_heirs: bool, now: Mono) -> bool {
+        let has_hope = has_heirs || self.peers.alive(now).next().is_some();
+        let has_more = self.leases.len() > 0 || (!has_heirs && self.store.live_count() > 0);
+        !has_hope || !has_more
     }
 
     /// Those who can take a lease over.
@@ -82,5 +94,141 @@ impl Registry {
     pub(super) fn step_down(&mut self, now: Now, out: &mut Outbox) {
         out.push(Output::Noticed(Notice::SteppedDown));
         self.become_leaving(now, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Address, Epoch, InstanceId, Life, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl};
+    use crate::registry::message::To;
+    use crate::registry::{Ack, Beacon, Envelope, Have, Input, Message, Register, Settings, Want};
+
+    const START: Now = Now { mono: 1_000_000, wall: 0 };
+
+    fn peer() -> Life {
+        Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }
+    }
+
+    /// `has_bus`: it warms; without one it is ready from the first.
+    fn node(has_bus: bool) -> Registry {
+        Registry::new(Settings { has_bus, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) }, 1, START)
+    }
+
+    fn register(registry: &mut Registry) -> InstanceKey {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let register =
+            Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: START.mono };
+        registry.handle(Input::Register(7, register), START, &mut Outbox::new());
+        key
+    }
+
+    fn hear(registry: &mut Registry, message: Message, now: Now) -> Outbox {
+        let mut out = Outbox::new();
+        registry.handle(Input::Received(Envelope { from: peer(), message }), now, &mut out);
+        out
+    }
+
+    fn hear_beacon(registry: &mut Registry, state: NodeState, now: Now) {
+        hear(registry, Message::Beacon(Beacon::of(state)), now);
+    }
+
+    fn leave(registry: &mut Registry, now: Now) -> Option<usize> {
+        let mut out = Outbox::new();
+        registry.handle(Input::Leave, now, &mut out);
+        left(&out)
+    }
+
+    fn advance(registry: &mut Registry, now: Now) -> Option<usize> {
+        let mut out = Outbox::new();
+        registry.advance(now, &mut out);
+        left(&out)
+    }
+
+    /// How many leases were left, where it has handed over.
+    fn left(out: &Outbox) -> Option<usize> {
+        out.iter().find_map(|output| if let Output::HandedOver { left } = output { Some(*left) } else { None })
+    }
+
+    fn after(ms: u64) -> Now {
+        Now { mono: START.mono + ms, wall: ms }
+    }
+
+    #[test]
+    fn a_lease_waits_for_a_peer_that_still_warms_as_long_as_that_one_is_heard() {
+        let mut registry = node(false);
+        register(&mut registry);
+        hear_beacon(&mut registry, NodeState::Warming, START);
+        assert_eq!(leave(&mut registry, START), None, "the peer may become ready yet");
+        // Longer steps would look like a pause.
+        for ms in [1000, 2000, 3000, 4000, 5000] {
+            assert_eq!(advance(&mut registry, after(ms)), None);
+        }
+        assert_eq!(advance(&mut registry, after(5300)), Some(1), "nobody is left who could take it");
+    }
+
+    #[test]
+    fn what_this_node_alone_may_hold_waits_for_a_peer_that_warms_and_not_for_one_that_is_ready() {
+        let mut registry = node(false);
+        let key = register(&mut registry);
+        registry.leases.end(&key);
+        hear_beacon(&mut registry, NodeState::Warming, START);
+        assert_eq!(leave(&mut registry, START), None);
+        hear_beacon(&mut registry, NodeState::Ready, after(100));
+        assert_eq!(advance(&mut registry, after(300)), Some(0));
+    }
+
+    #[test]
+    fn a_node_without_records_keeps_nobody_waiting() {
+        let mut registry = node(false);
+        hear_beacon(&mut registry, NodeState::Warming, START);
+        assert_eq!(leave(&mut registry, START), Some(0));
+    }
+
+    /// What a peer that asks is given as a whole copy, and whether it is told that this is all that could be known.
+    fn ask(registry: &mut Registry) -> (bool, bool) {
+        let copy = hear(registry, Message::Pull { ticket: 1, want: Want::Copy { copy: None, after: None } }, START);
+        let gives = copy.iter().any(|output| matches!(output, Output::Send(_, Message::Pulled { have: Have::Copy { .. }, .. })));
+        let buckets = hear(registry, Message::Pull { ticket: 2, want: Want::Buckets }, START);
+        let knows_all =
+            |output: &Output| matches!(output, Output::Send(_, Message::Pulled { have: Have::Buckets { complete: true, .. }, .. }));
+        (gives, buckets.iter().any(knows_all))
+    }
+
+    #[test]
+    fn a_leaving_node_gives_what_it_has_if_it_ever_knew_enough() {
+        let mut ready = node(false);
+        leave(&mut ready, START);
+        assert_eq!(ask(&mut ready), (true, true));
+        let mut warming = node(true);
+        leave(&mut warming, START);
+        assert_eq!(ask(&mut warming), (false, false));
+    }
+
+    #[test]
+    fn a_node_that_warms_asks_one_that_leaves_for_a_copy_where_nobody_is_ready() {
+        let mut registry = node(true);
+        registry.handle(Input::BusConnected, START, &mut Outbox::new());
+        let own = Envelope { from: registry.life.clone(), message: Message::Beacon(Beacon::of(NodeState::Warming)) };
+        registry.handle(Input::Received(own), START, &mut Outbox::new());
+        hear_beacon(&mut registry, NodeState::Leaving, after(400));
+        let mut out = Outbox::new();
+        registry.advance(after(400), &mut out);
+        let asked = out.iter().find_map(|output| match output {
+            Output::Send(To::Node(_), Message::Pull { ticket, want: Want::Copy { .. } }) => Some(*ticket),
+            _ => None,
+        });
+        let ticket = asked.expect("it asks for a copy");
+        let have = Have::Copy { copy: 1, records: Vec::new(), more: false, checksum: 0, applied: Vec::new() };
+        hear(&mut registry, Message::Pulled { ticket, have }, after(410));
+        let mut out = Outbox::new();
+        registry.advance(after(500), &mut out);
+        let compares = |output: &Output| matches!(output, Output::Send(_, Message::Pull { want: Want::Buckets, .. }));
+        assert!(out.iter().any(compares), "and compares with it afterwards: {out:?}");
     }
 }

@@ -32,6 +32,8 @@ impl Registry {
         self.ask_again = ownership::AskAgain::default();
         self.join = join::Join::new(now.mono);
         self.complete = false;
+        self.has_been_ready = false;
+        self.restore.look_anew();
         out.push(Output::Reborn(self.life.epoch));
         out.push(Output::Noticed(Notice::Reborn(self.life.epoch)));
         self.become_state(NodeState::Warming, now, out);
@@ -48,22 +50,12 @@ mod tests {
     };
     use crate::registry::{Ack, Answer, Beacon, Envelope, Input, Message, Register, Settings};
 
-    fn beacon() -> Message {
-        Message::Beacon(Beacon {
-            head: 0,
-            state: NodeState::Ready,
-            records: 0,
-            digest: 0,
-            view_digest: 0,
-            http: String::new(),
-            applied: Vec::new(),
-            withdrawn_digest: 0,
-            overrides_digest: 0,
-            complete: true,
-            preserving: false,
-            gives_way: false,
-            members: Vec::new(),
-        })
+    fn register(id: &str, ack: Ack, now: Now) -> Register {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse(id).unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        Register { key, registration, incarnation: None, takeover: false, actor: None, ack, at: now.mono }
     }
 
     #[test]
@@ -71,18 +63,25 @@ mod tests {
         let now = Now { mono: 1_000_000, wall: 0 };
         let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
         let peer = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
-        registry.handle(Input::Received(Envelope { from: peer, message: beacon() }), now, &mut Outbox::new());
-        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
-        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
-        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
-        let registration = Arc::new(Registration::new(draft).unwrap());
-        let ack = Ack::All { until: now.mono + 2000 };
-        let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack, at: now.mono };
+        registry.handle(
+            Input::Received(Envelope { from: peer, message: Message::Beacon(Beacon::of(NodeState::Ready)) }),
+            now,
+            &mut Outbox::new(),
+        );
         let mut out = Outbox::new();
-        registry.handle(Input::Register(7, register), now, &mut out);
+        registry.handle(Input::Register(7, register("a", Ack::All { until: now.mono + 2000 }, now)), now, &mut out);
         let is_answered = |out: &Outbox| out.iter().any(|output| matches!(output, Output::Answer(7, Answer::Registered(_))));
         assert!(!is_answered(&out));
         registry.become_newborn(now, &mut out);
         assert!(is_answered(&out) && registry.settings().epoch != Epoch(1));
+    }
+    #[test]
+    fn a_newborn_node_looks_anew_whether_it_holds_records_of_lives_that_are_over() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        registry.handle(Input::Register(7, register("a", Ack::Local, now)), now, &mut Outbox::new());
+        assert!(!registry.is_unsure(now.mono), "the record is its own");
+        registry.become_newborn(now, &mut Outbox::new());
+        assert!(registry.is_unsure(now.mono), "the record is of its former life");
     }
 }

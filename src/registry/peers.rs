@@ -67,6 +67,11 @@ impl Peer {
         self.beacon.is_some() && !self.has_left() && now <= self.heard_at + ALIVE_MS
     }
 
+    /// It has said goodbye and is still heard: it can be asked yet.
+    pub(super) fn is_leaving(&self, now: Mono) -> bool {
+        self.has_left() && !self.is_gone(now)
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.beacon.as_ref().is_some_and(|beacon| beacon.state == NodeState::Ready)
     }
@@ -169,9 +174,19 @@ impl Peers {
         self.known.iter().filter(move |(_, peer)| peer.is_alive(now))
     }
 
+    /// Those whose beacons come, and those that leave and have not gone yet.
+    pub(super) fn heard_now(&self, now: Mono) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.known.iter().filter(move |(_, peer)| peer.is_alive(now) || peer.is_leaving(now))
+    }
+
     /// This very life is the present one of a node whose beacons come.
     pub(super) fn is_life_alive(&self, life: &Life, now: Mono) -> bool {
         self.known.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && peer.is_alive(now))
+    }
+
+    /// This very life is the present one of a node that is heard, were it only to leave.
+    pub(super) fn is_life_heard(&self, life: &Life, now: Mono) -> bool {
+        self.known.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch && (peer.is_alive(now) || peer.is_leaving(now)))
     }
 
     /// Somebody is silent of whom nobody can say whether it lives; of two nodes the other one, whatever was seen of it.

@@ -217,7 +217,7 @@ impl Registry {
     fn pull_gaps(&mut self, now: Now, out: &mut Outbox) {
         let gaps: Vec<(Life, u64)> = self.applied.gaps(now.mono).map(|(life, seq)| (life.clone(), seq)).collect();
         for (life, seq) in gaps {
-            if self.peers.is_life_alive(&life, now.mono) {
+            if self.peers.is_life_heard(&life, now.mono) {
                 if self.repair.is_free(&life.node, now.mono) {
                     self.ask(life, Want::Changes { after: seq }, Stage::Changes { after: seq }, false, now, out);
                     continue;
@@ -232,7 +232,7 @@ impl Registry {
             };
             let holders: Vec<NodeName> = self
                 .peers
-                .alive(now.mono)
+                .heard_now(now.mono)
                 .filter(|(node, peer)| has_more(peer) && self.repair.is_free(node, now.mono))
                 .map(|(node, _)| node.clone())
                 .collect();

@@ -100,6 +100,11 @@ impl Restore {
         }
     }
 
+    /// Whether this node has to wait before it is sure is to be looked at anew: another life of it begins.
+    pub(super) fn look_anew(&mut self) {
+        self.unsure_until = None;
+    }
+
     /// What was restored is confirmed.
     pub(super) fn confirm(&mut self) {
         self.saved_at = None;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::message::{AppliedAt, Have, Message, NodeState, To, Want};
+use super::message::{AppliedAt, Have, Message, To, Want};
 use super::store::{Records, slot_of};
 use super::time::{Mono, Now};
 use super::{Outbox, Output, Registry};
@@ -40,7 +40,7 @@ impl Registry {
                 live: self.store.live().occupied(),
                 withdrawn: self.store.withdrawn().occupied(),
                 applied: self.applied.to_said(&self.life, now.mono),
-                complete: self.state == NodeState::Ready && self.complete,
+                complete: self.has_been_ready && self.complete,
             },
             Want::Versions { buckets, after } => self.versions_of(&buckets, after.as_ref()),
             Want::Records { keys } => self.records_of(&keys),
@@ -104,9 +104,10 @@ impl Registry {
         answer
     }
 
+    /// A node that leaves gives copies too: it may be the last that can.
     fn begin_copy(&mut self, now: Now) -> Option<u64> {
         self.copies.given.retain(|_, copy| copy.asked_at + COPY_IDLE_MS > now.mono);
-        if self.state != NodeState::Ready || self.copies.given.len() >= COPIES_MAX {
+        if !self.has_been_ready || self.copies.given.len() >= COPIES_MAX {
             return None;
         }
         let id = self.rng.next();

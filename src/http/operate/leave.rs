@@ -29,7 +29,7 @@ pub(super) async fn leave(State(app): State<App>, query: Query) -> Result<Respon
     let shape = Leaving {
         node: app.node.name().to_string(),
         state: NodeState::Leaving.as_str().to_owned(),
-        deadline_ms: app.config.node.leave_timeout_ms.saturating_mul(2),
+        deadline_ms: app.config.node.leave_timeout_ms,
     };
     Ok(body::json(StatusCode::ACCEPTED, &shape))
 }

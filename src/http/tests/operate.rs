@@ -71,7 +71,7 @@ async fn a_node_that_is_told_to_leave_says_so_and_is_stopped_by_whoever_runs_it(
     for _ in 0..2 {
         let answer = door.post("/v1/cluster/leave", "").await;
         assert_eq!(answer.status, 202);
-        assert_eq!(answer.json(), json!({"node": "operate-leave", "state": "leaving", "deadline_ms": 2000}));
+        assert_eq!(answer.json(), json!({"node": "operate-leave", "state": "leaving", "deadline_ms": 1000}));
         assert!(asked(&door) && !door.app.shutdown.has_begun(), "the one who runs it says goodbye first");
     }
 }
