@@ -148,7 +148,7 @@ impl Running {
         let clock = self.handle.clock();
         let began = clock.mono();
         // What hangs in the node is no reason to stay longer than was asked.
-        let _ = tokio::time::timeout(limit - ENDING_MAX.min(limit / 2), self.handle.leave()).await;
+        let _ = tokio::time::timeout(limit.saturating_sub(ENDING_MAX.min(limit / 2)), self.handle.leave()).await;
         self.shutdown.begin();
         let spent = Duration::from_millis(clock.mono().saturating_sub(began));
         self.shutdown.ended(limit.saturating_sub(spent)).await
