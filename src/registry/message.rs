@@ -126,6 +126,28 @@ pub struct Beacon {
     pub members: Vec<MemberAt>,
 }
 
+#[cfg(test)]
+impl Beacon {
+    /// Of a node that holds nothing.
+    pub(super) fn empty(state: NodeState) -> Self {
+        Self {
+            head: 0,
+            state,
+            records: 0,
+            digest: 0,
+            view_digest: 0,
+            http: String::new(),
+            applied: Vec::new(),
+            withdrawn_digest: 0,
+            overrides_digest: 0,
+            complete: true,
+            preserving: false,
+            gives_way: false,
+            members: Vec::new(),
+        }
+    }
+}
+
 /// What somebody knows of a node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberAt {
