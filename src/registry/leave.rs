@@ -23,6 +23,8 @@ const AGAIN_MS: u64 = 1000;
 pub(super) struct Leaving {
     /// Not handed over yet in this round.
     queue: VecDeque<InstanceKey>,
+    /// Those who could take a lease over, as it was at the last step.
+    heirs: Vec<NodeName>,
     next_step: Mono,
     next_round: Mono,
     /// The shell was told that nothing is left to hand over.
@@ -50,7 +52,8 @@ impl Registry {
         }
         self.leaving.next_step = now.mono + STEP_MS;
         self.next_beacon = now.mono;
-        if self.leases.len() == 0 || self.heirs(now.mono).is_empty() {
+        self.leaving.heirs = self.heirs(now.mono);
+        if self.leases.len() == 0 || self.leaving.heirs.is_empty() {
             self.leaving.is_done = true;
             out.push(Output::HandedOver { left: self.leases.len() });
             return;
@@ -71,7 +74,7 @@ impl Registry {
     /// The shell has told when a lease that is handed over was last renewed.
     pub(super) fn hand_over(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let (Some(lease), Some(record)) = (self.leases.get(key), self.store.get(key)) else { return };
-        let Some(heir) = Self::first_for(record, &self.heirs(now.mono)) else { return };
+        let Some(heir) = Self::first_for(record, &self.leaving.heirs) else { return };
         let at = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let beat = Beat { incarnation: lease.incarnation, digest: Some(lease.digest), at };
         let rng = &mut self.rng;
