@@ -3,6 +3,7 @@
 //! ```text
 //! nodes N                          N nodes start together, and are ready
 //! empty N                          room for N nodes, none of which runs
+//! disk n0                          from its next start on it has a disk, and starts from what it saved there
 //! start n0 | crash n0 | leave n0 MS | pause n0 MS | clone n0        (a clone of n0 runs in the next room)
 //! register n0 KEY PORT [life I] [=> ANSWER]
 //! heartbeat n0 KEY [PORT] [=> ANSWER]     with PORT: the digest of that content is sent
@@ -31,14 +32,16 @@ use muster::model::{InstanceKey, Registration, Status};
 use muster::registry::{Answer, BusHealth, Refusal, content_digest};
 
 use crate::bus::Weather;
+use crate::disk::{Disk, Habit};
 use crate::provider::{Route, draft};
 use crate::scenarios::{TTL_MS, cluster, deregister, heartbeat, provider, try_register};
 use crate::trace::Level;
 use crate::world::{Event, World, key};
 
-const VERBS: [&str; 30] = [
+const VERBS: [&str; 31] = [
     "nodes",
     "empty",
+    "disk",
     "start",
     "crash",
     "leave",
@@ -131,6 +134,10 @@ fn act(world: &mut World, words: &[&str]) -> Outcome {
             let node = node_of(world, node)?;
             let ms = rest.first().map_or(Ok(0), |ms| number(ms))?;
             act_on(world, verb, node, ms);
+        }
+        ["disk", node] => {
+            let node = node_of(world, node)?;
+            world.disks.insert(node, Disk::new(Habit::Sound));
         }
         ["register", node, id, port, rest @ ..] => {
             let (node, port) = (node_of(world, node)?, number(port)? as u16);
