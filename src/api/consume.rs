@@ -305,6 +305,10 @@ pub struct Detail<'a> {
     /// Why it is as it is.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub cause: Cow<'a, str>,
+    /// What the registry noted with that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub note: Option<Cow<'a, str>>,
     /// Since when, on its owner's wall clock (RFC 3339).
     pub changed_at: String,
 }
@@ -348,8 +352,8 @@ pub struct LeaseDetail {
     pub ttl_ms: Option<u64>,
     /// Until then.
     pub remaining_ms: Option<u64>,
-    /// Since the last heartbeat, or the registration.
-    pub last_heartbeat_ms: u64,
+    /// Since the last heartbeat, or the registration; null: its owner took it over, and none has come since.
+    pub last_heartbeat_ms: Option<u64>,
     /// An open connection holds it.
     pub attached: bool,
     /// It would have expired.

@@ -17,7 +17,7 @@ use super::store::Slot;
 use super::time::{Mono, Now};
 use super::verdict::Fate;
 use super::{Outbox, Registry};
-use crate::model::{Cause, Life, NodeName, Ttl};
+use crate::model::{Cause, Life, NodeName, Seq, Ttl};
 
 /// A life must look over for this long before its records are taken: late frames of a former life make it look so for 3 s.
 const SETTLE_MS: u64 = 5000;
@@ -77,12 +77,14 @@ impl Registry {
         if !self.may_adopt(now.mono) {
             return;
         }
+        let said = self.most_said(now.mono);
+        let is_owed = |life: &Life| said.get(life).is_some_and(|seq| *seq > self.applied.seq(life));
         let ready: BTreeMap<Life, (Mono, Fate)> = self
             .adoption
             .lost
             .iter()
             .map(|(life, lost)| (life.clone(), (lost.since + settle_ms(lost.fate), lost.fate)))
-            .filter(|(life, (from, _))| *from <= now.mono && !self.is_owed_any(life, now.mono))
+            .filter(|(life, (from, _))| *from <= now.mono && !is_owed(life))
             .collect();
         if ready.is_empty() {
             return;
@@ -119,11 +121,14 @@ impl Registry {
         if self.link.has_bus() { self.may_judge(now) } else { self.may_withdraw(now) }
     }
 
-    /// Some alive peer has more of this life's log than we have.
-    fn is_owed_any(&self, life: &Life, now: Mono) -> bool {
-        let had = self.applied.seq(life);
-        let mut said = self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied);
-        said.any(|at| at.life == *life && at.seq > had)
+    /// Up to where any alive peer has each life's log.
+    fn most_said(&self, now: Mono) -> BTreeMap<&Life, Seq> {
+        let mut most = BTreeMap::new();
+        for at in self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied) {
+            let seq = most.entry(&at.life).or_insert(at.seq);
+            *seq = at.seq.max(*seq);
+        }
+        most
     }
 
     /// Some alive peer has more of any life's log than we have.
@@ -178,6 +183,9 @@ impl Registry {
             Body::Live { seen: Seen::Well, .. } | Body::Withdrawn { .. } => Phase::Held,
         };
         self.hold_as(record, phase, now.mono.saturating_sub(ttl.ms()), not_before, out);
+        if let Some(lease) = self.leases.get_mut(&record.key) {
+            lease.made_up = Some(lease.renewed_at);
+        }
     }
 }
 

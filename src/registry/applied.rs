@@ -67,6 +67,18 @@ impl Applied {
         progress.settle(now);
     }
 
+    /// As [`Applied::raise`]; its node was heard `age_ms` ago. A life that is as good as forgotten is not made young again by it.
+    pub(super) fn raise_heard(&mut self, life: &Life, seq: Seq, age_ms: Option<u32>, now: Mono) {
+        let heard_at = now.saturating_sub(age_ms.map_or(0, u64::from));
+        let is_known = self.lives.contains_key(life);
+        if is_known || heard_at + FORGET_AFTER_MS > now {
+            self.raise(life, seq, now);
+        }
+        if let Some(progress) = self.lives.get_mut(life).filter(|_| !is_known) {
+            progress.heard_at = heard_at;
+        }
+    }
+
     /// The life itself said that its log ends at `seq`: a greater head was never its own, unless a batch of it came.
     pub(super) fn ends_at(&mut self, life: &Life, seq: Seq, now: Mono) {
         if let Some(progress) = self.lives.get_mut(life) {
@@ -199,5 +211,16 @@ mod tests {
         applied.merged(&life(), 8, 9, 500);
         applied.ends_at(&life(), 3, 600);
         assert_eq!(applied.next_gap(), Some(500 + GAP_MS));
+    }
+
+    #[test]
+    fn what_a_pull_brings_of_a_life_makes_it_no_younger() {
+        let mut applied = Applied::default();
+        let now = 2 * FORGET_AFTER_MS;
+        applied.raise_heard(&life(), 7, u32::try_from(FORGET_AFTER_MS).ok(), now);
+        assert_eq!(applied.iter().count(), 0);
+        applied.raise_heard(&life(), 7, Some(1000), now);
+        applied.forget(&Life { epoch: Epoch(2), ..life() }, now + FORGET_AFTER_MS - 1000);
+        assert_eq!(applied.iter().count(), 0);
     }
 }

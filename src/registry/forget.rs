@@ -62,9 +62,10 @@ impl Registry {
         }
     }
 
-    /// How far every other member has each life's log; `None` while one of them does not say.
+    /// How far every other member has each life's log; `None` while one of them does not say. Who left is one of them for a day: it may come
+    /// back with a disk that knows an instance and not that it is gone.
     fn applied_by_all(&self, now: Mono) -> Option<impl Fn(&Life) -> Seq + use<>> {
-        let members: Vec<NodeName> = self.peers.members.iter(now).cloned().collect();
+        let members: Vec<NodeName> = self.peers.members.iter_with_left(now).cloned().collect();
         let mut least: Option<BTreeMap<Life, Seq>> = None;
         for node in &members {
             let beacon = self.peers.get(node)?.beacon.as_ref()?;
@@ -75,5 +76,59 @@ impl Registry {
             });
         }
         Some(move |life: &Life| least.as_ref().map_or(Seq::MAX, |least| least.get(life).copied().unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Address, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl};
+    use crate::registry::{Ack, AppliedAt, Beacon, Deregister, Envelope, Input, Message, NodeState, Register, Settings};
+
+    fn life(node: &str, epoch: u64) -> Life {
+        Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(epoch) }
+    }
+
+    fn at(mono: Mono) -> Now {
+        Now { mono, wall: 0 }
+    }
+
+    /// A peer that has applied all that `n1` wrote speaks.
+    fn speak(registry: &mut Registry, from: &Life, state: NodeState, now: Mono) {
+        let applied = vec![AppliedAt { life: life("n1", 1), seq: registry.head(), age_ms: Some(0) }];
+        let message = Message::Beacon(Beacon { applied, ..Beacon::of(state) });
+        registry.handle(Input::Received(Envelope { from: from.clone(), message }), at(now), &mut Outbox::new());
+    }
+
+    #[test]
+    fn what_one_that_left_may_still_have_on_its_disk_is_not_forgotten() {
+        let mut now = 1_000_000;
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, at(now));
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let register =
+            Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now };
+        registry.handle(Input::Register(7, register), at(now), &mut Outbox::new());
+        speak(&mut registry, &life("n2", 2), NodeState::Ready, now);
+        speak(&mut registry, &life("n2", 2), NodeState::Leaving, now);
+        let deregister = Deregister { key: key.clone(), incarnation: None, actor: None, ack: Ack::Local };
+        registry.handle(Input::Deregister(8, deregister), at(now), &mut Outbox::new());
+        let mut go_on = |registry: &mut Registry, others: &[Life]| {
+            for _ in 0..100 {
+                now += 1000;
+                for other in others {
+                    speak(registry, other, NodeState::Ready, now);
+                }
+                registry.advance(at(now), &mut Outbox::new());
+            }
+        };
+        go_on(&mut registry, &[life("n3", 3)]);
+        assert!(registry.record(&key).is_some(), "n2 may come back with its disk");
+        go_on(&mut registry, &[life("n3", 3), life("n2", 4)]);
+        assert!(registry.record(&key).is_none(), "it has come back, and knows");
     }
 }

@@ -11,6 +11,9 @@ use crate::model::Life;
 
 /// A newcomer hears from us within this time, so that it need not wait for the next beacon; spread, so that not all speak at once.
 const GREETING_MS: u64 = 50;
+/// What a peer says of a life that it heard of counts as older by this: its way here makes it look younger, and two nodes that hand it to
+/// and fro would remember it for ever.
+const HOP_MS: u32 = 500;
 
 impl Registry {
     pub(super) fn handle_received(&mut self, envelope: Envelope, now: Now, out: &mut Outbox) {
@@ -112,7 +115,8 @@ impl Registry {
         self.applied.heard(from, beacon.head, Some(0), now.mono);
         for at in &beacon.applied {
             if at.life != self.life {
-                self.applied.heard(&at.life, at.seq, at.age_ms, now.mono);
+                let hop_ms = if at.life == *from { 0 } else { HOP_MS };
+                self.applied.heard(&at.life, at.seq, at.age_ms.map(|age_ms| age_ms.saturating_add(hop_ms)), now.mono);
             }
             self.acks.note(&from.node, &at.life, at.seq);
         }

@@ -91,11 +91,47 @@ impl Registry {
 
     fn lease_told(&self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Mono) -> Option<LeaseTold> {
         let lease = self.leases.get(key)?;
-        Some(LeaseTold::at(now, last_heartbeat.unwrap_or(0).max(lease.renewed_at), lease.ttl_ms))
+        let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        let is_heard = lease.made_up != Some(last);
+        let deadline = (last + lease.ttl_ms).max(lease.not_before);
+        Some(LeaseTold { remaining_ms: deadline.saturating_sub(now), last_heartbeat_ms: is_heard.then(|| now.saturating_sub(last)) })
     }
 
     fn answer_inspection(&self, ticket: Ticket, key: &InstanceKey, lease: Option<LeaseTold>, out: &mut Outbox) {
         let record = self.shown(key).filter(|record| record.registration().is_some()).cloned();
         out.push(Output::Answer(ticket, Answer::Inspected(record.and_then(|record| self.to_inspected(record, lease)))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Address, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl};
+    use crate::registry::{Ack, Input, Register, Settings};
+
+    #[test]
+    fn of_a_lease_that_was_taken_over_no_heartbeat_is_told_until_one_comes() {
+        let mut now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let (actor, ack, at) = (None, Ack::Local, now.mono);
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor, ack, at };
+        registry.handle(Input::Register(7, register), now, &mut Outbox::new());
+        let mut out = Outbox::new();
+        let record = Arc::clone(registry.record(&key).unwrap());
+        registry.hold_unheard(&record, now, &mut out);
+        let held = out.iter().find_map(|output| if let Output::HoldLease { at, .. } = output { Some(*at) } else { None });
+        now.mono += 2000;
+        let told = |last_heartbeat| registry.lease_told(&key, last_heartbeat, now.mono);
+        assert_eq!(told(held), Some(LeaseTold { remaining_ms: 18_000, last_heartbeat_ms: None }));
+        assert_eq!(told(Some(now.mono - 500)), Some(LeaseTold { remaining_ms: 18_000, last_heartbeat_ms: Some(500) }));
+        now.mono += 6000;
+        let told = registry.lease_told(&key, Some(now.mono - 500), now.mono);
+        assert_eq!(told, Some(LeaseTold { remaining_ms: 14_500, last_heartbeat_ms: Some(500) }));
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Lease {
     pub(super) renewed_at: Mono,
     /// Silence before this proves nothing: the lease was taken over from another node.
     pub(super) not_before: Mono,
+    /// Its provider had not been heard here when it was taken over: `renewed_at` was made up, and was this.
+    pub(super) made_up: Option<Mono>,
     /// The life it was given for.
     pub(super) incarnation: Incarnation,
     /// Of the content it was given for.
@@ -217,7 +219,7 @@ impl Leases {
 impl Lease {
     /// A lease in this phase, renewed at `renewed_at`; [`Leases::hold`] says when it is looked at.
     pub(super) fn new(incarnation: Incarnation, digest: u128, ttl_ms: u64, evict_after_ms: u64, renewed_at: Mono, phase: Phase) -> Self {
-        Self { due: None, phase, renewed_at, not_before: 0, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
+        Self { due: None, phase, renewed_at, not_before: 0, made_up: None, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -23,6 +23,8 @@ const AGAIN_MS: u64 = 1000;
 pub(super) struct Leaving {
     /// Not handed over yet in this round.
     queue: VecDeque<InstanceKey>,
+    /// Those who could take a lease over, as it was at the last step.
+    heirs: Vec<NodeName>,
     next_step: Mono,
     next_round: Mono,
     /// The shell was told that nothing is left to hand over.
@@ -50,13 +52,13 @@ impl Registry {
         }
         self.leaving.next_step = now.mono + STEP_MS;
         self.next_beacon = now.mono;
-        let has_heirs = !self.heirs(now.mono).is_empty();
-        if self.is_handed_over(has_heirs, now.mono) {
+        self.leaving.heirs = self.heirs(now.mono);
+        if self.is_handed_over(now.mono) {
             self.leaving.is_done = true;
             out.push(Output::HandedOver { left: self.leases.len() });
             return;
         }
-        if !has_heirs {
+        if self.leaving.heirs.is_empty() {
             return;
         }
         if self.leaving.queue.is_empty() && now.mono >= self.leaving.next_round {
@@ -69,7 +71,8 @@ impl Registry {
 
     /// Nothing is left to hand over, or there is nobody who could take it. A peer that still warms may be able to soon: it takes a copy
     /// first, so it is waited for while any record is held here, with a lease or without. How long at the most is the shell's to say.
-    fn is_handed_over(&self, has_heirs: bool, now: Mono) -> bool {
+    fn is_handed_over(&self, now: Mono) -> bool {
+        let has_heirs = !self.leaving.heirs.is_empty();
         let has_hope = has_heirs || self.peers.alive(now).next().is_some();
         let has_more = self.leases.len() > 0 || (!has_heirs && self.store.live_count() > 0);
         !has_hope || !has_more
@@ -83,7 +86,7 @@ impl Registry {
     /// The shell has told when a lease that is handed over was last renewed.
     pub(super) fn hand_over(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let (Some(lease), Some(record)) = (self.leases.get(key), self.store.get(key)) else { return };
-        let Some(heir) = Self::first_for(record, &self.heirs(now.mono)) else { return };
+        let Some(heir) = Self::first_for(record, &self.leaving.heirs) else { return };
         let at = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let beat = Beat { incarnation: lease.incarnation, digest: Some(lease.digest), at };
         let rng = &mut self.rng;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::record::Record;
 use super::shared::Entry;
-use super::time::Mono;
 use crate::model::{Epoch, Incarnation, InstanceKey, Life, NodeName, Seq, Version};
 
 /// A message as it arrived: from which life of which node.
@@ -302,15 +301,8 @@ pub enum Verdict {
 pub struct LeaseTold {
     /// Until the deadline, in ms; 0 when it has passed.
     pub remaining_ms: u64,
-    /// Since the last heartbeat, in ms.
-    pub last_heartbeat_ms: u64,
-}
-
-impl LeaseTold {
-    pub(super) fn at(now: Mono, last_heartbeat: Mono, ttl_ms: u64) -> Self {
-        let last_heartbeat_ms = now.saturating_sub(last_heartbeat);
-        Self { remaining_ms: ttl_ms.saturating_sub(last_heartbeat_ms), last_heartbeat_ms }
-    }
+    /// Since the last heartbeat, in ms; `None`: the lease was taken over, and none has come since.
+    pub last_heartbeat_ms: Option<u64>,
 }
 
 /// Who a message is for.

@@ -23,6 +23,9 @@ use crate::model::{
 
 /// A peer that differs is told our entries at most this often: as often as its beacons come, and not oftener when it speaks for other reasons.
 const TELL_AGAIN_MS: u64 = 900;
+/// It may have been lost: so often all is told without effect before the next is put off, by twice as long each time, up to 32 times.
+const TOLD_IN_VAIN: u32 = 3;
+const PUT_OFF_DOUBLINGS_MAX: u32 = 5;
 /// In how many messages at the most; the rest is told the next time.
 const TELL_PARTS_MAX: usize = 8;
 /// Who was not told anything for this long begins anew.
@@ -262,14 +265,19 @@ impl Registry {
             self.shared.told.remove(peer);
             return;
         }
+        let digests = (self.shared.digest(), beacon.overrides_digest);
         let told = self.shared.told.get(peer);
-        if told.is_some_and(|told| now < told.at + TELL_AGAIN_MS) {
+        let in_vain = told.filter(|told| told.digests == digests).map_or(0, |told| told.in_vain);
+        let rest_ms = TELL_AGAIN_MS << in_vain.saturating_sub(TOLD_IN_VAIN).min(PUT_OFF_DOUBLINGS_MAX);
+        if told.is_some_and(|told| now < told.at + rest_ms) {
             return;
         }
         let after = told.and_then(|told| told.up_to.clone());
         let (parts, up_to) = self.shared.parts(after.as_ref(), ANSWER_BYTES_MAX, TELL_PARTS_MAX, now);
         out.extend(parts.into_iter().map(|part| Output::Send(To::Node(peer.clone()), Message::Overrides(part))));
-        self.shared.told.insert(peer.clone(), Told { at: now, up_to });
+        // One that does not hear this node was told nothing.
+        let was_told_all = up_to.is_none() && self.is_heard_by(beacon);
+        self.shared.told.insert(peer.clone(), Told { at: now, up_to, digests, in_vain: in_vain + u32::from(was_told_all) });
     }
 
     /// This peer has no overrides that this node lacks, as far as both have said.
@@ -374,5 +382,39 @@ impl Registry {
         }
         let listed = self.listed(&record);
         self.store.show(&record, listed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Namespace, OverrideDraft};
+    use crate::registry::{Envelope, Input, MemberAt, Settings};
+
+    #[test]
+    fn a_peer_that_stays_different_is_told_more_and_more_rarely() {
+        let name = |name| NodeName::parse(name).unwrap();
+        let mut now = 1_000_000;
+        let mut registry = Registry::new(Settings::new(name("n1"), Epoch(1)), 1, Now { mono: now, wall: 0 });
+        registry.state = NodeState::Ready;
+        let mut hear = |registry: &mut Registry, digest: u128, times: u32| {
+            let mut out = Outbox::new();
+            for _ in 0..times {
+                now += 1000;
+                let members = vec![MemberAt { node: name("n1"), age_ms: 500, has_left: false }];
+                let beacon = Beacon { overrides_digest: digest, members, ..Beacon::of(NodeState::Ready) };
+                let from = Life { node: name("n2"), epoch: Epoch(2) };
+                registry.handle(Input::Received(Envelope { from, message: Message::Beacon(beacon) }), Now { mono: now, wall: 0 }, &mut out);
+            }
+            out.iter().filter(|output| matches!(output, Output::Send(To::Node(_), Message::Overrides(_)))).count()
+        };
+        let key = OverrideKey { namespace: Namespace::default(), name: OverrideName::parse("o").unwrap() };
+        let draft = OverrideDraft { status: Some(Imposed::Down), reason: "r".to_owned(), ..OverrideDraft::default() };
+        let value = Arc::new(Override::new(draft).unwrap());
+        registry.shared.write(key, Some(value), None, &registry.life.clone(), 1_000_000);
+        assert_eq!(hear(&mut registry, 5, 3), 3);
+        let often = hear(&mut registry, 5, 200);
+        assert!((5..=12).contains(&often), "told {often} times");
+        assert_eq!(hear(&mut registry, 6, 1), 1, "it has become another: something helps");
     }
 }

@@ -135,7 +135,7 @@ impl Peers {
     pub(super) fn heard(&mut self, node: &NodeName, beacon: Beacon, now: Mono) {
         self.members.note(node, now, beacon.state == NodeState::Leaving && !beacon.gives_way);
         for member in &beacon.members {
-            self.members.note(&member.node, now.saturating_sub(u64::from(member.age_ms)), member.has_left);
+            self.members.note_hearsay(&member.node, now.saturating_sub(u64::from(member.age_ms)), member.has_left, now);
         }
         self.any_heard_at = self.members.iter(now).next().map(|_| now);
         if let Some(peer) = self.known.get_mut(node) {
@@ -238,25 +238,10 @@ mod tests {
     #[test]
     fn one_that_is_left_alone_in_order_has_missed_nobody() {
         let mut peers = Peers::new(NodeName::parse("n1").unwrap());
-        let beacon = |state| Beacon {
-            head: 0,
-            state,
-            records: 0,
-            digest: 0,
-            view_digest: 0,
-            http: String::new(),
-            applied: Vec::new(),
-            withdrawn_digest: 0,
-            overrides_digest: 0,
-            complete: true,
-            preserving: false,
-            gives_way: false,
-            members: Vec::new(),
-        };
         peers.presence(&life(1), 0);
-        peers.heard(&life(1).node, beacon(NodeState::Ready), 1000);
+        peers.heard(&life(1).node, Beacon::of(NodeState::Ready), 1000);
         assert_eq!(peers.any_heard_at, Some(1000));
-        peers.heard(&life(1).node, beacon(NodeState::Leaving), 2000);
+        peers.heard(&life(1).node, Beacon::of(NodeState::Leaving), 2000);
         assert_eq!(peers.any_heard_at, None);
     }
 

@@ -3,7 +3,8 @@
 //! Judged for all leases of this node, and for those of each service: a network that is out between providers and registry shows in the
 //! one, a service that is out of reach in the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::io::{Notice, Output};
 use super::lease::Tally;
@@ -18,12 +19,18 @@ const SILENT_MIN: u64 = 3;
 const CALM_PERCENT: u64 = 10;
 /// …for so long: two windows.
 const CALM_MS: u64 = 2 * 15_000;
+/// How many services are looked at a second, whether they are well again.
+const LOOKED_AT_MAX: usize = 5000;
 
 /// What is preserved now. At most as many services as have leases here.
 #[derive(Default)]
 pub(super) struct Preserve {
     all: Group,
     services: BTreeMap<ServiceKey, Group>,
+    /// How many of them are preserved, and not spent.
+    count: usize,
+    /// Behind the last service that was looked at; `None`: the next look begins at the first.
+    cursor: Option<ServiceKey>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,17 +80,37 @@ impl Group {
     }
 }
 
+impl Preserve {
+    fn group(&self, service: &ServiceKey) -> Group {
+        self.services.get(service).copied().unwrap_or_default()
+    }
+
+    fn put(&mut self, service: &ServiceKey, group: Group) {
+        let former = if group.is_idle() { self.services.remove(service) } else { self.services.insert(service.clone(), group) };
+        self.count -= usize::from(former.is_some_and(|former| former.since.is_some()));
+        self.count += usize::from(group.since.is_some());
+    }
+
+    /// The services that are looked at next, so many at the most; behind the last it begins anew.
+    fn next(&mut self, most: usize) -> Vec<ServiceKey> {
+        let from = self.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<ServiceKey> = self.services.range((from, Bound::Unbounded)).take(most).map(|(service, _)| service.clone()).collect();
+        self.cursor = next.last().filter(|_| next.len() == most).cloned();
+        next
+    }
+}
+
 impl Registry {
     /// Some group of leases here is preserved.
     #[must_use]
     pub fn is_preserving(&self) -> bool {
-        self.preserve.all.since.is_some() || self.preserve.services.values().any(|group| group.since.is_some())
+        self.preserved_groups() > 0
     }
 
     /// How many groups of leases are preserved here: services, and one for all leases of this node.
     #[must_use]
     pub fn preserved_groups(&self) -> usize {
-        usize::from(self.preserve.all.since.is_some()) + self.preserve.services.values().filter(|group| group.since.is_some()).count()
+        usize::from(self.preserve.all.since.is_some()) + self.preserve.count
     }
 
     /// This instance is not taken away for being silent; an operator may have said that it is to be all the same.
@@ -102,8 +129,7 @@ impl Registry {
     /// Looks whether what is preserved is well again, or has been preserved for too long.
     pub(super) fn advance_preserve(&mut self, now: Now, out: &mut Outbox) {
         self.look_at_all(now, out);
-        let services: BTreeSet<ServiceKey> = self.preserve.services.keys().cloned().collect();
-        for service in services {
+        for service in self.preserve.next(LOOKED_AT_MAX) {
             self.look_at(&service, now, out);
         }
     }
@@ -117,13 +143,9 @@ impl Registry {
     fn look_at(&mut self, service: &ServiceKey, now: Now, out: &mut Outbox) {
         let (percent, max_ms) = (self.settings.preserve_percent, self.settings.preserve_max_ms);
         let tally = self.leases.of_service(service);
-        let mut group = self.preserve.services.get(service).copied().unwrap_or_default();
+        let mut group = self.preserve.group(service);
         let turn = group.look(tally, percent, max_ms, now.mono);
-        if group.is_idle() {
-            self.preserve.services.remove(service);
-        } else {
-            self.preserve.services.insert(service.clone(), group);
-        }
+        self.preserve.put(service, group);
         self.take_turn(turn, Some(service), now, out);
     }
 
@@ -149,6 +171,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Namespace, ServiceName};
 
     const HOUR: Mono = 3_600_000;
 
@@ -181,5 +204,23 @@ mod tests {
         assert_eq!(group.look(tally(10, 8), 15, HOUR, HOUR + 1), Turn::Stays);
         assert_eq!(group.look(tally(10, 0), 15, HOUR, HOUR + 2), Turn::Stays);
         assert_eq!(group.look(tally(10, 3), 15, HOUR, HOUR + 3), Turn::Begins);
+    }
+
+    #[test]
+    fn each_service_has_its_turn_however_many_there_are() {
+        let services: Vec<ServiceKey> = ["a", "b", "c", "d", "e"]
+            .map(|name| ServiceKey { namespace: Namespace::default(), service: ServiceName::parse(name).unwrap() })
+            .into();
+        let mut preserve = Preserve::default();
+        let preserved = Group { since: Some(0), ..Group::default() };
+        for service in &services {
+            preserve.put(service, preserved);
+        }
+        assert_eq!((preserve.next(2), preserve.next(2)), (services[..2].to_vec(), services[2..4].to_vec()));
+        // What goes meanwhile does not hold it up.
+        preserve.put(&services[3], Group::default());
+        assert_eq!((preserve.next(2), preserve.next(2)), (services[4..].to_vec(), services[..2].to_vec()));
+        preserve.put(&services[0], Group { is_spent: true, ..Group::default() });
+        assert_eq!((preserve.count, preserve.services.len()), (3, 4));
     }
 }

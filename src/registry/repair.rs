@@ -363,7 +363,7 @@ impl Registry {
 
     pub(super) fn raise_applied(&mut self, theirs: &[AppliedAt], now: Mono) {
         for at in theirs.iter().filter(|at| at.life != self.life) {
-            self.applied.raise(&at.life, at.seq, now);
+            self.applied.raise_heard(&at.life, at.seq, at.age_ms, now);
         }
     }
 

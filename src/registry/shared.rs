@@ -113,6 +113,10 @@ pub(super) struct Told {
     pub(super) at: Mono,
     /// Up to here; `None`: all.
     pub(super) up_to: Option<OverrideKey>,
+    /// The digests, ours and the peer's, that differed then.
+    pub(super) digests: (u128, u128),
+    /// How often it had been told all of it, and both stayed as they were.
+    pub(super) in_vain: u32,
 }
 
 /// An entry as it is held.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::io::{Notice, Output, PeerAnswer, Ticket};
 use super::link::BusHealth;
-use super::message::NodeState;
+use super::message::{Beacon, NodeState};
 use super::peers::{ALIVE_MS, DEAD_MS};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
@@ -56,16 +56,17 @@ impl Registry {
 
     /// Some alive peer says that this node was heard lately, by itself or another; with no alive peer there is nobody to ask.
     pub(super) fn is_heard(&self, now: Mono) -> bool {
-        let is_late = |age_ms: u32| u64::from(age_ms) > ALIVE_MS;
-        let hears_us = |peer: &super::peers::Peer| {
-            peer.beacon.as_ref().is_some_and(|beacon| {
-                // A node of a former version names no members, and of a life that wrote nothing it says nothing.
-                beacon.members.iter().any(|at| at.node == self.life.node && !is_late(at.age_ms))
-                    || beacon.applied.iter().any(|at| at.life == self.life && at.age_ms.is_some_and(|age| !is_late(age)))
-            })
-        };
+        let hears_us = |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| self.is_heard_by(beacon));
         let mut alive = self.peers.alive(now).peekable();
         alive.peek().is_none() || alive.any(|(_, peer)| hears_us(peer))
+    }
+
+    /// Who sent this says that this node was heard lately.
+    pub(super) fn is_heard_by(&self, beacon: &Beacon) -> bool {
+        let is_late = |age_ms: u32| u64::from(age_ms) > ALIVE_MS;
+        // A node of a former version names no members, and of a life that wrote nothing it says nothing.
+        beacon.members.iter().any(|at| at.node == self.life.node && !is_late(at.age_ms))
+            || beacon.applied.iter().any(|at| at.life == self.life && at.age_ms.is_some_and(|age| !is_late(age)))
     }
 
     /// Asks the peers directly that have been silent for so long that they look dead.
@@ -110,6 +111,20 @@ impl Registry {
         if self.restored_lives().contains(life) && !self.peers.is_life_alive(life, now) {
             return Fate::Over;
         }
+        match self.fate_by_name(life, now) {
+            // What a former life left is no older than the memory of it: a life that nobody remembers ended more than a day ago.
+            Fate::Over if !self.is_last_heard(life) && !self.applied.iter().any(|(known, _)| known == life) => Fate::Unknown,
+            fate => fate,
+        }
+    }
+
+    /// It is the life in which its node was last heard.
+    fn is_last_heard(&self, life: &Life) -> bool {
+        self.peers.get(&life.node).is_some_and(|peer| peer.epoch == life.epoch)
+    }
+
+    /// What follows from how its node is.
+    fn fate_by_name(&self, life: &Life, now: Mono) -> Fate {
         if life.node == self.life.node {
             let is_namesake = self.namesake.is_running(life.epoch, now);
             return if is_namesake { Fate::Open } else { Fate::Over };
@@ -129,5 +144,35 @@ impl Registry {
             None if self.peers.members.contains(&life.node, now) => Fate::Open,
             None => Fate::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Epoch;
+    use crate::registry::applied::FORGET_AFTER_MS;
+    use crate::registry::{Envelope, Input, Message, Settings};
+
+    fn life(node: &str, epoch: u64) -> Life {
+        Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(epoch) }
+    }
+
+    #[test]
+    fn a_former_life_that_nobody_remembers_is_unknown() {
+        let now = Now { mono: 2 * FORGET_AFTER_MS, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)), 1, now);
+        registry.handle(
+            Input::Received(Envelope { from: life("n2", 9), message: Message::Beacon(Beacon::of(NodeState::Ready)) }),
+            now,
+            &mut Outbox::new(),
+        );
+        for former in [life("n2", 1), life("n1", 1)] {
+            assert_eq!(registry.fate_of(&former, now.mono), Fate::Unknown);
+            registry.applied.raise(&former, 5, now.mono);
+            assert_eq!(registry.fate_of(&former, now.mono), Fate::Over);
+            registry.applied.forget(&life("n1", 9), now.mono + FORGET_AFTER_MS);
+        }
+        assert_eq!(registry.fate_of(&life("n2", 9), now.mono), Fate::Open);
     }
 }

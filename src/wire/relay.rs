@@ -25,6 +25,9 @@ pub(super) enum Verdict<'a> {
     Gone(#[serde(borrow)] Box<Record<'a>>),
 }
 
+/// No heartbeat has come yet.
+const NEVER: u64 = u64::MAX;
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct Lease {
     remaining_ms: u64,
@@ -65,10 +68,11 @@ impl<'a> Verdict<'a> {
 
 impl Lease {
     pub(super) fn of(lease: &registry::LeaseTold) -> Self {
-        Self { remaining_ms: lease.remaining_ms, last_heartbeat_ms: lease.last_heartbeat_ms }
+        Self { remaining_ms: lease.remaining_ms, last_heartbeat_ms: lease.last_heartbeat_ms.unwrap_or(NEVER) }
     }
 
     pub(super) fn into_model(self) -> registry::LeaseTold {
-        registry::LeaseTold { remaining_ms: self.remaining_ms, last_heartbeat_ms: self.last_heartbeat_ms }
+        let last_heartbeat_ms = Some(self.last_heartbeat_ms).filter(|ms| *ms != NEVER);
+        registry::LeaseTold { remaining_ms: self.remaining_ms, last_heartbeat_ms }
     }
 }

@@ -262,7 +262,8 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 }
 
 fn lease() -> impl Strategy<Value = LeaseTold> {
-    any::<(u64, u64)>().prop_map(|(remaining_ms, last_heartbeat_ms)| LeaseTold { remaining_ms, last_heartbeat_ms })
+    any::<(u64, Option<u32>)>()
+        .prop_map(|(remaining_ms, last_heartbeat_ms)| LeaseTold { remaining_ms, last_heartbeat_ms: last_heartbeat_ms.map(u64::from) })
 }
 
 fn selection() -> impl Strategy<Value = Selection> {

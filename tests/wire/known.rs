@@ -38,7 +38,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("relayed", Message::Relayed { ticket: 12, verdicts: verdicts() }),
         ("applied", Message::Applied { epoch: Epoch(7), seq: 43 }),
         ("ask_lease", Message::AskLease { ticket: 13, key: key("web", "w-1") }),
-        ("told_lease", Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: 6000 }) }),
+        ("told_lease", Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: Some(6000) }) }),
         ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
         ("later_beacon", Message::Beacon(later_beacon())),
         ("later_causes", Message::Change(later_causes())),

@@ -80,6 +80,7 @@ fn to_response(inspected: &Inspected) -> Option<Response> {
         edition: record.version.edition,
         generation: record.version.generation,
         cause: listed.cause.as_str().into(),
+        note: record.detail.as_deref().map(Into::into),
         changed_at: changed_at(record),
     };
     Some(json(&detail))
