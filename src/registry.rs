@@ -9,6 +9,7 @@
 
 mod ack;
 mod adoption;
+mod answer;
 mod applied;
 mod cluster;
 mod contest;
@@ -32,6 +33,7 @@ mod merge;
 mod message;
 mod namesake;
 mod newborn;
+mod notice;
 mod overridden;
 mod ownership;
 mod peers;
@@ -54,20 +56,19 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use answer::{Ack, AckReport, Answer, Inspected, Refusal, Registered, Renewed};
 pub use applied::LIVES_MAX;
 pub use cluster::{ClusterView, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
-pub use io::{
-    Ack, AckReport, Answer, Changed, Deregister, Heartbeat, Input, Inspected, LeaseTerms, Notice, Output, PeerAnswer, Purpose, Refusal,
-    Register, Registered, Renewed, SetOverride, Ticket,
-};
+pub use io::{Changed, Deregister, Heartbeat, Input, LeaseTerms, Output, PeerAnswer, Purpose, Register, SetOverride, Ticket};
 pub use link::BusHealth;
 pub use message::{
     AppliedAt, Beacon, Change, ENTRIES_MAX, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To,
     Verdict, Want,
 };
+pub use notice::Notice;
 pub use overridden::Overrides;
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;

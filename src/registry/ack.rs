@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::io::{Ack, AckReport, Answer, Output, Ticket};
+use super::answer::{Ack, AckReport, Answer};
+use super::io::{Output, Ticket};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{Life, NodeName, Seq, Version};

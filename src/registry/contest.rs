@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{Notice, Output};
+use super::io::Output;
+use super::notice::Notice;
 use super::record::{Record, content_digest};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::answer::{Answer, Refusal};
 use super::describe::{Difference, differences};
-use super::io::{Answer, Output, Refusal, Ticket};
+use super::io::{Output, Ticket};
 use super::message::{Have, Message, To, Want};
 use super::record::{Record, listed_digest};
 use super::serve::KEYS_MAX;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::applied::FORGET_AFTER_MS;
-use super::io::{Notice, Output};
+use super::io::Output;
+use super::notice::Notice;
 use super::record::{Body, Record};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};

@@ -1,8 +1,9 @@
 //! Health: how far this node can rely on itself. One that is late, or was stopped, doubts itself before it blames others (Lifeguard: Dadgar,
 //! Phillips, Currey 2018).
 
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::message::NodeState;
+use super::notice::Notice;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::NodeName;

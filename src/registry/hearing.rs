@@ -1,9 +1,10 @@
 //! Hearing: what each message of a peer does here. Peers' input is checked like strangers'.
 
 use super::applied::FORGET_AFTER_MS;
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::merge::quarantine;
 use super::message::{Beacon, Change, Envelope, Message, NodeState, To};
+use super::notice::Notice;
 use super::peers::Presence;
 use super::time::Now;
 use super::{Outbox, Registry};

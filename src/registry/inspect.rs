@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{Answer, Output, Purpose, Ticket};
+use super::answer::Answer;
+use super::io::{Output, Purpose, Ticket};
 use super::message::{LeaseTold, Message, To};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};

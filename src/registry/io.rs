@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use super::diff::Diff;
-use super::message::{Envelope, LeaseTold, Message, NodeState, To};
+use super::answer::{Ack, Answer};
+use super::message::{Envelope, Message, NodeState, To};
+use super::notice::Notice;
 use super::record::Record;
 use super::shared::Entry;
 use super::time::Mono;
-use crate::model::{
-    Cause, Epoch, Imposed, Incarnation, InstanceKey, Life, Listed, NodeName, Override, OverrideKey, OverrideName, Registration, Reported,
-    ServiceKey, Status,
-};
+use crate::model::{Cause, Epoch, Incarnation, InstanceKey, NodeName, Override, OverrideKey, Registration, Reported, ServiceKey, Status};
 
 /// Names a question of the shell's, so that its answer finds back. Chosen by the shell, never repeated within a life.
 pub type Ticket = u64;
@@ -136,35 +134,6 @@ pub struct SetOverride {
     pub expires_in_ms: Option<u64>,
 }
 
-/// When a write is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ack {
-    /// Once it is in this node's memory.
-    #[default]
-    Local,
-    /// Once one other node has applied it, or at the deadline.
-    Peer {
-        /// When to answer at the latest.
-        until: Mono,
-    },
-    /// Once every alive peer has applied it, or at the deadline.
-    All {
-        /// When to answer at the latest.
-        until: Mono,
-    },
-}
-
-/// Who has applied a write.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AckReport {
-    /// What was asked for is so.
-    pub met: bool,
-    /// Alive peers that have it.
-    pub applied: Vec<NodeName>,
-    /// Alive peers that have not said so.
-    pub missing: Vec<NodeName>,
-}
-
 /// Why a lease's last heartbeat is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
@@ -267,115 +236,6 @@ pub struct LeaseTerms {
     pub steady: bool,
 }
 
-/// What a question is answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// To [`Input::Register`].
-    Registered(Registered),
-    /// To [`Input::Heartbeat`].
-    Renewed(Renewed),
-    /// To [`Input::Deregister`]; also when it was gone already.
-    Deregistered {
-        /// Where an acknowledgement was asked for.
-        ack: Option<AckReport>,
-    },
-    /// To [`Input::SetOverride`].
-    OverrideSet {
-        /// None of this name was known.
-        created: bool,
-    },
-    /// To [`Input::DeleteOverride`].
-    OverrideDeleted,
-    /// To [`Input::Inspect`]; `None`: no live record.
-    Inspected(Option<Inspected>),
-    /// To [`Input::Diff`].
-    Diff(Diff),
-    /// To any of them; nothing was changed.
-    Refused(Refusal),
-}
-
-/// A registration as it now stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// No live record was known.
-    pub created: bool,
-    /// The instance's life.
-    pub incarnation: Incarnation,
-    /// Of the content: to be sent with heartbeats.
-    pub digest: u128,
-    /// Who holds the lease.
-    pub owner: NodeName,
-    /// Of the service, with this in it.
-    pub revision: u128,
-    /// How long it stays without a heartbeat; `None`: for ever.
-    pub ttl_ms: Option<u64>,
-    /// How often to send one; `None`: never.
-    pub renew_every_ms: Option<u64>,
-    /// What consumers see.
-    pub listed: Listed,
-    /// Where an acknowledgement was asked for.
-    pub ack: Option<AckReport>,
-}
-
-/// A heartbeat's effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renewed {
-    /// How often to send one; `None`: never, it is a fixed address.
-    pub renew_every_ms: Option<u64>,
-    /// Who holds the lease.
-    pub owner: NodeName,
-    /// The instance's life.
-    pub incarnation: Incarnation,
-    /// The effective status.
-    pub status: Status,
-}
-
-/// Everything known of one instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inspected {
-    /// As this node holds it.
-    pub record: Arc<Record>,
-    /// What consumers see.
-    pub listed: Listed,
-    /// The status that an override gives it, and which.
-    pub overridden: Option<(Imposed, OverrideName)>,
-    /// What only the owner knows; `None`: it did not answer.
-    pub lease: Option<LeaseTold>,
-}
-
-/// Why a write was refused; nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// No such lease: register (again).
-    UnknownLease,
-    /// No such override is known.
-    UnknownOverride,
-    /// A later life is known, or this one was deregistered by name.
-    Superseded {
-        /// The known life.
-        incarnation: Incarnation,
-    },
-    /// This node does not know enough yet.
-    Warming,
-    /// This node stops: ask another.
-    Leaving,
-    /// Another node runs under this node's name, and this one has stepped down: ask another.
-    NameTaken,
-    /// A bound is reached.
-    LimitReached {
-        /// The configuration key to raise.
-        key: &'static str,
-        /// Its value.
-        max: u64,
-    },
-    /// No such node is known.
-    UnknownNode(NodeName),
-    /// That node did not answer in time.
-    UnreachableNode(NodeName),
-    /// As much of this is under way as may be.
-    Busy,
-}
-
 /// A change of a record that this node wrote or took over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -391,88 +251,4 @@ pub struct Changed {
     pub own: bool,
     /// Another life of a node held the lease of the live instance before.
     pub moved: bool,
-}
-
-/// What an operator should hear of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// No own beacon came back for 3 s: the bus does not carry what we say.
-    Deaf,
-    /// Own beacons come back again.
-    Hearing,
-    /// A life of a peer is heard for the first time.
-    PeerAppeared(Life),
-    /// A peer has been silent for 5 s.
-    PeerSilent(NodeName),
-    /// A peer said that it stops.
-    PeerLeft(NodeName),
-    /// A record of a peer's broke a rule of the merge and was not taken.
-    Quarantined {
-        /// Whose.
-        from: Life,
-        /// Of which instance.
-        key: InstanceKey,
-        /// Which rule.
-        why: &'static str,
-    },
-    /// An override was set, replaced or ended, here or elsewhere.
-    OverrideChanged {
-        /// Which.
-        key: OverrideKey,
-        /// Why it was set; `None`: it ended.
-        reason: Option<Arc<str>>,
-    },
-    /// An override of a peer's broke a rule of the merge and was not taken.
-    OverrideQuarantined {
-        /// Who said it.
-        from: Life,
-        /// Which.
-        key: OverrideKey,
-        /// Which rule.
-        why: &'static str,
-    },
-    /// This node asked a peer for what it lacks.
-    Pulled {
-        /// Whom.
-        from: NodeName,
-        /// `changes`, `buckets` or `copy`.
-        kind: &'static str,
-    },
-    /// A question of such a pull brought records that this node did not have.
-    Repaired {
-        /// From whom.
-        from: NodeName,
-        /// As in [`Notice::Pulled`].
-        kind: &'static str,
-        /// How many.
-        records: usize,
-    },
-    /// Two nodes still differ after three rounds; repair waits.
-    StillDiffers(NodeName),
-    /// Withdrawn records past their bound were forgotten early.
-    ForgotEarly(usize),
-    /// Nobody could give a whole copy for 30 s: ready, but incomplete.
-    Incomplete,
-    /// Another node with our name is alive in this epoch.
-    NameTaken(Epoch),
-    /// This node leaves, because another runs under its name and its own epoch is the greater one.
-    SteppedDown,
-    /// A silent peer did not answer directly either: others take over what it owned.
-    PeerDead(Life),
-    /// This node was stopped for so long, or its machine was.
-    Paused {
-        /// For how long.
-        ms: u64,
-    },
-    /// This node was away for more than a day, or the other one of its name is gone: it joins again, in a new life.
-    Reborn(Epoch),
-    /// So many leases fell silent together that none of them is let go; or that is over.
-    Preserving {
-        /// Of this service; `None`: of all that this node owns.
-        service: Option<ServiceKey>,
-        /// It begins.
-        begins: bool,
-    },
-    /// Two processes seem to register under one id.
-    Contested(InstanceKey),
 }

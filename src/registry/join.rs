@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::message::NodeState;
+use super::notice::Notice;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{Life, NodeName, Seq};

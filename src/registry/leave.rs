@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::io::{Notice, Output, Purpose};
+use super::io::{Output, Purpose};
 use super::message::NodeState;
+use super::notice::Notice;
 use super::relay::Beat;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};

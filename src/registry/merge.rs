@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::io::{Changed, Notice, Output, Purpose};
+use super::io::{Changed, Output, Purpose};
 use super::lease::Ended;
+use super::notice::Notice;
 use super::record::{Body, Record, Seen};
 use super::time::Now;
 use super::{Outbox, Registry};

@@ -1,7 +1,8 @@
 //! Namesakes: two nodes that run under one name. The one with the greater epoch steps down.
 
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::message::NodeState;
+use super::notice::Notice;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::Epoch;

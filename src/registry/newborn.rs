@@ -1,8 +1,9 @@
 //! Newborn: a node that was away for longer than anybody remembers, or had given way to another of its name, begins a new life. What it
 //! still holds is an old replica, no more.
 
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::message::NodeState;
+use super::notice::Notice;
 use super::time::Now;
 use super::{Outbox, Registry, join, log, ownership, relay, repair};
 use crate::model::{Epoch, InstanceKey};

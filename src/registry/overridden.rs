@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::io::{Answer, Inspected, LeaseTerms, Notice, Output, Refusal, SetOverride};
+use super::answer::{Answer, Inspected, Refusal};
+use super::io::{LeaseTerms, Output, SetOverride};
 use super::lease::Phase;
 use super::message::{Beacon, Message, NodeState, To};
+use super::notice::Notice;
 use super::record::Record;
 use super::serve::ANSWER_BYTES_MAX;
 use super::shared::{Entry, Told, Touched, Willed};

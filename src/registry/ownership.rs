@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{Answer, Deregister, Heartbeat, Output, Refusal, Register, Registered, Renewed};
+use super::answer::{Answer, Refusal, Registered, Renewed};
+use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
 use super::message::NodeState;

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::lease::Tally;
+use super::notice::Notice;
 use super::record::Record;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};

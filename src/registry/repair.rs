@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::io::{Notice, Output};
+use super::io::Output;
 use super::message::{AppliedAt, Beacon, Change, Have, Message, NodeState, To, Want};
+use super::notice::Notice;
 use super::record::Record;
 use super::time::{Mono, Now};
 use super::walk::Walk;

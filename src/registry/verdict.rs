@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::io::{Notice, Output, PeerAnswer, Ticket};
+use super::io::{Output, PeerAnswer, Ticket};
 use super::link::BusHealth;
 use super::message::{Beacon, NodeState};
+use super::notice::Notice;
 use super::peers::{ALIVE_MS, DEAD_MS};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};

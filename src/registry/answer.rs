@@ -1,0 +1,147 @@
+//! Answers: what a question is answered, or why it is refused.
+
+use std::sync::Arc;
+
+use super::diff::Diff;
+use super::message::LeaseTold;
+use super::record::Record;
+use super::time::Mono;
+use crate::model::{Imposed, Incarnation, Listed, NodeName, OverrideName, Status};
+
+/// When a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// Once it is in this node's memory.
+    #[default]
+    Local,
+    /// Once one other node has applied it, or at the deadline.
+    Peer {
+        /// When to answer at the latest.
+        until: Mono,
+    },
+    /// Once every alive peer has applied it, or at the deadline.
+    All {
+        /// When to answer at the latest.
+        until: Mono,
+    },
+}
+
+/// Who has applied a write.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AckReport {
+    /// What was asked for is so.
+    pub met: bool,
+    /// Alive peers that have it.
+    pub applied: Vec<NodeName>,
+    /// Alive peers that have not said so.
+    pub missing: Vec<NodeName>,
+}
+
+/// What a question is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Input::Register`].
+    Registered(Registered),
+    /// To [`Input::Heartbeat`].
+    Renewed(Renewed),
+    /// To [`Input::Deregister`]; also when it was gone already.
+    Deregistered {
+        /// Where an acknowledgement was asked for.
+        ack: Option<AckReport>,
+    },
+    /// To [`Input::SetOverride`].
+    OverrideSet {
+        /// None of this name was known.
+        created: bool,
+    },
+    /// To [`Input::DeleteOverride`].
+    OverrideDeleted,
+    /// To [`Input::Inspect`]; `None`: no live record.
+    Inspected(Option<Inspected>),
+    /// To [`Input::Diff`].
+    Diff(Diff),
+    /// To any of them; nothing was changed.
+    Refused(Refusal),
+}
+
+/// A registration as it now stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// No live record was known.
+    pub created: bool,
+    /// The instance's life.
+    pub incarnation: Incarnation,
+    /// Of the content: to be sent with heartbeats.
+    pub digest: u128,
+    /// Who holds the lease.
+    pub owner: NodeName,
+    /// Of the service, with this in it.
+    pub revision: u128,
+    /// How long it stays without a heartbeat; `None`: for ever.
+    pub ttl_ms: Option<u64>,
+    /// How often to send one; `None`: never.
+    pub renew_every_ms: Option<u64>,
+    /// What consumers see.
+    pub listed: Listed,
+    /// Where an acknowledgement was asked for.
+    pub ack: Option<AckReport>,
+}
+
+/// A heartbeat's effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// How often to send one; `None`: never, it is a fixed address.
+    pub renew_every_ms: Option<u64>,
+    /// Who holds the lease.
+    pub owner: NodeName,
+    /// The instance's life.
+    pub incarnation: Incarnation,
+    /// The effective status.
+    pub status: Status,
+}
+
+/// Everything known of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// As this node holds it.
+    pub record: Arc<Record>,
+    /// What consumers see.
+    pub listed: Listed,
+    /// The status that an override gives it, and which.
+    pub overridden: Option<(Imposed, OverrideName)>,
+    /// What only the owner knows; `None`: it did not answer.
+    pub lease: Option<LeaseTold>,
+}
+
+/// Why a write was refused; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such lease: register (again).
+    UnknownLease,
+    /// No such override is known.
+    UnknownOverride,
+    /// A later life is known, or this one was deregistered by name.
+    Superseded {
+        /// The known life.
+        incarnation: Incarnation,
+    },
+    /// This node does not know enough yet.
+    Warming,
+    /// This node stops: ask another.
+    Leaving,
+    /// Another node runs under this node's name, and this one has stepped down: ask another.
+    NameTaken,
+    /// A bound is reached.
+    LimitReached {
+        /// The configuration key to raise.
+        key: &'static str,
+        /// Its value.
+        max: u64,
+    },
+    /// No such node is known.
+    UnknownNode(NodeName),
+    /// That node did not answer in time.
+    UnreachableNode(NodeName),
+    /// As much of this is under way as may be.
+    Busy,
+}

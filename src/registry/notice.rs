@@ -1,0 +1,89 @@
+//! Notices: what an operator should hear of.
+
+use std::sync::Arc;
+
+use crate::model::{Epoch, InstanceKey, Life, NodeName, OverrideKey, ServiceKey};
+
+/// What an operator should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// No own beacon came back for 3 s: the bus does not carry what we say.
+    Deaf,
+    /// Own beacons come back again.
+    Hearing,
+    /// A life of a peer is heard for the first time.
+    PeerAppeared(Life),
+    /// A peer has been silent for 5 s.
+    PeerSilent(NodeName),
+    /// A peer said that it stops.
+    PeerLeft(NodeName),
+    /// A record of a peer's broke a rule of the merge and was not taken.
+    Quarantined {
+        /// Whose.
+        from: Life,
+        /// Of which instance.
+        key: InstanceKey,
+        /// Which rule.
+        why: &'static str,
+    },
+    /// An override was set, replaced or ended, here or elsewhere.
+    OverrideChanged {
+        /// Which.
+        key: OverrideKey,
+        /// Why it was set; `None`: it ended.
+        reason: Option<Arc<str>>,
+    },
+    /// An override of a peer's broke a rule of the merge and was not taken.
+    OverrideQuarantined {
+        /// Who said it.
+        from: Life,
+        /// Which.
+        key: OverrideKey,
+        /// Which rule.
+        why: &'static str,
+    },
+    /// This node asked a peer for what it lacks.
+    Pulled {
+        /// Whom.
+        from: NodeName,
+        /// `changes`, `buckets` or `copy`.
+        kind: &'static str,
+    },
+    /// A question of such a pull brought records that this node did not have.
+    Repaired {
+        /// From whom.
+        from: NodeName,
+        /// As in [`Notice::Pulled`].
+        kind: &'static str,
+        /// How many.
+        records: usize,
+    },
+    /// Two nodes still differ after three rounds; repair waits.
+    StillDiffers(NodeName),
+    /// Withdrawn records past their bound were forgotten early.
+    ForgotEarly(usize),
+    /// Nobody could give a whole copy for 30 s: ready, but incomplete.
+    Incomplete,
+    /// Another node with our name is alive in this epoch.
+    NameTaken(Epoch),
+    /// This node leaves, because another runs under its name and its own epoch is the greater one.
+    SteppedDown,
+    /// A silent peer did not answer directly either: others take over what it owned.
+    PeerDead(Life),
+    /// This node was stopped for so long, or its machine was.
+    Paused {
+        /// For how long.
+        ms: u64,
+    },
+    /// This node was away for more than a day, or the other one of its name is gone: it joins again, in a new life.
+    Reborn(Epoch),
+    /// So many leases fell silent together that none of them is let go; or that is over.
+    Preserving {
+        /// Of this service; `None`: of all that this node owns.
+        service: Option<ServiceKey>,
+        /// It begins.
+        begins: bool,
+    },
+    /// Two processes seem to register under one id.
+    Contested(InstanceKey),
+}
