@@ -76,6 +76,7 @@ impl World {
             self.check_wills(node);
             self.check_fixed(node);
         }
+        self.note_come_through();
         self.after(LOOK_EVERY_MS, Event::Look);
     }
 

@@ -45,6 +45,21 @@ impl World {
         process.is_some_and(goes_on) && !self.is_contested(key)
     }
 
+    /// What every node that runs lists, and calls whole, has come through: what becomes of it from now on is no matter of starting again.
+    pub(crate) fn note_come_through(&mut self) {
+        let running = self.running();
+        let is_everywhere = |key: &InstanceKey| {
+            running
+                .iter()
+                .all(|node| self.registry(*node).is_some_and(Registry::complete) && self.is_ready(*node) && self.lists(*node, key))
+        };
+        let come_through: Vec<InstanceKey> =
+            self.secured.instances.iter().map(|(key, _)| key).filter(|key| is_everywhere(key)).cloned().collect();
+        if !running.is_empty() {
+            self.secured.instances.retain(|(key, _)| !come_through.contains(key));
+        }
+    }
+
     /// A list that is called whole lacks nothing that is secured; one that was read from disk is not called so.
     pub(crate) fn check_secured(&mut self, node: usize) {
         let Some(registry) = self.registry(node).filter(|registry| registry.complete()) else { return };
