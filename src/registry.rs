@@ -142,8 +142,7 @@ impl Registry {
     pub fn new(settings: Settings, seed: u64, now: Now) -> Self {
         let life = settings.life();
         let is_alone = !settings.has_bus;
-        let mut applied = applied::Applied::default();
-        applied.raise(&life, 0, now.mono);
+        let applied = applied::Applied::new(life.clone(), now.mono);
         Self {
             rng: rng::Rng::new(seed),
             state: if is_alone { NodeState::Ready } else { NodeState::Warming },

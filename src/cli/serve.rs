@@ -72,19 +72,22 @@ fn warn_of_few_files(config: &Config) {
 /// alone, and the last one ends the program. One that ends by itself has failed.
 pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked) -> Result<Code, Failure> {
     let mut lives: FuturesUnordered<_> = nodes.iter().map(live).collect();
-    let mut all_ended = true;
+    let (mut all_ended, mut left) = (true, Vec::new());
     let by_itself = loop {
         tokio::select! {
             () = asked.end() => break None,
             life = lives.next() => match life {
                 Some(Life::Failed(name)) => break Some(name),
-                Some(Life::Left { in_time }) => all_ended &= in_time,
+                Some(Life::Left { name, in_time }) => {
+                    all_ended &= in_time;
+                    left.push(name);
+                }
                 None => break None,
             },
         }
     };
-    // One that has left, or does so, is none the worse for being stopped again.
-    let all = join_all(nodes.iter().map(Running::stop));
+    // One that is leaving is none the worse for being stopped again.
+    let all = join_all(nodes.iter().filter(|node| !left.contains(&&node.config.node.name)).map(Running::stop));
     let ended = tokio::select! {
         ended = all => all_ended && ended.into_iter().all(|ended| ended),
         () = asked.end() => return Err(Failure::new(Code::Failed, "stopped at once; what was under way is lost")),
@@ -101,12 +104,12 @@ enum Life<'a> {
     /// One of its tasks failed.
     Failed(&'a NodeName),
     /// It was asked to leave.
-    Left { in_time: bool },
+    Left { name: &'a NodeName, in_time: bool },
 }
 
 async fn live(node: &Running) -> Life<'_> {
     tokio::select! {
-        () = node.shutdown.asked() => Life::Left { in_time: node.stop().await },
+        () = node.shutdown.asked() => Life::Left { name: &node.config.node.name, in_time: node.stop().await },
         () = node.shutdown.begun() => Life::Failed(&node.config.node.name),
     }
 }

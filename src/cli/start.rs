@@ -103,8 +103,12 @@ async fn read_disk(config: &Config, clock: Clock) -> Result<Option<(Store, Resto
 }
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {
+    let http = config.http.advertise.clone().unwrap_or_else(|| advertised(address, &gethostname::gethostname().to_string_lossy()));
+    if has_bus && http.is_empty() {
+        tracing::warn!("peers are told no address of this node, and cannot ask it whether it lives: set http.advertise");
+    }
     Settings {
-        http: config.http.advertise.clone().unwrap_or_else(|| advertised(address, &gethostname::gethostname().to_string_lossy())),
+        http,
         has_bus,
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
         evict_after_ms: config.leases.evict_after_ms,

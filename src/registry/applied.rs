@@ -10,15 +10,16 @@ use crate::model::{Life, Seq};
 pub(super) const GAP_MS: u64 = 200;
 /// How many batches beyond a gap are remembered per life; past it they are forgotten, and the pull brings them again.
 const BEYOND_MAX: usize = 1024;
-/// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node. A beacon names
-/// them all, and fits its frame with the longest of names.
-pub const LIVES_MAX: usize = 2048;
+/// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node. Beacons and
+/// answers to pulls name them all, and fit their frames with the longest of names.
+pub const LIVES_MAX: usize = 1024;
 /// How long a life is remembered after its node was last heard in it.
 pub(super) const FORGET_AFTER_MS: u64 = 24 * 3_600_000;
 
 /// What is known of each life's log.
-#[derive(Default)]
 pub(super) struct Applied {
+    /// This node's own life.
+    own: Life,
     lives: BTreeMap<Life, Progress>,
 }
 
@@ -38,6 +39,23 @@ pub(super) struct Progress {
 }
 
 impl Applied {
+    pub(super) fn new(own: Life, now: Mono) -> Self {
+        let mut applied = Self { own: own.clone(), lives: BTreeMap::new() };
+        applied.begin(own, now);
+        applied
+    }
+
+    /// This node begins a life.
+    pub(super) fn begin(&mut self, own: Life, now: Mono) {
+        self.raise(&own, 0, now);
+        self.own = own;
+    }
+
+    /// Something is remembered of this life.
+    pub(super) fn knows(&self, life: &Life) -> bool {
+        self.lives.contains_key(life)
+    }
+
     pub(super) fn seq(&self, life: &Life) -> Seq {
         self.lives.get(life).map_or(0, |progress| progress.seq)
     }
@@ -91,7 +109,10 @@ impl Applied {
     /// Somebody is known to have this life's log up to `seq`; its node was heard `age_ms` ago.
     pub(super) fn heard(&mut self, life: &Life, seq: Seq, age_ms: Option<u32>, now: Mono) {
         let heard_at = age_ms.map(|age| now.saturating_sub(u64::from(age)));
-        if !self.lives.contains_key(life) && (seq == 0 || heard_at.is_none_or(|at| at + FORGET_AFTER_MS <= now)) {
+        let is_old = |at: Mono| {
+            at + FORGET_AFTER_MS <= now || (self.lives.len() >= LIVES_MAX && self.oldest().is_some_and(|(_, oldest)| at <= oldest))
+        };
+        if !self.lives.contains_key(life) && (seq == 0 || heard_at.is_none_or(is_old)) {
             return;
         }
         let progress = self.progress(life, heard_at.unwrap_or(now));
@@ -129,12 +150,16 @@ impl Applied {
         own_first.into_iter().chain(self.lives.iter().filter(|(life, _)| *life != own).map(said)).collect()
     }
 
+    /// The life that was heard of longest ago, its own aside, and when.
+    fn oldest(&self) -> Option<(&Life, Mono)> {
+        let others = self.lives.iter().filter(|(life, _)| **life != self.own);
+        others.map(|(life, progress)| (life, progress.heard_at)).min_by_key(|(_, heard_at)| *heard_at)
+    }
+
     fn progress(&mut self, life: &Life, now: Mono) -> &mut Progress {
-        if !self.lives.contains_key(life) && self.lives.len() >= LIVES_MAX {
-            let oldest = self.lives.iter().min_by_key(|(_, progress)| progress.heard_at).map(|(life, _)| life.clone());
-            if let Some(oldest) = oldest {
-                self.lives.remove(&oldest);
-            }
+        let is_full = !self.lives.contains_key(life) && self.lives.len() >= LIVES_MAX;
+        if is_full && let Some(oldest) = self.oldest().map(|(life, _)| life.clone()) {
+            self.lives.remove(&oldest);
         }
         self.lives.entry(life.clone()).or_insert_with(|| Progress { heard_at: now, ..Progress::default() })
     }
@@ -177,9 +202,27 @@ mod tests {
         Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) }
     }
 
+    fn own() -> Life {
+        Life { epoch: Epoch(2), ..life() }
+    }
+
+    #[test]
+    fn past_the_bound_the_oldest_goes_and_never_its_own() {
+        let mut applied = Applied::new(own(), 0);
+        let other = |number: usize| Life { epoch: Epoch(number as u64 + 10), ..life() };
+        for number in 0..LIVES_MAX + 5 {
+            applied.heard(&other(number), 1, Some(0), 1000 + number as Mono);
+        }
+        assert_eq!(applied.iter().count(), LIVES_MAX);
+        assert!(applied.knows(&own()) && !applied.knows(&other(5)) && applied.knows(&other(6)));
+        // It is older than all that are known.
+        applied.heard(&other(5), 1, Some(3000), 4000);
+        assert!(!applied.knows(&other(5)));
+    }
+
     #[test]
     fn a_batch_beyond_a_gap_waits_for_what_is_missing() {
-        let mut applied = Applied::default();
+        let mut applied = Applied::new(own(), 0);
         applied.merged(&life(), 1, 3, 0);
         applied.merged(&life(), 7, 9, 10);
         applied.merged(&life(), 5, 6, 20);
@@ -193,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_lost_tail_shows_in_the_head() {
-        let mut applied = Applied::default();
+        let mut applied = Applied::new(own(), 0);
         applied.merged(&life(), 1, 6, 0);
         applied.heard(&life(), 7, Some(0), 100);
         assert_eq!(applied.gaps(300).count(), 1);
@@ -203,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_head_that_was_never_written_is_given_up_when_the_life_says_where_its_log_ends() {
-        let mut applied = Applied::default();
+        let mut applied = Applied::new(own(), 0);
         applied.merged(&life(), 1, 3, 0);
         applied.heard(&life(), 12, Some(0), 100);
         applied.ends_at(&life(), 3, 400);
@@ -215,12 +258,12 @@ mod tests {
 
     #[test]
     fn what_a_pull_brings_of_a_life_makes_it_no_younger() {
-        let mut applied = Applied::default();
+        let mut applied = Applied::new(own(), 0);
         let now = 2 * FORGET_AFTER_MS;
         applied.raise_heard(&life(), 7, u32::try_from(FORGET_AFTER_MS).ok(), now);
-        assert_eq!(applied.iter().count(), 0);
+        assert_eq!(applied.iter().count(), 1);
         applied.raise_heard(&life(), 7, Some(1000), now);
-        applied.forget(&Life { epoch: Epoch(2), ..life() }, now + FORGET_AFTER_MS - 1000);
-        assert_eq!(applied.iter().count(), 0);
+        applied.forget(&own(), now + FORGET_AFTER_MS - 1000);
+        assert_eq!(applied.iter().count(), 1);
     }
 }

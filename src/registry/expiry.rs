@@ -47,6 +47,20 @@ impl Registry {
         self.state == NodeState::Ready && self.heard_majority && (is_alone || self.is_sound(now))
     }
 
+    /// Another node has heard the provider and took the record for its own, which this node's beats. It will pass on what it heard once it
+    /// knows: until then there is no telling from silence.
+    pub(super) fn wait_for_word(&mut self, record: &Record, now: Mono) {
+        let is_heard = matches!(record.cause, Cause::Registered | Cause::Updated | Cause::Recovered | Cause::Superseded);
+        let is_well = matches!(record.body, Body::Live { seen: Seen::Well, .. });
+        if let Some(lease) = self.leases.get_mut(&record.key)
+            && is_heard
+            && is_well
+            && lease.incarnation == record.version.incarnation
+        {
+            lease.not_before = lease.not_before.max(now + lease.ttl_ms + grace_ms(record));
+        }
+    }
+
     /// Judges a lease whose last heartbeat the shell has told.
     pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         // It may have become a fixed address's since it was asked for.
@@ -144,4 +158,59 @@ fn silence(cause: Cause, last: Mono, now: Mono) -> Why {
     let silent_ms = now.saturating_sub(last);
     let detail = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
     Why { cause, actor: None, detail: Some(Arc::from(detail)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Address, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName,
+    };
+    use crate::registry::{Ack, Change, Input, Register, Settings};
+
+    const TTL_MS: u64 = 3000;
+
+    /// A node that owns an instance which has just become down, and the record of it.
+    fn silent(now: &mut Now) -> (Registry, Arc<Record>) {
+        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let mut registry = Registry::new(settings, 1, *now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let mut draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
+        draft.evict_after_ms = Some(1000);
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let (actor, ack, at) = (None, Ack::Local, now.mono);
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor, ack, at };
+        registry.handle(Input::Register(1, register), *now, &mut Outbox::new());
+        let record = Arc::clone(registry.record(&key).unwrap());
+        for _ in 0..2 {
+            now.mono += TTL_MS;
+            registry.handle_due(&key, None, *now, &mut Outbox::new());
+        }
+        (registry, record)
+    }
+
+    fn hear(registry: &mut Registry, record: &Record, cause: Cause, now: Now) {
+        let life = Life { node: NodeName::parse("n0").unwrap(), epoch: Epoch(2) };
+        let mut version = record.version.clone();
+        (version.owner, version.seq) = (life.clone(), 1);
+        let record = Arc::new(Record { version, cause, ..record.clone() });
+        let change = Change { first: 1, last: 1, wants_ack: false, records: vec![record] };
+        registry.apply_change(&life, change, now, &mut Outbox::new());
+    }
+
+    #[test]
+    fn what_another_node_has_just_heard_is_not_taken_away_before_it_says_so() {
+        for (cause, is_held) in [(Cause::Registered, true), (Cause::Adopted, false)] {
+            let mut now = Now { mono: 1_000_000, wall: 0 };
+            let (mut registry, record) = silent(&mut now);
+            hear(&mut registry, &record, cause, now);
+            now.mono += 1500;
+            registry.handle_due(&record.key, None, now, &mut Outbox::new());
+            assert_eq!(registry.holds_lease(&record.key), is_held, "{cause}");
+            now.mono += 2 * TTL_MS;
+            registry.handle_due(&record.key, None, now, &mut Outbox::new());
+            assert!(!registry.holds_lease(&record.key), "it does not wait for ever");
+        }
+    }
 }

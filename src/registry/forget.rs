@@ -63,7 +63,7 @@ impl Registry {
         }
     }
 
-    /// How far every other member has each life's log; `None` while one of them does not say. Who left is one of them for a day: it may come
+    /// How far every other member has each life's log; `None` while one of them does not say. Who left is one of them for an hour: it may come
     /// back with a disk that knows an instance and not that it is gone.
     fn applied_by_all(&self, now: Mono) -> Option<impl Fn(&Life) -> Seq + use<>> {
         let members: Vec<NodeName> = self.peers.members.iter_with_left(now).cloned().collect();

@@ -99,7 +99,11 @@ impl Registry {
                 quarantine(record, from, "it was not written by the one whose log it came in", out);
                 continue;
             }
-            gained += usize::from(self.merge(record, from, now, out));
+            let is_new = self.merge(record, from, now, out);
+            gained += usize::from(is_new);
+            if !is_new {
+                self.wait_for_word(record, now.mono);
+            }
         }
         self.applied.merged(from, first, last, now.mono);
         gained

@@ -71,11 +71,13 @@ impl Registry {
     }
 
     /// Nothing is left to hand over, or there is nobody who could take it. A peer that still warms may be able to soon: it takes a copy
-    /// first, so it is waited for while any record is held here, with a lease or without. How long at the most is the shell's to say.
+    /// first, so it is waited for while anything is held here, also what only says that an instance is gone. How long at the most is the
+    /// shell's to say.
     fn is_handed_over(&self, now: Mono) -> bool {
         let has_heirs = !self.leaving.heirs.is_empty();
         let has_hope = has_heirs || self.peers.alive(now).next().is_some();
-        let has_more = self.leases.len() > 0 || (!has_heirs && self.store.live_count() > 0);
+        let holds_any = !self.store.records().is_empty() || self.shared.len() > 0;
+        let has_more = self.leases.len() > 0 || (!has_heirs && holds_any);
         !has_hope || !has_more
     }
 
@@ -108,7 +110,7 @@ mod tests {
     use super::*;
     use crate::model::{Address, Epoch, InstanceId, Life, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl};
     use crate::registry::message::To;
-    use crate::registry::{Ack, Beacon, Envelope, Have, Input, Message, Register, Settings, Want};
+    use crate::registry::{Ack, Beacon, Deregister, Envelope, Have, Input, Message, Register, Settings, Want};
 
     const START: Now = Now { mono: 1_000_000, wall: 0 };
 
@@ -185,6 +187,17 @@ mod tests {
         assert_eq!(leave(&mut registry, START), None);
         hear_beacon(&mut registry, NodeState::Ready, after(100));
         assert_eq!(advance(&mut registry, after(300)), Some(0));
+    }
+
+    #[test]
+    fn what_only_says_that_an_instance_is_gone_waits_too() {
+        let mut registry = node(false);
+        let key = register(&mut registry);
+        let deregister = Deregister { key, incarnation: None, actor: None, ack: Ack::Local };
+        registry.handle(Input::Deregister(8, deregister), START, &mut Outbox::new());
+        assert_eq!((registry.leases.len(), registry.store.live_count()), (0, 0));
+        hear_beacon(&mut registry, NodeState::Warming, START);
+        assert_eq!(leave(&mut registry, START), None, "the peer's disk may say otherwise");
     }
 
     #[test]

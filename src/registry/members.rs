@@ -13,6 +13,9 @@ const HEARSAY_NEWER_MS: u64 = 500;
 /// And one that is about to be forgotten is not heard of anew: who forgets it first would have it back from the others.
 const HEARSAY_LEFT_MS: u64 = 10_000;
 
+/// A node that said goodbye is expected back, with what its disk holds, for so long: restarts and moves to another machine take less.
+const BACK_WITHIN_MS: Mono = 3_600_000;
+
 /// The nodes of the cluster, as far as anybody here or elsewhere has heard of them. At most [`MEMBERS_MAX`]; one more is not counted.
 pub(super) struct Members {
     /// This node's own name: it is no other node.
@@ -64,9 +67,10 @@ impl Members {
         self.known.iter().filter(move |(_, member)| !member.has_left && member.heard_at + FORGET_AFTER_MS > now).map(|(node, _)| node)
     }
 
-    /// Those that may hold what others have forgotten: who said goodbye may come back within the day, with its disk.
+    /// Those that may hold what others have forgotten: who said goodbye may come back with its disk.
     pub(super) fn iter_with_left(&self, now: Mono) -> impl Iterator<Item = &NodeName> {
-        self.known.iter().filter(move |(_, member)| member.heard_at + FORGET_AFTER_MS > now).map(|(node, _)| node)
+        let counts = move |member: &Member| member.heard_at + if member.has_left { BACK_WITHIN_MS } else { FORGET_AFTER_MS } > now;
+        self.known.iter().filter(move |(_, member)| counts(member)).map(|(node, _)| node)
     }
 
     /// It is one of those that count.
@@ -151,6 +155,7 @@ mod tests {
         members.note_hearsay(&node, 1400, false, 1500);
         assert!(members.has_left(&node), "its last beacon before, told late");
         assert_eq!((members.iter(1500).count(), members.iter_with_left(1500).count()), (0, 1));
+        assert_eq!(members.iter_with_left(1500 + BACK_WITHIN_MS).count(), 0);
         members.note_hearsay(&node, 1600, false, 1600);
         assert!(members.contains(&node, 1600));
     }

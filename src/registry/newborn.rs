@@ -26,7 +26,7 @@ impl Registry {
         self.life.epoch = Epoch(self.rng.next());
         self.settings.epoch = self.life.epoch;
         self.log = log::Log::default();
-        self.applied.raise(&self.life, 0, now.mono);
+        self.applied.begin(self.life.clone(), now.mono);
         self.ended.clear();
         self.relays = relay::Relays::default();
         self.repair = repair::Repair::default();

@@ -27,7 +27,7 @@ use crate::model::{
 const TELL_AGAIN_MS: u64 = 900;
 /// It may have been lost: so often all is told without effect before the next is put off, by twice as long each time, up to 32 times.
 const TOLD_IN_VAIN: u32 = 3;
-const PUT_OFF_DOUBLINGS_MAX: u32 = 5;
+const PUT_OFF_DOUBLINGS_MAX: u32 = 3;
 /// In how many messages at the most; the rest is told the next time.
 const TELL_PARTS_MAX: usize = 8;
 /// Who was not told anything for this long begins anew.
@@ -416,7 +416,7 @@ mod tests {
         registry.shared.write(key, Some(value), None, &registry.life.clone(), 1_000_000);
         assert_eq!(hear(&mut registry, 5, 3), 3);
         let often = hear(&mut registry, 5, 200);
-        assert!((5..=12).contains(&often), "told {often} times");
+        assert!((20..=40).contains(&often), "told {often} times");
         assert_eq!(hear(&mut registry, 6, 1), 1, "it has become another: something helps");
     }
 }

@@ -356,15 +356,18 @@ impl Registry {
     /// The last chunk of a whole copy came: it counts if nothing of it is missing.
     fn finish_copy(&mut self, pull: Pull, theirs: &[AppliedAt], is_whole: bool, now: Now, out: &mut Outbox) {
         if is_whole {
-            self.raise_applied(theirs, now.mono);
+            self.raise_applied(&pull.of, theirs, now.mono);
             self.has_copied(&pull.of.node, now.mono);
         }
         self.end_pull(pull, if is_whole { Ended::Done } else { Ended::Failed }, now, out);
     }
 
-    pub(super) fn raise_applied(&mut self, theirs: &[AppliedAt], now: Mono) {
+    /// What a peer had applied counts as ours. Of a life that is heard here nobody else can have more than it says itself.
+    pub(super) fn raise_applied(&mut self, of: &Life, theirs: &[AppliedAt], now: Mono) {
         for at in theirs.iter().filter(|at| at.life != self.life) {
-            self.applied.raise_heard(&at.life, at.seq, at.age_ms, now);
+            let said = self.peers.get(&at.life.node).filter(|_| at.life != *of && self.peers.is_life_alive(&at.life, now));
+            let head = said.and_then(|peer| peer.beacon.as_ref()).map_or(Seq::MAX, |beacon| beacon.head);
+            self.applied.raise_heard(&at.life, at.seq.min(head), at.age_ms, now);
         }
     }
 
@@ -397,5 +400,24 @@ impl Registry {
     pub(super) fn forget_rests(&mut self) {
         let peers = &self.peers;
         self.repair.rests.retain(|peer, _| peers.get(peer).is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Epoch;
+    use crate::registry::{Envelope, Input, Settings};
+
+    #[test]
+    fn of_a_life_that_is_heard_nobody_else_has_more_than_it_says_itself() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let life = |node| Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(2) };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let beacon = Beacon { head: 5, ..Beacon::of(NodeState::Ready) };
+        registry.handle(Input::Received(Envelope { from: life("n2"), message: Message::Beacon(beacon) }), now, &mut Outbox::new());
+        let said = |node| AppliedAt { life: life(node), seq: 1 << 40, age_ms: Some(0) };
+        registry.raise_applied(&life("n3"), &[said("n2"), said("n4")], now.mono);
+        assert_eq!((registry.applied.seq(&life("n2")), registry.applied.seq(&life("n4"))), (5, 1 << 40));
     }
 }

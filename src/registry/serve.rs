@@ -11,6 +11,8 @@ use crate::model::{InstanceKey, Life, Version};
 
 /// About how much one answer carries, well below a frame's 256 KiB: sizes here are estimates.
 pub(super) const ANSWER_BYTES_MAX: usize = 176 * 1024;
+/// What one life's progress takes besides its node's name, at the most.
+const APPLIED_BYTES: usize = 24;
 /// How many records one question may name.
 pub(super) const KEYS_MAX: usize = 400;
 /// How many whole copies may be on their way at once; past it askers are told to ask another.
@@ -86,11 +88,12 @@ impl Registry {
         let Some(copy) = self.copies.given.get_mut(&id) else { return Have::NotNow };
         copy.asked_at = now.mono;
         let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(slot_of(key)));
-        let mut bytes = 0;
+        // They are said with each chunk.
+        let mut bytes: usize = copy.applied.iter().map(|at| at.life.node.as_str().len() + APPLIED_BYTES).sum();
         let mut records = Vec::new();
         let mut more = false;
         for (_, record) in copy.records.range((from, Bound::Unbounded)) {
-            if bytes > 0 && bytes + record.size_bytes() > ANSWER_BYTES_MAX {
+            if !records.is_empty() && bytes + record.size_bytes() > ANSWER_BYTES_MAX {
                 more = true;
                 break;
             }

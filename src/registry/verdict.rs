@@ -114,7 +114,7 @@ impl Registry {
         }
         match self.fate_by_name(life, now) {
             // What a former life left is no older than the memory of it: a life that nobody remembers ended more than a day ago.
-            Fate::Over if !self.is_last_heard(life) && !self.applied.iter().any(|(known, _)| known == life) => Fate::Unknown,
+            Fate::Over if !self.is_last_heard(life) && !self.applied.knows(life) => Fate::Unknown,
             fate => fate,
         }
     }

@@ -119,7 +119,7 @@ impl Registry {
     /// All buckets are compared, and what was lacked is here: what the peer had applied when its side was compared counts as ours.
     fn finish_walk(&mut self, pull: Pull, walk: &Walk, now: Now, out: &mut Outbox) {
         self.repair.differing_services = walk.differing.len();
-        self.raise_applied(&walk.theirs, now.mono);
+        self.raise_applied(&pull.of, &walk.theirs, now.mono);
         if let Some(own) = walk.theirs.iter().find(|at| at.life == pull.of) {
             self.applied.ends_at(&own.life, own.seq, now.mono);
         }

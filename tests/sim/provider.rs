@@ -13,6 +13,8 @@ use crate::world::{Ask, Asker, Event, Reply, World};
 pub(crate) const TIMEOUT_MS: u64 = 1000;
 /// Where the ports of second processes begin: what they say is never what the first says.
 const TWIN_PORT: u16 = 30_000;
+/// So long what one node heard may take to its owner: relays are gathered for 200 ms.
+const RELAYED_MS: u64 = 500;
 /// Of every provider here: so that runs end.
 const EVICT_AFTER_MS: u32 = 2000;
 
@@ -66,6 +68,8 @@ pub(crate) struct Provider {
     tick: u64,
     /// When the last answer came that renewed or registered it.
     pub(crate) succeeded_at: u64,
+    /// The one before.
+    succeeded_before: u64,
     /// Since then no two such answers were further apart than its ttl.
     pub(crate) steady_since: u64,
     /// When it ceased to run.
@@ -92,6 +96,7 @@ impl Provider {
             asked: 0,
             tick: 0,
             succeeded_at: 0,
+            succeeded_before: 0,
             steady_since: 0,
             stopped_at: 0,
             registered: 0,
@@ -104,7 +109,14 @@ impl Provider {
         if at > self.succeeded_at + self.habits.ttl_ms {
             self.steady_since = at;
         }
+        self.succeeded_before = self.succeeded_at;
         self.succeeded_at = at;
+    }
+
+    /// It was answered within its ttl, and long enough ago for its owner to know by now, wherever that was.
+    pub(crate) fn is_known_to_live(&self, now: u64) -> bool {
+        let is_known = |at: u64| now >= at + RELAYED_MS && now < at + self.habits.ttl_ms;
+        is_known(self.succeeded_at) || is_known(self.succeeded_before)
     }
 
     pub(crate) fn runs(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster::model::{Cluster, Epoch, Life, NodeName};
-use muster::registry::{AppliedAt, Beacon, Change, LIVES_MAX, MEMBERS_MAX, MemberAt, Message, NodeState, Record};
+use muster::registry::{AppliedAt, BUCKETS, Beacon, Change, Have, LIVES_MAX, MEMBERS_MAX, MemberAt, Message, NodeState, Record};
 use muster::wire::{Codec, FRAME_BYTES_MAX, Rejected, TooLarge};
 use proptest::prelude::*;
 
@@ -103,10 +103,28 @@ fn a_peers_name_is_held_once_in_a_frame() {
     assert!(change.records.iter().all(|record| place(&record.version.owner.node) == place(&envelope.from.node)));
 }
 
+fn longest(number: usize) -> NodeName {
+    NodeName::parse(&format!("{number:x<63}")).unwrap()
+}
+
+fn life(number: usize) -> Life {
+    Life { node: longest(number), epoch: Epoch(u64::MAX) }
+}
+
+/// As many lives as a node remembers.
+fn lives() -> Vec<AppliedAt> {
+    (0..LIVES_MAX).map(|number| AppliedAt { life: life(number), seq: 1 << 40, age_ms: Some(u32::MAX) }).collect()
+}
+
+#[test]
+fn the_largest_digests_of_buckets_fit_their_frame() {
+    let all = || (0..BUCKETS as u16).map(|bucket| (bucket, u128::MAX)).collect();
+    let have = Have::Buckets { live: all(), withdrawn: all(), applied: lives(), complete: true };
+    assert!(codec().encode(&life(0), &Message::Pulled { ticket: u64::MAX, have }).is_ok());
+}
+
 #[test]
 fn the_largest_of_beacons_fits_its_frame() {
-    let longest = |number: usize| NodeName::parse(&format!("{number:x<63}")).unwrap();
-    let life = |number: usize| Life { node: longest(number), epoch: Epoch(u64::MAX) };
     let beacon = Beacon {
         head: 1 << 40,
         state: NodeState::Ready,
@@ -114,7 +132,7 @@ fn the_largest_of_beacons_fits_its_frame() {
         digest: u128::MAX,
         view_digest: u128::MAX,
         http: "h".repeat(256),
-        applied: (0..LIVES_MAX).map(|number| AppliedAt { life: life(number), seq: 1 << 40, age_ms: Some(u32::MAX) }).collect(),
+        applied: lives(),
         withdrawn_digest: u128::MAX,
         overrides_digest: u128::MAX,
         complete: true,

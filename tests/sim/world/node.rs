@@ -310,7 +310,7 @@ impl World {
         }
         let is_answered = |key: &InstanceKey| {
             let provider = self.providers.iter().find(|provider| provider.key == *key && !provider.is_twin());
-            provider.is_some_and(|provider| self.now < provider.succeeded_at + provider.habits.ttl_ms)
+            provider.is_some_and(|provider| provider.is_known_to_live(self.now))
         };
         let is_late = |key: &&InstanceKey| {
             let listed = self.registry(node).and_then(|registry| registry.record(key)?.to_listed());
