@@ -206,26 +206,18 @@ impl Registry {
         true
     }
 
-    /// What was restored is of no use any more: a peer that knows all has given all it has. But what no node has ever heard of, because
-    /// whoever wrote it was apart until it ended, is not known by anybody to be gone.
-    fn drop_restored(&mut self, now: Now, out: &mut Outbox) {
-        let Some(picture) = self.restore.picture.take() else { return };
-        self.restore.saved_at = None;
-        let own = self.life.clone();
-        let is_unheard = |record: &&Arc<Record>| self.applied.seq(&record.version.owner) < record.version.seq;
-        let unheard: Vec<Arc<Record>> = picture.records().values().filter(is_unheard).cloned().collect();
-        for record in unheard {
-            if self.merge(&record, &own, now, out) {
-                self.restore.lives.insert(record.version.owner.clone());
-            }
+    /// What was restored is of no use any more: a peer that knows all has given all it has.
+    fn drop_restored(&mut self, out: &mut Outbox) {
+        if let Some(picture) = self.restore.picture.take() {
+            self.restore.saved_at = None;
+            Self::tell_difference(picture.catalog(), self.store.catalog(), out);
         }
-        Self::tell_difference(picture.catalog(), self.store.catalog(), out);
     }
 
     /// Warming ends: `knows_all` says that what this node now holds came from a peer that knew all.
     pub(super) fn settle_restored(&mut self, knows_all: bool, now: Now, out: &mut Outbox) {
         if knows_all || self.hears_complete_peer(now.mono) {
-            self.drop_restored(now, out);
+            self.drop_restored(out);
         } else {
             self.merge_restored(now, out);
         }

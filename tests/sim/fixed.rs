@@ -88,8 +88,11 @@ impl World {
 
     pub(crate) fn note_lost_fixed(&mut self) {
         let running = self.running();
+        let is_known = running.iter().any(|node| self.is_ready(*node) && self.registry(*node).is_some_and(Registry::complete));
         let is_open = |address: &Address| match address.wanted {
             Wanted::Listed if running.is_empty() => !self.all_disks(|warm| live(warm, &address.key).is_some()),
+            // What a node that starts shows from its disk it drops beside one that knows all.
+            Wanted::Listed if is_known => !running.iter().any(|node| self.is_ready(*node) && self.lists(*node, &address.key)),
             Wanted::Listed => !running.iter().any(|node| self.lists(*node, &address.key)),
             Wanted::Gone => !running.iter().any(|node| {
                 let record = self.registry(*node).and_then(|registry| registry.record(&address.key));
