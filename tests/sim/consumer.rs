@@ -3,7 +3,7 @@
 //! As `GET /v1/watch` and its clients do: a snapshot or a delta from where the consumer stands, then deltas; after a node's end on at another
 //! node from the revision that is held. What an incomplete snapshot does not list is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster::model::{InstanceId, Listed, ServiceKey};
@@ -64,7 +64,12 @@ impl Consumer {
         self.held.as_ref().filter(|held| held.complete && held.kept.is_empty()).map(|held| held.revision)
     }
 
-    /// How many instances it would call.
+    /// The instances it would call.
+    pub(crate) fn ids(&self) -> BTreeSet<InstanceId> {
+        self.held.iter().flat_map(|held| held.told.keys().chain(held.kept.keys())).cloned().collect()
+    }
+
+    /// How many that are.
     pub(crate) fn count(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.told.len() + held.kept.len())
     }

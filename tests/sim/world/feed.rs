@@ -1,9 +1,9 @@
 //! Feeds: how nodes tell consumers what has changed, and what becomes of a stream when its node does not last.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use muster::model::ServiceKey;
+use muster::model::{InstanceId, ServiceKey};
 use muster::registry::{Body, View};
 
 use super::{Event, World};
@@ -148,21 +148,21 @@ impl World {
         if consumer.stream != stream {
             return;
         }
-        let (before, is_delta) = (consumer.count(), matches!(telling, Telling::Delta { .. }));
+        let (before, is_delta) = (consumer.ids(), matches!(telling, Telling::Delta { .. }));
         if let Err(Violation { of, what }) = consumer.hear(telling) {
             return self.violate(of, what);
         }
         let consumer = &self.consumers[index];
-        if before > 0 && consumer.count() == 0 && consumer.is_sure() {
-            self.check_empty(index, is_delta);
+        if !before.is_empty() && consumer.count() == 0 && consumer.is_sure() {
+            self.check_empty(index, &before, is_delta);
         }
     }
 
     /// A consumer now holds an empty list that is called complete: nobody whose provider is answered may have been taken from it.
     ///
-    /// While things go wrong only what goes by silence counts, and only what a node took from its own list: a node that starts apart from
+    /// While things go wrong only what goes by silence counts, as the last of all, and only what a node took from its own list: a node that starts apart from
     /// all others cannot know what they know.
-    fn check_empty(&mut self, index: usize, is_delta: bool) {
+    fn check_empty(&mut self, index: usize, before: &BTreeSet<InstanceId>, is_delta: bool) {
         let consumer = &self.consumers[index];
         let (node, service) = (consumer.node, &consumer.service);
         // What a new process says may not have come here yet, and its former one is silent.
@@ -183,7 +183,7 @@ impl World {
             let is_answered = provider.runs() && !provider.is_twin() && is_heard && is_steady;
             let is_due = self.protected.contains(&provider.key)
                 || self.is_secured(&provider.key)
-                || is_delta && !is_misled && self.now < self.chaos_until && went_by_silence(provider);
+                || is_delta && before.contains(&provider.key.id) && !is_misled && self.now < self.chaos_until && went_by_silence(provider);
             provider.key.service == *service && is_answered && is_due
         });
         if let Some(lost) = lost {
