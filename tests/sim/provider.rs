@@ -15,6 +15,8 @@ pub(crate) const TIMEOUT_MS: u64 = 1000;
 const TWIN_PORT: u16 = 30_000;
 /// So long what one node heard may take to its owner: relays are gathered for 200 ms.
 const RELAYED_MS: u64 = 500;
+/// By so much a node's clock may come to the end of the longest ttl sooner than ours.
+const STRAYS_MS: u64 = 20;
 /// Of every provider here: so that runs end.
 const EVICT_AFTER_MS: u32 = 2000;
 
@@ -115,7 +117,7 @@ impl Provider {
 
     /// It was answered within its ttl, and long enough ago for its owner to know by now, wherever that was.
     pub(crate) fn is_known_to_live(&self, now: u64) -> bool {
-        let is_known = |at: u64| now >= at + RELAYED_MS && now < at + self.habits.ttl_ms;
+        let is_known = |at: u64| now >= at + RELAYED_MS && now + STRAYS_MS < at + self.habits.ttl_ms;
         is_known(self.succeeded_at) || is_known(self.succeeded_before)
     }
 

@@ -63,13 +63,10 @@ impl World {
     /// A list that is called whole lacks nothing that is secured; one that was read from disk is not called so.
     pub(crate) fn check_secured(&mut self, node: usize) {
         let Some(registry) = self.registry(node).filter(|registry| registry.complete()) else { return };
-        // A request of a former life's may have come late.
-        let is_gone_by_request = |key: &InstanceKey| {
-            let record = registry.record(key);
-            record.is_some_and(|record| matches!(record.body, Body::Withdrawn { kept: None, .. }))
-        };
+        // A request of a former life's may have come late, or its owner heard it no more: both are known, and no matter of starting again.
+        let is_gone = |key: &InstanceKey| registry.record(key).is_some_and(|record| matches!(record.body, Body::Withdrawn { .. }));
         let mut keys = self.secured.instances.iter().map(|(key, _)| key);
-        let lacks = keys.find(|key| !self.lists(node, key) && self.is_secured(key) && !is_gone_by_request(key)).cloned();
+        let lacks = keys.find(|key| !self.lists(node, key) && self.is_secured(key) && !is_gone(key)).cloned();
         if self.answers(node) && !self.is_ready(node) {
             self.violate(Invariant::AloneIsEnough, format!("n{node} shows what its disk held, and calls it complete"));
         } else if let Some(key) = lacks {

@@ -318,7 +318,13 @@ impl World {
             key.service == *service && is_answered(key) && looks_late
         };
         if let Some(late) = self.protected.iter().find(is_late).cloned() {
-            self.violate(Invariant::NothingLost, format!("n{node} says that {late} is late, whose provider is answered 200"));
+            self.violate(
+                Invariant::NothingLost,
+                format!(
+                    "n{node} says that {late} is late, whose provider is answered 200: {:?}",
+                    self.registry(node).and_then(|registry| registry.record(&late)?.detail.clone())
+                ),
+            );
         }
     }
 
