@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::io::Output;
 use super::message::NodeState;
 use super::notice::Notice;
+use super::peers::Peer;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{Life, NodeName, Seq};
@@ -151,7 +152,7 @@ impl Registry {
         if !ready.is_empty() {
             return ready;
         }
-        let knows_all = |peer: &super::peers::Peer| peer.is_leaving(now) && peer.beacon.as_ref().is_some_and(|beacon| beacon.complete);
+        let knows_all = |peer: &Peer| peer.is_leaving(now) && peer.beacon.as_ref().is_some_and(|beacon| beacon.complete);
         self.peers.iter().filter(|(_, peer)| knows_all(peer)).map(|(node, _)| node.clone()).collect()
     }
 
@@ -164,14 +165,19 @@ impl Registry {
             self.next_beacon = now.mono;
         }
         // One that warms still says how many records its disk has, before it holds them.
-        let held = (digest, self.shown_count());
-        let differs = |peer: &super::peers::Peer| peer.beacon.as_ref().is_some_and(|beacon| (beacon.digest, beacon.records) != held);
+        let held = self.held();
+        let differs = |peer: &Peer| peer.beacon.as_ref().is_some_and(|beacon| (beacon.digest, beacon.records) != held);
         let others: Vec<NodeName> =
             self.peers.heard_now(now.mono).filter(|(_, peer)| differs(peer)).map(|(node, _)| node.clone()).collect();
         for peer in &others {
             self.compare(peer, false, now, out);
         }
         others.is_empty()
+    }
+
+    /// The digest of what this node holds, and how many records it shows.
+    fn held(&self) -> (u128, u64) {
+        (self.store.live().total(), self.shown_count())
     }
 
     /// All that any alive peer has applied.
@@ -216,7 +222,13 @@ impl Registry {
     /// A ready node that was not sure becomes so on a bus that works, once it has compared with every ready peer it hears:
     /// nodes that became ready apart know all together.
     fn note_complete(&mut self, now: Mono) {
-        let has_compared = self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).all(|(node, _)| self.join.compared.contains(node));
+        let is_known = |node: &NodeName, peer: &Peer| match peer.beacon.as_ref() {
+            Some(_) if peer.is_ready() => self.join.compared.contains(node),
+            // What it says that it has may be on its disk alone: it tells of it once it holds that.
+            Some(beacon) => beacon.records == 0 || (beacon.digest, beacon.records) == self.held(),
+            None => true,
+        };
+        let has_compared = self.peers.alive(now).all(|(node, peer)| is_known(node, peer));
         let has_listened = self.link.hears_since().is_some_and(|since| since + self.settings.bootstrap_wait_ms.max(COLLECT_MS) <= now);
         if has_compared && (has_listened || !self.link.has_bus()) && !self.is_unsure(now) {
             self.become_complete();

@@ -78,6 +78,9 @@ impl Registry {
         let ttl_ms = written.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
         let due = if phase == Phase::Held { at + ttl_ms } else { now.mono + ttl_ms };
         self.hold_as(&written, phase, at, due, out);
+        if phase != Phase::Held {
+            self.consider_preserving(&written.key.service, now, out);
+        }
     }
 
     /// An owner's answers to what was relayed to it.
