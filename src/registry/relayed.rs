@@ -107,3 +107,48 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Address, Epoch, InstanceId, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Version,
+    };
+    use crate::registry::{Ack, Beacon, Change, Envelope, Input, Register, Settings};
+
+    #[test]
+    fn a_silent_one_that_is_handed_over_counts_among_the_silent_at_once() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let mut registry = Registry::new(settings, 1, now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = |id| InstanceKey { service: service.clone(), id: InstanceId::parse(id).unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(3000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let register = |key| {
+            let registration = Arc::clone(&registration);
+            Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono }
+        };
+        for id in ["a", "b"] {
+            registry.handle(Input::Register(1, register(key(id))), now, &mut Outbox::new());
+        }
+        let later = Now { mono: now.mono + 3000, wall: 0 };
+        for id in ["a", "b"] {
+            registry.handle_due(&key(id), None, later, &mut Outbox::new());
+        }
+        let owner = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        let silent = Record::clone(registry.record(&key("a")).unwrap());
+        let version = Version { owner: owner.clone(), seq: 1, ..silent.version.clone() };
+        let body = Body::Live { registration: Arc::clone(&registration), seen: Seen::Down };
+        let record = Arc::new(Record { key: key("c"), version, body, ..silent });
+        let incarnation = record.version.incarnation;
+        let change = Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![record] });
+        for message in [change, Message::Beacon(Beacon { head: 1, ..Beacon::of(NodeState::Leaving) })] {
+            registry.handle(Input::Received(Envelope { from: owner.clone(), message }), later, &mut Outbox::new());
+        }
+        assert!(!registry.is_preserving(), "two are never many");
+        let renewal = Renewal { key: key("c"), incarnation, digest: None, age_ms: 5000 };
+        registry.handle_relay(&owner, 7, &[renewal], later, &mut Outbox::new());
+        assert!(registry.holds_lease(&key("c")) && registry.is_preserving());
+    }
+}
