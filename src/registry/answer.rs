@@ -40,25 +40,25 @@ pub struct AckReport {
 /// What a question is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Input::Register`].
+    /// To [`Input::Register`](super::Input::Register).
     Registered(Registered),
-    /// To [`Input::Heartbeat`].
+    /// To [`Input::Heartbeat`](super::Input::Heartbeat).
     Renewed(Renewed),
-    /// To [`Input::Deregister`]; also when it was gone already.
+    /// To [`Input::Deregister`](super::Input::Deregister); also when it was gone already.
     Deregistered {
         /// Where an acknowledgement was asked for.
         ack: Option<AckReport>,
     },
-    /// To [`Input::SetOverride`].
+    /// To [`Input::SetOverride`](super::Input::SetOverride).
     OverrideSet {
         /// None of this name was known.
         created: bool,
     },
-    /// To [`Input::DeleteOverride`].
+    /// To [`Input::DeleteOverride`](super::Input::DeleteOverride).
     OverrideDeleted,
-    /// To [`Input::Inspect`]; `None`: no live record.
+    /// To [`Input::Inspect`](super::Input::Inspect); `None`: no live record.
     Inspected(Option<Inspected>),
-    /// To [`Input::Diff`].
+    /// To [`Input::Diff`](super::Input::Diff).
     Diff(Diff),
     /// To any of them; nothing was changed.
     Refused(Refusal),
