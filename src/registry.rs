@@ -112,6 +112,10 @@ pub struct Registry {
     heard_majority: bool,
     /// When one was heard again after it was not: nobody's silence before that counts.
     trusted_since: Option<Mono>,
+    /// Somebody heard this node when it was last looked at, or there is nobody.
+    was_heard: bool,
+    /// Since when somebody hears this node; `None`: all the time.
+    heard_since: Option<Mono>,
     link: link::Link,
     join: join::Join,
     repair: repair::Repair,
@@ -159,6 +163,8 @@ impl Registry {
             peers: peers::Peers::new(settings.node.clone()),
             heard_majority: true,
             trusted_since: None,
+            was_heard: true,
+            heard_since: None,
             link: link::Link::new(settings.has_bus, now.mono),
             join: join::Join::new(now.mono),
             repair: repair::Repair::default(),

@@ -24,20 +24,26 @@ const PRESERVED_AGAIN_MS: u64 = 5000;
 impl Registry {
     /// Asks for the last heartbeats of the leases that are due.
     pub(super) fn advance_leases(&mut self, now: Now, out: &mut Outbox) {
-        self.note_majority(now.mono);
+        self.note_reach(now.mono);
         for _ in 0..DUE_MAX {
             let Some(key) = self.leases.take_due(now.mono, now.mono + AGAIN_MS) else { return };
             out.push(Output::AskLease { key, purpose: Purpose::Due });
         }
     }
 
-    /// A node that did not hear the others cannot tell who is silent: when it hears them again, each lease has its ttl and grace anew.
-    fn note_majority(&mut self, now: Mono) {
+    /// A node that did not hear the others cannot tell who is silent: when it hears them again, each lease has its ttl and grace anew. One that
+    /// nobody heard is passed on no heartbeats of what only it lists: for as long it takes nothing away.
+    fn note_reach(&mut self, now: Mono) {
         let hears = self.peers.hears_majority(now);
         if hears && !self.heard_majority {
             self.trusted_since = Some(now);
         }
         self.heard_majority = hears;
+        let is_heard = self.is_heard(now);
+        if is_heard && !self.was_heard {
+            self.heard_since = Some(now);
+        }
+        self.was_heard = is_heard;
     }
 
     /// Silent instances may be taken away: this node hears its own echo and a majority, is heard, and is not late itself. What is renewed
@@ -67,7 +73,9 @@ impl Registry {
         let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
-        let trusted_until = self.trusted_since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record)).max(lease.not_before);
+        let anew_from = |since: Option<Mono>| since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
+        let trusted_until = anew_from(self.trusted_since).max(lease.not_before);
+        let heard_until = anew_from(self.heard_since);
         let deadline = (last + lease.ttl_ms).max(trusted_until);
         match lease.phase() {
             Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
@@ -83,8 +91,8 @@ impl Registry {
                 self.leases.reschedule(key, (since + lease.ttl_ms).max(trusted_until));
             }
             Phase::Late(_) => self.become_down(&record, last, now, out),
-            Phase::Over(since) if now.mono < (since + self.evict_after_ms(&record, &lease)).max(trusted_until) => {
-                self.leases.reschedule(key, (since + self.evict_after_ms(&record, &lease)).max(trusted_until));
+            Phase::Over(since) if now.mono < (since + self.evict_after_ms(&record, &lease)).max(trusted_until.max(heard_until)) => {
+                self.leases.reschedule(key, (since + self.evict_after_ms(&record, &lease)).max(trusted_until.max(heard_until)));
             }
             Phase::Over(_) if self.overridden(&record).preserve == Some(true) => self.leases.reschedule(key, now.mono + AGAIN_MS),
             Phase::Over(_) if !self.may_withdraw(now.mono) || self.is_last_while_unclear(&record, now.mono) => {

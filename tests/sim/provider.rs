@@ -72,6 +72,10 @@ pub(crate) struct Provider {
     pub(crate) succeeded_at: u64,
     /// The one before.
     succeeded_before: u64,
+    /// Which node gave the last.
+    succeeded_at_node: usize,
+    /// When a node was killed that had just answered it, and may not have told the owner.
+    unheard_at: u64,
     /// Since then no two such answers were further apart than its ttl.
     pub(crate) steady_since: u64,
     /// When it ceased to run.
@@ -99,6 +103,8 @@ impl Provider {
             tick: 0,
             succeeded_at: 0,
             succeeded_before: 0,
+            succeeded_at_node: home,
+            unheard_at: 0,
             steady_since: 0,
             stopped_at: 0,
             registered: 0,
@@ -113,11 +119,20 @@ impl Provider {
         }
         self.succeeded_before = self.succeeded_at;
         self.succeeded_at = at;
+        self.succeeded_at_node = self.home;
+    }
+
+    /// A node is killed: what it heard last, and gathered for others, nobody hears.
+    pub(crate) fn note_killed(&mut self, node: usize, now: u64) {
+        if self.succeeded_at_node == node && now < self.succeeded_at + RELAYED_MS {
+            self.unheard_at = now;
+        }
     }
 
     /// It was answered within its ttl, and long enough ago for its owner to know by now, wherever that was.
     pub(crate) fn is_known_to_live(&self, now: u64) -> bool {
-        let is_known = |at: u64| now >= at + RELAYED_MS && now + STRAYS_MS < at + self.habits.ttl_ms;
+        let was_told = |at: u64| self.unheard_at < at || at + RELAYED_MS <= self.unheard_at;
+        let is_known = |at: u64| was_told(at) && now >= at + RELAYED_MS && now + STRAYS_MS < at + self.habits.ttl_ms;
         is_known(self.succeeded_at) || is_known(self.succeeded_before)
     }
 

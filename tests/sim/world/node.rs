@@ -176,6 +176,9 @@ impl World {
     /// A node is gone with all it knew.
     pub(crate) fn crash(&mut self, node: usize) {
         self.trace.say(self.now, || format!("n{node} is gone"));
+        for provider in &mut self.providers {
+            provider.note_killed(node, self.now);
+        }
         let slot = &mut self.slots[node];
         slot.shell = None;
         slot.pause = None;
