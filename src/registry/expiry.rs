@@ -174,7 +174,9 @@ mod tests {
     use crate::model::{
         Address, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName,
     };
-    use crate::registry::{Ack, Change, Input, Register, Settings};
+    use crate::registry::link::Link;
+    use crate::registry::message::MemberAt;
+    use crate::registry::{Ack, Beacon, Change, Envelope, Input, Message, NodeState, Register, Settings};
 
     const TTL_MS: u64 = 3000;
 
@@ -220,5 +222,36 @@ mod tests {
             registry.handle_due(&record.key, None, now, &mut Outbox::new());
             assert!(!registry.holds_lease(&record.key), "it does not wait for ever");
         }
+    }
+
+    /// Another node speaks, which hears this one or does not.
+    fn hear_beacon(registry: &mut Registry, hears_us: bool, now: Now) {
+        let from = Life { node: NodeName::parse("n0").unwrap(), epoch: Epoch(2) };
+        let us = MemberAt { node: NodeName::parse("n1").unwrap(), age_ms: 0, has_left: false };
+        let members = if hears_us { vec![us] } else { Vec::new() };
+        let message = Message::Beacon(Beacon { members, ..Beacon::of(NodeState::Ready) });
+        registry.link.echoed(now.mono);
+        registry.handle(Input::Received(Envelope { from, message }), now, &mut Outbox::new());
+        registry.advance(now, &mut Outbox::new());
+    }
+
+    #[test]
+    fn heard_again_a_node_takes_nothing_away_before_heartbeats_can_have_been_passed_on() {
+        let mut now = Now { mono: 1_000_000, wall: 0 };
+        let (mut registry, record) = silent(&mut now);
+        registry.link = Link::new(true, now.mono);
+        registry.link.connected(now.mono);
+        hear_beacon(&mut registry, false, now);
+        let holds_after = |registry: &mut Registry, now: &mut Now, ms: u64, hears_us: bool| {
+            for _ in 0..ms / 500 {
+                now.mono += 500;
+                hear_beacon(registry, hears_us, *now);
+            }
+            registry.handle_due(&record.key, None, *now, &mut Outbox::new());
+            registry.holds_lease(&record.key)
+        };
+        assert!(holds_after(&mut registry, &mut now, 10 * TTL_MS, false), "nobody hears it");
+        assert!(holds_after(&mut registry, &mut now, 1000, true), "it was heard a moment ago");
+        assert!(!holds_after(&mut registry, &mut now, 3 * TTL_MS, true), "it does not wait for ever");
     }
 }
