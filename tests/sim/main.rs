@@ -134,6 +134,9 @@ fn every_history_keeps_the_invariants() {
     let seconds_max = asked_for("SECONDS_MAX").unwrap_or(BATCH_SECONDS);
     let sum = Batch { from, seeds: asked_for("SEEDS"), seconds_max }.play();
     println!("from {from}: {}", sum.table());
+    for (seed, violation) in &sum.violations {
+        println!("SEED={seed} breaks {violation}");
+    }
     let Some((seed, violation)) = sum.violations.first() else { return };
     println!("SEED={seed} again:\n{}", last_lines(&replay(*seed, Level::Changes), 150));
     panic!("SEED={seed} breaks {violation}; {} more seeds break something", sum.violations.len() - 1);
