@@ -108,14 +108,10 @@ pub struct Registry {
     ask_again: ownership::AskAgain,
     relays: relay::Relays,
     peers: peers::Peers,
-    /// A majority of the members was heard when it was last looked at.
-    heard_majority: bool,
-    /// When one was heard again after it was not: nobody's silence before that counts.
-    trusted_since: Option<Mono>,
-    /// Somebody heard this node when it was last looked at, or there is nobody.
-    was_heard: bool,
-    /// Since when somebody hears this node; `None`: all the time.
-    heard_since: Option<Mono>,
+    /// A majority of the members is heard: nobody's silence before that counts.
+    hears_majority: expiry::Regained,
+    /// Somebody hears this node, or there is nobody.
+    is_heard: expiry::Regained,
     link: link::Link,
     join: join::Join,
     repair: repair::Repair,
@@ -161,10 +157,8 @@ impl Registry {
             ask_again: ownership::AskAgain::default(),
             relays: relay::Relays::default(),
             peers: peers::Peers::new(settings.node.clone()),
-            heard_majority: true,
-            trusted_since: None,
-            was_heard: true,
-            heard_since: None,
+            hears_majority: expiry::Regained::default(),
+            is_heard: expiry::Regained::default(),
             link: link::Link::new(settings.has_bus, now.mono),
             join: join::Join::new(now.mono),
             repair: repair::Repair::default(),

@@ -21,6 +21,29 @@ const AGAIN_MS: u64 = 1000;
 /// A preserved lease is looked at again after its ttl, and not before this.
 const PRESERVED_AGAIN_MS: u64 = 5000;
 
+/// Something that silence is judged by, which may cease to be so and be so again.
+pub(super) struct Regained {
+    /// When it was last looked at.
+    is_so: bool,
+    /// Since then, after it was not so; `None`: it always was.
+    pub(super) since: Option<Mono>,
+}
+
+impl Default for Regained {
+    fn default() -> Self {
+        Self { is_so: true, since: None }
+    }
+}
+
+impl Regained {
+    fn note(&mut self, is_so: bool, now: Mono) {
+        if is_so && !self.is_so {
+            self.since = Some(now);
+        }
+        self.is_so = is_so;
+    }
+}
+
 impl Registry {
     /// Asks for the last heartbeats of the leases that are due.
     pub(super) fn advance_leases(&mut self, now: Now, out: &mut Outbox) {
@@ -34,23 +57,15 @@ impl Registry {
     /// A node that did not hear the others cannot tell who is silent: when it hears them again, each lease has its ttl and grace anew. One that
     /// nobody heard is passed on no heartbeats of what only it lists: for as long it takes nothing away.
     fn note_reach(&mut self, now: Mono) {
-        let hears = self.peers.hears_majority(now);
-        if hears && !self.heard_majority {
-            self.trusted_since = Some(now);
-        }
-        self.heard_majority = hears;
-        let is_heard = self.is_heard(now);
-        if is_heard && !self.was_heard {
-            self.heard_since = Some(now);
-        }
-        self.was_heard = is_heard;
+        self.hears_majority.note(self.peers.hears_majority(now), now);
+        self.is_heard.note(self.is_heard(now), now);
     }
 
     /// Silent instances may be taken away: this node hears its own echo and a majority, is heard, and is not late itself. What is renewed
     /// at other nodes reaches it over the bus.
     pub(super) fn may_withdraw(&self, now: Mono) -> bool {
         let is_alone = self.peers.member_count(now) == 1;
-        self.state == NodeState::Ready && self.heard_majority && (is_alone || self.is_sound(now))
+        self.state == NodeState::Ready && self.hears_majority.is_so && (is_alone || self.is_sound(now))
     }
 
     /// Another node has heard the provider and took the record for its own, which this node's beats. It will pass on what it heard once it
@@ -74,8 +89,8 @@ impl Registry {
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let anew_from = |since: Option<Mono>| since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
-        let trusted_until = anew_from(self.trusted_since).max(lease.not_before);
-        let heard_until = anew_from(self.heard_since);
+        let trusted_until = anew_from(self.hears_majority.since).max(lease.not_before);
+        let heard_until = anew_from(self.is_heard.since);
         let deadline = (last + lease.ttl_ms).max(trusted_until);
         match lease.phase() {
             Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
@@ -91,15 +106,22 @@ impl Registry {
                 self.leases.reschedule(key, (since + lease.ttl_ms).max(trusted_until));
             }
             Phase::Late(_) => self.become_down(&record, last, now, out),
-            Phase::Over(since) if now.mono < (since + self.evict_after_ms(&record, &lease)).max(trusted_until.max(heard_until)) => {
-                self.leases.reschedule(key, (since + self.evict_after_ms(&record, &lease)).max(trusted_until.max(heard_until)));
+            Phase::Over(since) => {
+                let until = (since + self.evict_after_ms(&record, &lease)).max(trusted_until).max(heard_until);
+                if now.mono < until {
+                    self.leases.reschedule(key, until);
+                } else if self.is_kept(&record, now.mono) {
+                    self.leases.reschedule(key, now.mono + AGAIN_MS);
+                } else {
+                    self.withdraw(&record, last, now, out);
+                }
             }
-            Phase::Over(_) if self.overridden(&record).preserve == Some(true) => self.leases.reschedule(key, now.mono + AGAIN_MS),
-            Phase::Over(_) if !self.may_withdraw(now.mono) || self.is_last_while_unclear(&record, now.mono) => {
-                self.leases.reschedule(key, now.mono + AGAIN_MS);
-            }
-            Phase::Over(_) => self.withdraw(&record, last, now, out),
         }
+    }
+
+    /// Its time is over, and it stays all the same for now.
+    fn is_kept(&self, record: &Record, now: Mono) -> bool {
+        self.overridden(record).preserve == Some(true) || !self.may_withdraw(now) || self.is_last_while_unclear(record, now)
     }
 
     /// Its time is over: consumers are told at once.

@@ -99,7 +99,7 @@ impl Registry {
             return;
         }
         // Silence while nobody listened proves nothing, of providers and of peers.
-        self.trusted_since = Some(now.mono);
+        self.hears_majority.since = Some(now.mono);
         self.peers.shift(gap_ms);
         self.link.shift(gap_ms);
         self.relays.forget_unanswered();

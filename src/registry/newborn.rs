@@ -12,7 +12,7 @@ impl Registry {
     /// Takes a new epoch and joins again. Its leases are let go: what it owned belongs to a life that is over.
     pub(super) fn become_newborn(&mut self, now: Now, out: &mut Outbox) {
         if !self.link.has_bus() {
-            self.trusted_since = Some(now.mono);
+            self.hears_majority.since = Some(now.mono);
             return;
         }
         let held: Vec<InstanceKey> = self.leases.keys().cloned().collect();

@@ -321,13 +321,8 @@ impl World {
             key.service == *service && is_answered(key) && looks_late
         };
         if let Some(late) = self.protected.iter().find(is_late).cloned() {
-            self.violate(
-                Invariant::NothingLost,
-                format!(
-                    "n{node} says that {late} is late, whose provider is answered 200: {:?}",
-                    self.registry(node).and_then(|registry| registry.record(&late)?.detail.clone())
-                ),
-            );
+            let why = self.registry(node).and_then(|registry| registry.record(&late)?.detail.clone());
+            self.violate(Invariant::NothingLost, format!("n{node} says that {late} is late, whose provider is answered 200: {why:?}"));
         }
     }
 
