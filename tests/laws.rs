@@ -38,11 +38,20 @@ fn record(owner: &Life, seq: u64, written: Written) -> Arc<Record> {
     let draft = RegistrationDraft::new(Address::parse("10.0.0.1").unwrap(), port, Ttl::from_ms(5000).unwrap());
     let registration = Arc::new(Registration::new(draft).unwrap());
     let body = if live {
-        Body::Live { registration, seen: [Seen::Well, Seen::Suspect, Seen::Down][usize::from(kind / 3)] }
+        Body::Live { registration, seen: [Seen::Well, Seen::Suspect, Seen::Down][usize::from(kind / 3)], draining: false }
     } else {
         Body::Withdrawn { kept: (!deregistered).then_some(registration), named: false }
     };
-    Arc::new(Record { key: key(number), version, body, cause: Cause::Registered, changed_at: 0, actor: None, detail: None })
+    Arc::new(Record {
+        key: key(number),
+        version,
+        body,
+        cause: Cause::Registered,
+        changed_at: 0,
+        actor: None,
+        detail: None,
+        last_heartbeat_ms: None,
+    })
 }
 
 /// The logs of three lives.

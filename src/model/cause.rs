@@ -1,6 +1,7 @@
 //! Causes: why a record is as it is. Each travels with its change, so any node can answer.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Why something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,11 +24,40 @@ pub enum Cause {
     OwnerLost,
     /// It is silent, as are so many others with it that their silence proves nothing: it stays listed.
     Preserved,
+    /// The connection that held its lease closed.
+    Detached,
+    /// It did not answer when it was looked at.
+    ProbeFailed,
+    /// It answers when it is looked at, though its provider is silent.
+    ProbeSucceeded,
+    /// Somebody said that it is to leave: nothing new is to be sent there.
+    Drained,
+    /// Another instance was registered under its address and port: its own process is likely gone.
+    AddressReused,
     /// An operator said so. No record's own: lists say it of what is listed otherwise than its record is.
     Overridden,
 }
 
 impl Cause {
+    /// Every cause, in the order of the API.
+    pub const ALL: [Self; 15] = [
+        Self::Registered,
+        Self::Updated,
+        Self::Expired,
+        Self::Detached,
+        Self::ProbeFailed,
+        Self::ProbeSucceeded,
+        Self::Recovered,
+        Self::Drained,
+        Self::Deregistered,
+        Self::Overridden,
+        Self::Superseded,
+        Self::Adopted,
+        Self::OwnerLost,
+        Self::Preserved,
+        Self::AddressReused,
+    ];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -42,6 +72,11 @@ impl Cause {
             Self::OwnerLost => "owner_lost",
             Self::Preserved => "preserved",
             Self::Overridden => "overridden",
+            Self::Detached => "detached",
+            Self::ProbeFailed => "probe_failed",
+            Self::ProbeSucceeded => "probe_succeeded",
+            Self::Drained => "drained",
+            Self::AddressReused => "address_reused",
         }
     }
 }
@@ -49,5 +84,24 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Cause {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == text).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_is_one_cause() {
+        for cause in Cause::ALL {
+            assert_eq!(cause.as_str().parse(), Ok(cause));
+        }
     }
 }

@@ -154,18 +154,19 @@ impl Registry {
     fn adopt(&mut self, record: &Arc<Record>, fate: Fate, now: Now, out: &mut Outbox) {
         let step = Step::generation(&record.version);
         match &record.body {
-            Body::Live { registration, seen } => {
+            Body::Live { registration, seen, draining } => {
                 // Nobody vouches for it any more, but for a fixed address nobody ever did.
                 let is_doubtful = fate == Fate::Unknown && *seen == Seen::Well && registration.ttl().is_some();
                 let seen = if is_doubtful { Seen::Suspect } else { *seen };
-                let body = Body::Live { registration: Arc::clone(registration), seen };
+                let body = Body::Live { registration: Arc::clone(registration), seen, draining: *draining };
                 let detail = format!("its owner {} is gone; unverified until it is heard", record.version.owner.node);
-                let why = Why { cause: Cause::OwnerLost, actor: None, detail: Some(Arc::from(detail)) };
+                let why = Why::saying(Cause::OwnerLost, detail);
                 let written = self.write(record.key.clone(), step, body, why, now, out);
                 self.hold_unheard(&written, now, out);
             }
             Body::Withdrawn { .. } => {
-                let why = Why { cause: record.cause, actor: record.actor.clone(), detail: record.detail.clone() };
+                let Record { cause, actor, detail, last_heartbeat_ms, .. } = Record::clone(record);
+                let why = Why { cause, actor, detail, last_heartbeat_ms };
                 self.write(record.key.clone(), step, record.body.clone(), why, now, out);
             }
         }

@@ -32,9 +32,10 @@ pub(super) fn differences(here: &Record, there: &Record) -> Vec<Difference> {
 /// What a record says, by field; the number puts fields in the API's order.
 fn fields_of(record: &Record) -> BTreeMap<(usize, String), String> {
     let mut said = Said::default();
-    if let Body::Live { registration, seen } = &record.body {
+    if let Body::Live { registration, seen, .. } = &record.body {
         said.listed(record, registration);
         said.registered(registration, *seen);
+        said.say_maybe("draining", record.is_draining().then(|| "true".to_owned()));
     }
     let version = &record.version;
     said.say("owner", version.owner.node.to_string());
@@ -130,11 +131,12 @@ mod tests {
         Record {
             key: InstanceKey { service, id: InstanceId::parse("u1").unwrap() },
             version,
-            body: Body::Live { registration: Arc::new(Registration::new(draft).unwrap()), seen: Seen::Well },
+            body: Body::Live { registration: Arc::new(Registration::new(draft).unwrap()), seen: Seen::Well, draining: false },
             cause: Cause::Registered,
             changed_at: 0,
             actor: None,
             detail: None,
+            last_heartbeat_ms: None,
         }
     }
 

@@ -166,7 +166,7 @@ impl Registry {
         let (Some(registration), Some(lease)) = (record.registration(), self.leases.get(&record.key)) else { return };
         let terms = self.terms(record, registration, lease.digest, false);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
-        let body = Body::Live { registration: Arc::clone(registration), seen };
+        let body = Body::Live { registration: Arc::clone(registration), seen, draining: record.is_draining() };
         let why = silence(cause, last, now.mono);
         self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
     }
@@ -187,7 +187,7 @@ fn grace_ms(record: &Record) -> u64 {
 fn silence(cause: Cause, last: Mono, now: Mono) -> Why {
     let silent_ms = now.saturating_sub(last);
     let detail = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
-    Why { cause, actor: None, detail: Some(Arc::from(detail)) }
+    Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..Why::saying(cause, detail) }
 }
 
 #[cfg(test)]

@@ -55,11 +55,20 @@ pub(super) struct Why {
     pub(super) cause: Cause,
     pub(super) actor: Option<Arc<str>>,
     pub(super) detail: Option<Arc<str>>,
+    /// As in [`Record::last_heartbeat_ms`].
+    pub(super) last_heartbeat_ms: Option<u32>,
 }
 
 impl From<Cause> for Why {
     fn from(cause: Cause) -> Self {
-        Self { cause, actor: None, detail: None }
+        Self { cause, actor: None, detail: None, last_heartbeat_ms: None }
+    }
+}
+
+impl Why {
+    /// With more about it, in words.
+    pub(super) fn saying(cause: Cause, detail: impl Into<Arc<str>>) -> Self {
+        Self { detail: Some(detail.into()), ..Self::from(cause) }
     }
 }
 
@@ -70,7 +79,8 @@ impl Registry {
         let live = matches!(body, Body::Live { .. });
         let version = Version { incarnation, edition, deregistered, generation, live, owner: self.life.clone(), seq: self.log.head() + 1 };
         debug_assert!(self.store.get(&key).is_none_or(|known| known.version < version), "what is written is greater than what is known");
-        let record = Arc::new(Record { key, version, body, cause: why.cause, changed_at: now.wall, actor: why.actor, detail: why.detail });
+        let Why { cause, actor, detail, last_heartbeat_ms } = why;
+        let record = Arc::new(Record { key, version, body, cause, changed_at: now.wall, actor, detail, last_heartbeat_ms });
         self.log.append(Arc::clone(&record));
         self.applied.raise(&self.life, record.version.seq, now.mono);
         self.put(&record, true, now, out);
@@ -109,12 +119,12 @@ impl Registry {
 
     /// A live record names this life as its owner: it was forgotten here, and came back.
     fn own_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
-        let Body::Live { registration, .. } = &record.body else { return };
+        let Body::Live { registration, draining, .. } = &record.body else { return };
         // For a fixed address nobody ever vouched.
         let seen = if registration.ttl().is_some() { Seen::Suspect } else { Seen::Well };
-        let body = Body::Live { registration: Arc::clone(registration), seen };
+        let body = Body::Live { registration: Arc::clone(registration), seen, draining: *draining };
         let detail = "unverified until it is heard: its owner had forgotten it";
-        let why = Why { cause: Cause::Adopted, actor: None, detail: Some(Arc::from(detail)) };
+        let why = Why::saying(Cause::Adopted, detail);
         let written = self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
         self.hold_unheard(&written, now, out);
     }

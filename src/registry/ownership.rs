@@ -100,9 +100,9 @@ impl Registry {
             }
             Placing::New(step, cause) => {
                 let unnamed = known.is_none() && register.incarnation.is_none() && !register.takeover;
-                let body = Body::Live { registration: register.registration, seen: Seen::Well };
+                let body = Body::Live { registration: register.registration, seen: Seen::Well, draining: false };
                 let detail = self.contests.detail(&register.key, now.mono);
-                let record = self.write(register.key, step, body, Why { cause, actor: register.actor, detail }, now, out);
+                let record = self.write(register.key, step, body, Why { actor: register.actor, detail, ..Why::from(cause) }, now, out);
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
             }
@@ -226,7 +226,7 @@ impl Registry {
     /// A live record's provider says something else of it within the same life.
     fn say_anew(&mut self, record: &Record, registration: Arc<Registration>, beat: &Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
         let digest = content_digest(&registration);
-        let body = Body::Live { registration, seen: Seen::Well };
+        let body = Body::Live { registration, seen: Seen::Well, draining: record.is_draining() };
         let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Updated.into(), now, out);
         self.hold(&written, digest, beat.at, false, out);
         written
@@ -281,7 +281,7 @@ impl Registry {
     pub(super) fn recover(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
         let registration = Arc::clone(record.registration().expect("unreachable: a held lease has a live record"));
         let digest = content_digest(&registration);
-        let body = Body::Live { registration, seen: Seen::Well };
+        let body = Body::Live { registration, seen: Seen::Well, draining: record.is_draining() };
         let written = self.write(record.key.clone(), Step::same(&record.version), body, Cause::Recovered.into(), now, out);
         self.hold(&written, digest, at, false, out);
         written
@@ -289,10 +289,10 @@ impl Registry {
 
     /// Becomes the owner of a live record whose provider is heard here and whose owner is not.
     pub(super) fn claim(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
-        let Body::Live { registration, seen } = &record.body else { unreachable!("only a live record is claimed") };
+        let Body::Live { registration, seen, draining } = &record.body else { unreachable!("only a live record is claimed") };
         let cause = if *seen == Seen::Well { Cause::Adopted } else { Cause::Recovered };
         let digest = content_digest(registration);
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: *draining };
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, cause.into(), now, out);
         self.hold(&written, digest, at, false, out);
         written
@@ -305,7 +305,7 @@ impl Registry {
         if beat.digest.is_some_and(|theirs| theirs != digest) {
             return None;
         }
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: false };
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, Cause::Recovered.into(), now, out);
         self.hold(&written, digest, beat.at, false, out);
         Some(written)
@@ -383,7 +383,7 @@ impl Registry {
             out.push(Output::DropLease { key: deregister.key.clone() });
         }
         let body = Body::Withdrawn { kept: None, named: deregister.incarnation.is_some() };
-        let why = Why { cause: Cause::Deregistered, actor: deregister.actor, detail: None };
+        let why = Why { actor: deregister.actor, ..Why::from(Cause::Deregistered) };
         Ok(Some(self.write(deregister.key, step, body, why, now, out)))
     }
 
@@ -429,7 +429,7 @@ impl Registry {
             self.ask_again.mark(record.key.clone(), Unless::Digest);
             return;
         };
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: false };
         let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Registered.into(), now, out);
         self.hold(&written, lease.digest, at, false, out);
     }

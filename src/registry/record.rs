@@ -23,6 +23,8 @@ pub struct Record {
     pub actor: Option<Arc<str>>,
     /// More about the cause, in words; at most [`NOTE_BYTES_MAX`].
     pub detail: Option<Arc<str>>,
+    /// How long before that its provider was last heard, in ms, where its silence has to do with it.
+    pub last_heartbeat_ms: Option<u32>,
 }
 
 /// How long a record's actor and detail may each be.
@@ -37,6 +39,8 @@ pub enum Body {
         registration: Arc<Registration>,
         /// What the registry saw of it.
         seen: Seen,
+        /// It leaves: nothing new is to be sent there. No part of what its provider says, and kept until that says `up` again.
+        draining: bool,
     },
     /// The instance is gone.
     Withdrawn {
@@ -68,19 +72,26 @@ impl Record {
         }
     }
 
+    /// It is listed, and leaves.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        matches!(self.body, Body::Live { draining: true, .. })
+    }
+
     /// What consumers see of it; `None` when it is withdrawn.
     #[must_use]
     pub fn to_listed(&self) -> Option<Listed> {
         match &self.body {
-            Body::Live { registration, seen } => Some(Listed {
+            Body::Live { registration, seen, draining } => Some(Listed {
                 id: self.key.id.clone(),
                 registration: Arc::clone(registration),
                 status: match seen {
+                    Seen::Well if *draining => Status::Draining,
                     Seen::Well => registration.reported().into(),
                     Seen::Suspect => Status::Suspect,
                     Seen::Down => Status::Down,
                 },
-                weight: registration.weight(),
+                weight: if *draining { 0 } else { registration.weight() },
                 cause: self.cause,
             }),
             Body::Withdrawn { .. } => None,

@@ -73,7 +73,7 @@ impl Registry {
             Seen::Suspect => Phase::Late(now.mono),
             Seen::Down => Phase::Over(now.mono),
         };
-        let why = Why { cause: Cause::Adopted, actor: None, detail: Some(Arc::from(format!("{} left", record.version.owner.node))) };
+        let why = Why::saying(Cause::Adopted, format!("{} left", record.version.owner.node));
         let written = self.write(record.key.clone(), Step::generation(&record.version), record.body.clone(), why, now, out);
         let ttl_ms = written.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
         let due = if phase == Phase::Held { at + ttl_ms } else { now.mono + ttl_ms };
@@ -139,7 +139,7 @@ mod tests {
         let owner = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
         let silent = Record::clone(registry.record(&key("a")).unwrap());
         let version = Version { owner: owner.clone(), seq: 1, ..silent.version.clone() };
-        let body = Body::Live { registration: Arc::clone(&registration), seen: Seen::Down };
+        let body = Body::Live { registration: Arc::clone(&registration), seen: Seen::Down, draining: false };
         let record = Arc::new(Record { key: key("c"), version, body, ..silent });
         let incarnation = record.version.incarnation;
         let change = Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![record] });

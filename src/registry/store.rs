@@ -270,7 +270,16 @@ mod tests {
         let version = Version { incarnation: Incarnation::FIRST, edition: seq, deregistered: true, generation: 0, live: false, owner, seq };
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let body = Body::Withdrawn { kept: None, named: false };
-        Arc::new(Record { key, version, body, cause: Cause::Deregistered, changed_at: 0, actor: None, detail: None })
+        Arc::new(Record {
+            key,
+            version,
+            body,
+            cause: Cause::Deregistered,
+            changed_at: 0,
+            actor: None,
+            detail: None,
+            last_heartbeat_ms: None,
+        })
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub(super) fn counted(number: u64, what: &'static str) -> Result<u64, Invalid> {
 const CAUSE_TAG: u16 = 1;
 /// Among a record's extras: its instance is a fixed address, which sends no heartbeats. No bytes.
 const FIXED_TAG: u16 = 2;
+/// Among a record's extras: its instance is draining. No bytes.
+const DRAINING_TAG: u16 = 3;
+/// Among a record's extras: how long before the change its provider was last heard, in ms. Four bytes, little-endian.
+const LAST_HEARTBEAT_TAG: u16 = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record<'a> {
@@ -111,7 +115,7 @@ enum Cause {
 
 impl<'a> Record<'a> {
     pub(super) fn of(record: &'a registry::Record) -> Self {
-        let registry::Record { key, version, body, cause, changed_at, actor, detail } = record;
+        let registry::Record { key, version, body, cause, changed_at, actor, detail, last_heartbeat_ms: _ } = record;
         Self {
             key: Key::of(key),
             version: Version::of(version),
@@ -126,11 +130,13 @@ impl<'a> Record<'a> {
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<Arc<registry::Record>, Invalid> {
         let Self { key, version, body, cause, changed_at, actor, detail, extras } = self;
-        let (mut later, mut sends_heartbeats) = (None, true);
+        let (mut later, mut sends_heartbeats, mut draining, mut last_heartbeat_ms) = (None, true, false, None);
         for (tag, bytes) in extras {
             match tag {
                 CAUSE_TAG => later = later.or(cause_of_later(&bytes)),
                 FIXED_TAG => sends_heartbeats = false,
+                DRAINING_TAG => draining = true,
+                LAST_HEARTBEAT_TAG => last_heartbeat_ms = <[u8; 4]>::try_from(&*bytes).ok().map(u32::from_le_bytes),
                 // Of a later version.
                 _ => {}
             }
@@ -138,11 +144,12 @@ impl<'a> Record<'a> {
         Ok(Arc::new(registry::Record {
             key: key.into_model(reading)?,
             version: version.into_model(reading)?,
-            body: body.into_model(sends_heartbeats, reading)?,
+            body: body.into_model(sends_heartbeats, draining, reading)?,
             cause: later.unwrap_or_else(|| cause.into_model()),
             changed_at,
             actor: actor.map(note).transpose()?,
             detail: detail.map(note).transpose()?,
+            last_heartbeat_ms,
         }))
     }
 }
@@ -150,7 +157,10 @@ impl<'a> Record<'a> {
 fn extras_of(record: &registry::Record) -> Extras<'_> {
     let cause = later_cause(record.cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number])));
     let is_fixed = registration_of(&record.body).is_some_and(|registration| registration.ttl().is_none());
-    cause.into_iter().chain(is_fixed.then(|| (FIXED_TAG, Cow::Owned(Vec::new())))).collect()
+    let is_draining = matches!(record.body, registry::Body::Live { draining: true, .. });
+    let flags = [(is_fixed, FIXED_TAG), (is_draining, DRAINING_TAG)].into_iter().filter(|(is_set, _)| *is_set);
+    let last_heartbeat = record.last_heartbeat_ms.map(|ms| (LAST_HEARTBEAT_TAG, Cow::Owned(ms.to_le_bytes().to_vec())));
+    cause.into_iter().chain(flags.map(|(_, tag)| (tag, Cow::Owned(Vec::new())))).chain(last_heartbeat).collect()
 }
 
 /// What the provider says, or said.
@@ -217,17 +227,18 @@ impl<'a> Version<'a> {
 impl<'a> Body<'a> {
     fn of(body: &'a registry::Body) -> Self {
         match body {
-            registry::Body::Live { registration, seen } => {
+            registry::Body::Live { registration, seen, draining: _ } => {
                 Self::Live { registration: Registration::of(registration), seen: Seen::of(*seen) }
             }
             registry::Body::Withdrawn { kept, named } => Self::Withdrawn { kept: kept.as_deref().map(Registration::of), named: *named },
         }
     }
 
-    fn into_model(self, sends_heartbeats: bool, reading: &mut Reading) -> Result<registry::Body, Invalid> {
+    fn into_model(self, sends_heartbeats: bool, draining: bool, reading: &mut Reading) -> Result<registry::Body, Invalid> {
         Ok(match self {
             Self::Live { registration, seen } => {
-                registry::Body::Live { registration: registration.into_model(sends_heartbeats, reading)?, seen: seen.into_model() }
+                let registration = registration.into_model(sends_heartbeats, reading)?;
+                registry::Body::Live { registration, seen: seen.into_model(), draining }
             }
             Self::Withdrawn { kept, named } => {
                 let kept = kept.map(|registration| registration.into_model(sends_heartbeats, reading)).transpose()?;
@@ -260,9 +271,13 @@ impl Cause {
         match cause {
             model::Cause::Registered => Self::Registered,
             // What an operator overrides stays out of records.
-            model::Cause::Updated | model::Cause::Overridden => Self::Updated,
-            model::Cause::Expired | model::Cause::Preserved => Self::Expired,
-            model::Cause::Recovered => Self::Recovered,
+            model::Cause::Updated | model::Cause::Overridden | model::Cause::Drained => Self::Updated,
+            model::Cause::Expired
+            | model::Cause::Preserved
+            | model::Cause::Detached
+            | model::Cause::ProbeFailed
+            | model::Cause::AddressReused => Self::Expired,
+            model::Cause::Recovered | model::Cause::ProbeSucceeded => Self::Recovered,
             model::Cause::Deregistered => Self::Deregistered,
             model::Cause::Superseded => Self::Superseded,
             model::Cause::Adopted | model::Cause::OwnerLost => Self::Adopted,
@@ -296,15 +311,17 @@ fn later_cause(cause: model::Cause) -> Option<u8> {
         | model::Cause::Overridden => None,
         model::Cause::OwnerLost => Some(1),
         model::Cause::Preserved => Some(2),
+        model::Cause::ProbeFailed => Some(3),
+        model::Cause::ProbeSucceeded => Some(4),
+        model::Cause::Detached => Some(5),
+        model::Cause::Drained => Some(6),
+        model::Cause::AddressReused => Some(7),
     }
 }
 
 fn cause_of_later(bytes: &[u8]) -> Option<model::Cause> {
-    match bytes {
-        [1] => Some(model::Cause::OwnerLost),
-        [2] => Some(model::Cause::Preserved),
-        _ => None,
-    }
+    let [number] = bytes else { return None };
+    model::Cause::ALL.into_iter().find(|cause| later_cause(*cause) == Some(*number))
 }
 
 pub(super) fn records_of(records: &[Arc<registry::Record>]) -> Records<'_> {

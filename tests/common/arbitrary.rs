@@ -126,30 +126,21 @@ fn registration_of((listens, place, words, terms): (Listens, Place, Words, Terms
 fn body() -> impl Strategy<Value = Body> {
     let seen = prop_oneof![Just(Seen::Well), Just(Seen::Suspect), Just(Seen::Down)];
     prop_oneof![
-        (registration(), seen).prop_map(|(registration, seen)| Body::Live { registration, seen }),
+        (registration(), seen, any::<bool>()).prop_map(|(registration, seen, draining)| Body::Live { registration, seen, draining }),
         (proptest::option::of(registration()), any::<bool>()).prop_map(|(kept, named)| Body::Withdrawn { kept, named }),
     ]
 }
 
 fn cause() -> impl Strategy<Value = Cause> {
-    proptest::sample::select(vec![
-        Cause::Registered,
-        Cause::Updated,
-        Cause::Expired,
-        Cause::Recovered,
-        Cause::Deregistered,
-        Cause::Superseded,
-        Cause::Adopted,
-        Cause::OwnerLost,
-        Cause::Preserved,
-    ])
+    // What an operator overrides stays out of records.
+    proptest::sample::select(Cause::ALL.into_iter().filter(|cause| *cause != Cause::Overridden).collect::<Vec<_>>())
 }
 
 /// Any valid record.
 pub(crate) fn record() -> impl Strategy<Value = Arc<Record>> {
     let note = || proptest::option::of(WORD.prop_map(|text| Arc::from(text.as_str())));
-    (key(), body(), cause(), any::<u64>(), note(), note())
-        .prop_flat_map(|(key, body, cause, changed_at, actor, detail)| {
+    (key(), body(), cause(), any::<u64>(), note(), note(), any::<Option<u32>>())
+        .prop_flat_map(|(key, body, cause, changed_at, actor, detail, last_heartbeat_ms)| {
             let live = matches!(body, Body::Live { .. });
             version(live).prop_map(move |version| Record {
                 key: key.clone(),
@@ -159,6 +150,7 @@ pub(crate) fn record() -> impl Strategy<Value = Arc<Record>> {
                 changed_at,
                 actor: actor.clone(),
                 detail: detail.clone(),
+                last_heartbeat_ms,
             })
         })
         .prop_map(Arc::new)

@@ -310,7 +310,10 @@ pub(crate) fn key(service: &str, id: &str) -> InstanceKey {
 pub(crate) fn describe(record: &Arc<Record>) -> String {
     let version = &record.version;
     let body = match &record.body {
-        Body::Live { registration, seen } => format!(":{} {:?} {seen:?}", registration.port(), registration.reported()),
+        Body::Live { registration, seen, draining } => {
+            let draining = if *draining { " draining" } else { "" };
+            format!(":{} {:?} {seen:?}{draining}", registration.port(), registration.reported())
+        }
         Body::Withdrawn { kept, named } => format!("withdrawn kept={} named={named}", kept.is_some()),
     };
     let numbers = (version.incarnation.get(), version.edition, version.deregistered, version.generation, version.live);

@@ -44,6 +44,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("later_causes", Message::Change(later_causes())),
         ("fixed_addresses", Message::Change(fixed_addresses())),
         ("overrides", Message::Overrides(overrides())),
+        ("health_causes", Message::Change(health_causes())),
     ]
 }
 
@@ -101,11 +102,12 @@ pub(crate) fn full() -> Arc<Record> {
     Arc::new(Record {
         key: key("web", "w-1"),
         version: version(41, false, true),
-        body: Body::Live { registration: registration(), seen: Seen::Suspect },
+        body: Body::Live { registration: registration(), seen: Seen::Suspect, draining: false },
         cause: Cause::Expired,
         changed_at: 1_763_640_000_123,
         actor: Some("ops@example.com".into()),
         detail: Some("no heartbeat for 15s".into()),
+        last_heartbeat_ms: None,
     })
 }
 
@@ -118,6 +120,7 @@ pub(crate) fn silent() -> Arc<Record> {
         changed_at: 0,
         actor: None,
         detail: None,
+        last_heartbeat_ms: None,
     })
 }
 
@@ -130,6 +133,7 @@ pub(crate) fn deregistered() -> Arc<Record> {
         changed_at: u64::MAX,
         actor: None,
         detail: None,
+        last_heartbeat_ms: None,
     })
 }
 
@@ -181,11 +185,23 @@ fn later_causes() -> Change {
     }
 }
 
+/// Whose causes came with probes, attached leases and draining; of one that drains.
+fn health_causes() -> Change {
+    let Body::Live { registration, .. } = full().body.clone() else { unreachable!("it is live") };
+    let with = |seq, cause| {
+        let body = Body::Live { registration: Arc::clone(&registration), seen: Seen::Well, draining: cause == Cause::Drained };
+        let last_heartbeat_ms = (cause == Cause::ProbeFailed).then_some(15_230);
+        Arc::new(Record { version: Version { seq, ..full().version.clone() }, cause, body, last_heartbeat_ms, ..Record::clone(&full()) })
+    };
+    let causes = [Cause::ProbeFailed, Cause::ProbeSucceeded, Cause::Detached, Cause::Drained, Cause::AddressReused];
+    Change { first: 48, last: 52, wants_ack: false, records: (48..).zip(causes).map(|(seq, cause)| with(seq, cause)).collect() }
+}
+
 /// Whose instances send no heartbeats: one is listed, of one is kept what it was.
 fn fixed_addresses() -> Change {
     let fixed = || Arc::new(Registration::new(RegistrationDraft { ttl: None, ..plain().to_draft() }).unwrap());
     let with = |record: &Record, seq, body| Arc::new(Record { version: Version { seq, ..record.version.clone() }, body, ..record.clone() });
-    let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well });
+    let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well, draining: false });
     let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false });
     Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
 }

@@ -50,7 +50,7 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
 /// `None`: it is gone.
 fn to_response(inspected: &Inspected) -> Option<Response> {
     let record = &*inspected.record;
-    let Body::Live { registration, seen } = &record.body else { return None };
+    let Body::Live { registration, seen, .. } = &record.body else { return None };
     let listed = &inspected.listed;
     let lease = inspected.lease.map(|lease| LeaseDetail {
         ttl_ms: registration.ttl().map(Ttl::ms),

@@ -50,11 +50,12 @@ impl Pair {
         let record = Record {
             key: InstanceKey { service, id: InstanceId::parse(id).unwrap() },
             version: Version { incarnation, edition: 0, deregistered: false, generation: 0, live: true, owner, seq },
-            body: RecordBody::Live { registration, seen },
+            body: RecordBody::Live { registration, seen, draining: false },
             cause,
             changed_at: 0,
             actor: None,
             detail: None,
+            last_heartbeat_ms: None,
         };
         self.to_node.send(record).await.unwrap();
     }
