@@ -20,6 +20,7 @@ pub use key::Setting;
 pub use pem::{IdentityFiles, IdentityPem};
 pub use raw::{Flag, Inputs, Origin};
 
+use crate::cidr::Cidr;
 use crate::model::{Cluster, NodeName, Region, Zone};
 use crate::registry::Limits;
 
@@ -86,6 +87,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[leases]`
     pub leases: LeasesConfig,
+    /// `[probes]`
+    pub probes: ProbesConfig,
     /// `[watch]`
     pub watch: WatchConfig,
     /// `[limits]`
@@ -192,6 +195,21 @@ pub struct LeasesConfig {
     pub preserve_max_ms: u64,
 }
 
+/// Looking at instances.
+#[derive(Debug, Clone)]
+pub struct ProbesConfig {
+    /// Only addresses of these are probed; empty: all that are not denied.
+    pub allow: Vec<Cidr>,
+    /// Addresses of these are never probed.
+    pub deny: Vec<Cidr>,
+    /// Probes a second. Default 1,000.
+    pub per_second: u32,
+    /// Probes at once. Default 256.
+    pub in_flight: u32,
+    /// Probes a second to one IP address. Default 100.
+    pub per_target: u32,
+}
+
 /// Subscriptions.
 #[derive(Debug, Clone)]
 pub struct WatchConfig {
@@ -254,6 +272,12 @@ impl Default for LeasesConfig {
             preserve_percent: 15,
             preserve_max_ms: 3_600_000,
         }
+    }
+}
+
+impl Default for ProbesConfig {
+    fn default() -> Self {
+        Self { allow: Vec::new(), deny: Vec::new(), per_second: 1000, in_flight: 256, per_target: 100 }
     }
 }
 

@@ -12,6 +12,8 @@ pub mod units;
 
 #[cfg(feature = "server")]
 pub mod bus;
+#[cfg(feature = "server")]
+pub mod cidr;
 #[cfg(all(feature = "cli", feature = "server"))]
 pub mod cli;
 #[cfg(feature = "client")]

@@ -34,6 +34,9 @@ pub struct Metrics {
     /// When the warm file was last written, in seconds since 1970; 0: not by this process.
     pub warm_written_at: Gauge,
     pulls: Family,
+    probes: Family,
+    /// Probes on their way.
+    pub probes_in_flight: Gauge,
     repaired: Family,
     /// Heartbeats that were taken without asking the registry.
     pub heartbeats_renewed: Counter,
@@ -138,6 +141,8 @@ impl Metrics {
                 "muster_warm_last_success_seconds",
                 "When the warm file was last written, in seconds since 1970; 0: not by this process",
             ),
+            probes: family("muster_probes_total", "outcome", "Looks at instances, by what they brought; `not_tried`: there were too many"),
+            probes_in_flight: gauge("muster_probes_in_flight", "Looks at instances on their way"),
             pulls: family("muster_pulls_total", "kind", "How often this node asked a peer for what it lacks, by what it asked for"),
             repaired: family("muster_repaired_records_total", "kind", "Records that such pulls brought, by what was asked for"),
             quarantined: counter("muster_quarantined_records_total", "Records of peers that broke a rule of the merge and were not taken"),
@@ -241,6 +246,11 @@ impl Metrics {
     /// The warm file was written, or could not be.
     pub fn warm_written(&self, is_ok: bool) {
         self.warm_writes.add(if is_ok { "ok" } else { "failed" }, 1);
+    }
+
+    /// An instance was looked at.
+    pub fn probed(&self, outcome: &'static str) {
+        self.probes.add(outcome, 1);
     }
 
     /// A peer was asked for what this node lacks.

@@ -1,9 +1,11 @@
 //! The node: the one task that owns the registry and does what it wants done, and the handle through which others reach it.
 
 mod board;
+mod dialer;
 mod inquiry;
 mod leases;
 mod port;
+mod probe;
 mod report;
 mod saver;
 pub mod store;
@@ -13,7 +15,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+pub use dialer::Guard;
 pub use port::{BusPort, FromBus, Said, ToNode};
+pub use probe::Probing;
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
@@ -26,6 +30,7 @@ use crate::shutdown::Shutdown;
 use board::Board;
 use inquiry::Inquiry;
 use leases::LeaseTable;
+use probe::Prober;
 use saver::Saver;
 use store::{Restored, Store};
 use task::{BusEnds, Command, Reply, Task};
@@ -290,13 +295,15 @@ fn refused(answer: Answer) -> Refused {
     }
 }
 
-/// How a node asks silent peers directly whether they live.
+/// How a node asks silent peers directly whether they live, and looks at instances.
 #[derive(Debug, Clone, Default)]
 pub struct Asking {
     /// Peers speak HTTPS, as this node does.
     pub is_secure: bool,
     /// A URL that a node which is not cut off reaches: where there are two nodes, neither is a majority.
     pub witness: Option<String>,
+    /// How it looks at instances.
+    pub probing: Probing,
 }
 
 /// Starts a node that keeps nothing on disk. The port is to be given to a bus, or dropped where there is none.
@@ -340,13 +347,14 @@ pub fn spawn_with(
     });
     let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
     let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
+    let prober = Prober::new(asking.probing.clone(), clock);
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
         let (to_saver, ends) = saver::channel(to_commands.clone());
         shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
         to_saver
     });
-    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver);
+    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, prober, saver);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
     let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect };
     (Handle { shared, commands: to_commands }, port)

@@ -3,7 +3,8 @@
 //! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine. Time enters as [`Now`],
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
-//! Read in this order: `record` and `merge` (what wins), `ownership` and `expiry` (who may write), `applied` and `repair` (how nodes
+//! Read in this order: `record` and `merge` (what wins), `ownership` and `expiry` (who may write), `looking` and `sight` (who answers when he is
+//! looked at), `applied` and `repair` (how nodes
 //! come to agree), `join`, `restore` and `leave` (how one begins and ends), `health` and `verdict` (whose silence counts), `adoption` and
 //! `preserve` (what follows from it), `shared` and `overridden` (what operators will).
 
@@ -28,6 +29,7 @@ mod lease;
 mod leave;
 mod link;
 mod log;
+mod looking;
 mod members;
 mod merge;
 mod message;
@@ -38,6 +40,7 @@ mod overridden;
 mod ownership;
 mod peers;
 mod preserve;
+mod probe;
 mod record;
 mod relay;
 mod relayed;
@@ -47,6 +50,7 @@ mod rng;
 mod serve;
 mod settings;
 mod shared;
+mod sight;
 mod store;
 mod time;
 mod verdict;
@@ -70,6 +74,7 @@ pub use message::{
 };
 pub use notice::Notice;
 pub use overridden::Overrides;
+pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
 pub use settings::{Limits, Settings};
@@ -103,6 +108,7 @@ pub struct Registry {
     log: log::Log,
     applied: applied::Applied,
     leases: lease::Leases,
+    looking: looking::Looking,
     /// Leases that have ended, until the shell has said when each was last renewed.
     ended: BTreeMap<InstanceKey, lease::Ended>,
     ask_again: ownership::AskAgain,
@@ -153,6 +159,7 @@ impl Registry {
             log: log::Log::default(),
             applied,
             leases: lease::Leases::default(),
+            looking: looking::Looking::default(),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
             relays: relay::Relays::default(),
@@ -203,6 +210,7 @@ impl Registry {
                 Purpose::HandOver => self.hand_over(&key, last_heartbeat, now, out),
             },
             Input::PeerChecked { ticket, answer } => self.handle_peer_checked(ticket, answer, now, out),
+            Input::Probed { ticket, outcome } => self.handle_probed(ticket, outcome, now, out),
             Input::BusConnected => {
                 self.link.connected(now.mono);
                 self.next_beacon = now.mono;
@@ -220,6 +228,7 @@ impl Registry {
         self.watch_link(now, out);
         self.advance_return(now, out);
         self.advance_leases(now, out);
+        self.advance_looking(now, out);
         self.advance_overrides(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
@@ -252,6 +261,7 @@ impl Registry {
             join,
             self.link.next_deadline(),
             self.leases.next_due(),
+            self.looking.next_due().filter(|_| self.state == NodeState::Ready),
             self.next_override(),
             self.acks.next_deadline(),
             self.inspections.next_deadline(),

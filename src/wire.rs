@@ -16,6 +16,7 @@ mod header;
 mod list;
 mod message;
 mod overrides;
+mod probe;
 mod pull;
 mod reading;
 mod record;
@@ -233,7 +234,9 @@ fn seq_of(message: &Message) -> Seq {
         | Message::Applied { .. }
         | Message::AskLease { .. }
         | Message::ToldLease { .. }
-        | Message::Overrides(_) => 0,
+        | Message::Overrides(_)
+        | Message::AskProbe { .. }
+        | Message::ToldProbe { .. } => 0,
     }
 }
 

@@ -58,6 +58,7 @@ impl Topic {
             Message::Pull { .. } | Message::Pulled { .. } => Self::Pull,
             Message::Relay { .. } | Message::Relayed { .. } => Self::Relay,
             Message::Applied { .. } | Message::AskLease { .. } | Message::ToldLease { .. } | Message::Overrides(_) => Self::Ask,
+            Message::AskProbe { .. } | Message::ToldProbe { .. } => Self::Ask,
         }
     }
 

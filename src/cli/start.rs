@@ -9,11 +9,11 @@ use super::failure::{Code, Failure};
 use crate::bus::memory::Hub;
 use crate::bus::nats;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ProbesConfig};
 use crate::http::{App, Bound, Tls};
 use crate::model::{Address, Epoch};
 use crate::node::store::{Restored, Store, StoreError};
-use crate::node::{self, Asking, Handle};
+use crate::node::{self, Asking, Guard, Handle, Probing};
 use crate::random;
 use crate::registry::Settings;
 use crate::shutdown::Shutdown;
@@ -62,7 +62,7 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let address = bound.address();
     let settings = to_settings(&config, address, !matches!(bus, Bus::None));
     let life = settings.life();
-    let asking = Asking { is_secure: config.http.tls.pair().is_some(), witness: config.cluster.witness.clone() };
+    let asking = to_asking(&config, address);
     let clock = Clock::start();
     let disk = read_disk(&config, clock).await?;
     let (handle, port) = node::spawn_with(settings, disk, clock, &asking, &shutdown);
@@ -100,6 +100,16 @@ async fn read_disk(config: &Config, clock: Clock) -> Result<Option<(Store, Resto
         .map_err(|error| Failure::new(Code::Failed, format!("node.data_dir: {error}")))?
         .map(Some)
         .map_err(refused)
+}
+
+fn to_asking(config: &Config, address: SocketAddr) -> Asking {
+    let ProbesConfig { allow, deny, per_second, in_flight, per_target } = config.probes.clone();
+    let guard = Guard { loopback: address.ip().is_loopback(), allow, deny };
+    Asking {
+        is_secure: config.http.tls.pair().is_some(),
+        witness: config.cluster.witness.clone(),
+        probing: Probing { guard, per_second, in_flight: in_flight as usize, per_target },
+    }
 }
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {

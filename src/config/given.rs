@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::pem;
+use crate::cidr::Cidr;
 use crate::model::{Address, NodeName};
 use crate::tls::Unfit;
 use crate::units::{DURATION_RULE, SIZE_RULE, parse_bytes, parse_ms, show_bytes, show_ms};
@@ -120,6 +121,11 @@ impl Given {
         let wrong = |number: usize| format!("server {number} of the list must be like nats://127.0.0.1:4222 or tls://nats.example:4222");
         let servers = self.items().into_iter().enumerate();
         servers.map(|(at, server)| if is_nats_server(&server) { Ok(server) } else { Err(wrong(at + 1)) }).collect()
+    }
+
+    /// Ranges of IP addresses.
+    pub(super) fn ranges(&self) -> Result<Vec<Cidr>, String> {
+        self.items().into_iter().map(|item| item.parse::<Cidr>().map_err(|rule| format!("`{item}` {rule}"))).collect()
     }
 
     /// Origins of browsers: scheme, host, perhaps a port; nothing after.

@@ -223,6 +223,35 @@ pub(super) const KEYS: &[Key] = &[
         ..key("leases.preserve_max", "How long instances that fell silent together stay listed for it, at the most; 0 to 24h.")
     },
     Key {
+        set: |config, given| put(&mut config.probes.allow, given.ranges()),
+        show: |config| list(&config.probes.allow.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        ..key(
+            "probes.allow",
+            "Ranges of IP addresses: instances are looked at there alone. Absent: everywhere. Loopback is looked at only where this node \
+             listens there itself, link-local, multicast and metadata addresses never.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.probes.deny, given.ranges()),
+        show: |config| list(&config.probes.deny.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at, whatever probes.allow says.")
+    },
+    Key {
+        set: |config, given| put(&mut config.probes.per_second, given.count(1..=1_000_000)),
+        show: |config| Some(config.probes.per_second.to_string()),
+        ..key("probes.per_second", "How many looks at instances this node takes a second; past it they come later, and nothing is concluded.")
+    },
+    Key {
+        set: |config, given| put(&mut config.probes.in_flight, given.count(1..=65_536)),
+        show: |config| Some(config.probes.in_flight.to_string()),
+        ..key("probes.in_flight", "How many instances are looked at at once; each is an open connection.")
+    },
+    Key {
+        set: |config, given| put(&mut config.probes.per_target, given.count(1..=1_000_000)),
+        show: |config| Some(config.probes.per_target.to_string()),
+        ..key("probes.per_target", "How many looks a second go to one IP address, however many instances are registered there.")
+    },
+    Key {
         set: |config, given| put(&mut config.watch.coalesce_ms, given.duration_ms(1..=10_000)),
         show: |config| Some(show_ms(config.watch.coalesce_ms)),
         ..key("watch.coalesce", "How often a service's changes leave for its subscribers once watch.burst is used up; 1ms to 10s.")

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{App, Edge};
 use crate::clock::Clock;
-use crate::config::{BusConfig, ClusterConfig, Config, HttpConfig, LeasesConfig, LogConfig, NodeConfig, WatchConfig};
+use crate::config::{BusConfig, ClusterConfig, Config, HttpConfig, LeasesConfig, ProbesConfig, LogConfig, NodeConfig, WatchConfig};
 use crate::model::{Epoch, NodeName};
 use crate::node::{self, BusPort};
 use crate::registry::{Limits, Settings};
@@ -59,6 +59,7 @@ impl Door {
             bus: BusConfig::default(),
             http: HttpConfig { listen: ([127, 0, 0, 1], 0).into(), ..HttpConfig::default() },
             leases: LeasesConfig::default(),
+            probes: ProbesConfig::default(),
             watch: WatchConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),

@@ -11,12 +11,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::inquiry::Inquiry;
 use super::port::{FromBus, Said};
+use super::probe::Prober;
 use super::saver::ToSaver;
 use super::{Condition, Shared, report};
 use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
     Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
-    Overrides, PeerAnswer, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To,
+    Overrides, PeerAnswer, Picture, Probe, ProbeOutcome, Purpose, Record, Register, Registry, SetOverride, Ticket, To,
 };
 use crate::shutdown::Shutdown;
 
@@ -80,6 +81,9 @@ pub(super) struct Task {
     inquiry: Inquiry,
     /// Peers that are being asked; each is asked once at a time.
     inquiries: JoinSet<(Ticket, PeerAnswer)>,
+    prober: Prober,
+    /// Instances that are being looked at; at most as many as may be at once.
+    probes: JoinSet<(Ticket, ProbeOutcome)>,
     /// Whoever waits until this node has handed over what it owns.
     leaving: Vec<oneshot::Sender<()>>,
     has_handed_over: bool,
@@ -93,6 +97,7 @@ impl Task {
         shared: Arc<Shared>,
         bus: BusEnds,
         inquiry: Inquiry,
+        prober: Prober,
         saver: Option<ToSaver>,
     ) -> Self {
         Self {
@@ -111,6 +116,8 @@ impl Task {
             outbox,
             inquiry,
             inquiries: JoinSet::new(),
+            prober,
+            probes: JoinSet::new(),
             leaving: Vec::new(),
             has_handed_over: false,
         }
@@ -129,12 +136,14 @@ impl Task {
             let changes = self.bus.changes.clone();
             let has_more = self.published < self.registry.head() && self.registry.may_publish();
             let mut told_by_peers = None;
+            let mut probed = Vec::new();
             tokio::select! {
                 _ = commands.recv_many(&mut asked, ROUND_MAX), if !commands.is_closed() => {}
                 _ = heard.recv_many(&mut told, ROUND_MAX), if !heard.is_closed() => {}
                 Ok(_) = changes.reserve(), if has_more && !changes.is_closed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
                 Some(Ok((ticket, answer))) = self.inquiries.join_next() => told_by_peers = Some(Input::PeerChecked { ticket, answer }),
+                Some(Ok(seen)) = self.probes.join_next() => probed.push(seen),
                 _ = sweep.tick() => self.sweep(),
                 () = shutdown.begun() => break,
             }
@@ -148,6 +157,7 @@ impl Task {
             if let Some(answer) = told_by_peers {
                 self.feed(answer, now);
             }
+            self.take_probed(probed, now);
             self.finish_round(now);
         }
         self.finish_round(self.now());
@@ -222,6 +232,33 @@ impl Task {
         );
     }
 
+    /// What was seen of instances, with all that has come in meanwhile.
+    fn take_probed(&mut self, mut probed: Vec<(Ticket, ProbeOutcome)>, now: Now) {
+        if probed.is_empty() {
+            return;
+        }
+        while probed.len() < ROUND_MAX
+            && let Some(Ok(seen)) = self.probes.try_join_next()
+        {
+            probed.push(seen);
+        }
+        for (ticket, outcome) in probed {
+            self.shared.metrics.probed(outcome.as_str());
+            self.feed(Input::Probed { ticket, outcome }, now);
+        }
+    }
+
+    /// Looks at an instance, unless too many are being looked at.
+    fn look_at(&mut self, ticket: Ticket, probe: Probe, inputs: &mut VecDeque<Input>) {
+        if self.probes.len() >= self.prober.in_flight || !self.prober.take() {
+            self.shared.metrics.probed(ProbeOutcome::NotTried.as_str());
+            inputs.push_back(Input::Probed { ticket, outcome: ProbeOutcome::NotTried });
+            return;
+        }
+        let prober = self.prober.clone();
+        self.probes.spawn(async move { (ticket, prober.look(&probe).await) });
+    }
+
     /// Lets the registry handle an input, and whatever it asks back at once.
     fn feed(&mut self, input: Input, now: Now) {
         let mut inputs = VecDeque::from([input]);
@@ -290,6 +327,7 @@ impl Task {
                     let inquiry = self.inquiry.clone();
                     self.inquiries.spawn(async move { (ticket, inquiry.ask(&node, &http, needs_witness).await) });
                 }
+                Output::Probe { ticket, probe } => self.look_at(ticket, probe, inputs),
                 Output::HandedOver { left } => {
                     report::handed_over(&self.shared, left);
                     self.has_handed_over = true;
@@ -336,7 +374,9 @@ impl Task {
             | Message::Applied { .. }
             | Message::AskLease { .. }
             | Message::ToldLease { .. }
-            | Message::Overrides(_) => (&self.bus.direct, "direct"),
+            | Message::Overrides(_)
+            | Message::AskProbe { .. }
+            | Message::ToldProbe { .. } => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(self.said((to, message))) {
             self.shared.metrics.dropped(name);
@@ -366,6 +406,7 @@ impl Task {
     fn sweep(&self) {
         self.shared.board.sweep();
         report::gauges(&self.shared, &self.registry, self.now());
+        self.shared.metrics.probes_in_flight.set(self.probes.len() as f64);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Expiry: what becomes of an instance whose provider is silent. Only the owner expires, on its own monotonic clock.
 //!
-//! Silence is the only evidence so far: `suspect` at the deadline, `down` one ttl later, withdrawn `evict_after` after that. Where too many
+//! It is `suspect` at the deadline, and looked at (see `sight`): one that answers is `up`, one that nobody reaches is `down`, and withdrawn
+//! `evict_after` later. Of one that cannot be looked at silence is the only evidence: it is `down` one ttl after the deadline. Where too many
 //! are silent together they stay `suspect`: see `preserve`.
 
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use super::io::{Output, Purpose};
 use super::lease::{Lease, Phase};
 use super::merge::{Step, Why};
 use super::message::NodeState;
+use super::looking::Sight;
 use super::record::{Body, Record, Seen};
+use super::sight::as_note;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{Cause, InstanceKey, Ttl};
@@ -95,27 +98,70 @@ impl Registry {
         match lease.phase() {
             Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
             // A heartbeat was taken without asking just as the deadline fired.
-            Phase::Late(since) | Phase::Over(since) if last > since || now.mono < last + lease.ttl_ms => {
+            Phase::Late(since) | Phase::Answering(since) | Phase::Over(since) if last > since || now.mono < last + lease.ttl_ms => {
                 self.recover(&record, last, now, out);
             }
             // It may be this node that is late.
             _ if self.health.is_poor() || self.health.is_returning() => self.leases.reschedule(key, now.mono + AGAIN_MS),
-            Phase::Held => self.become_suspect(&record, last, now, out),
-            Phase::Late(since) | Phase::Over(since) if self.is_preserved(&record) => self.stay_suspect(&record, since, last, now, out),
-            Phase::Late(since) if now.mono < (since + lease.ttl_ms).max(trusted_until) => {
-                self.leases.reschedule(key, (since + lease.ttl_ms).max(trusted_until));
-            }
-            Phase::Late(_) => self.become_down(&record, last, now, out),
+            Phase::Held => self.begin_looking(key, Cause::Expired, last, now, out),
+            Phase::Late(since) => self.judge_late(&record, since, trusted_until, last, now, out),
+            Phase::Answering(since) => self.judge_answering(&record, since, last, now, out),
             Phase::Over(since) => {
                 let until = (since + self.evict_after_ms(&record, &lease)).max(trusted_until).max(heard_until);
-                if now.mono < until {
-                    self.leases.reschedule(key, until);
-                } else if self.is_kept(&record, now.mono) {
-                    self.leases.reschedule(key, now.mono + AGAIN_MS);
-                } else {
-                    self.withdraw(&record, last, now, out);
-                }
+                self.judge_over(&record, since, until, last, now, out);
             }
+        }
+    }
+
+    /// It is `suspect`: it may answer when it is looked at, and if nothing can be seen of it, nothing came for another ttl.
+    fn judge_late(&mut self, record: &Arc<Record>, since: Mono, trusted_until: Mono, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(ttl_ms) = self.leases.get(&record.key).map(|lease| lease.ttl_ms) else { return };
+        let sight = self.sight_of(record, last, now.mono);
+        let down_at = if sight == Sight::Blind { (since + ttl_ms).max(trusted_until) } else { trusted_until };
+        match sight {
+            Sight::Answers if self.is_calm(&record.key, now.mono) => self.become_answering(record, last, now, out),
+            Sight::Answers => self.leases.reschedule(&record.key, now.mono + AGAIN_MS),
+            Sight::Open | Sight::Fails | Sight::Blind if self.is_preserved(record) && !self.is_refused(&record.key) => {
+                self.stay_suspect(record, since, last, now, out);
+            }
+            Sight::Open => self.leases.reschedule(&record.key, now.mono + ttl_ms),
+            Sight::Fails | Sight::Blind if now.mono < down_at => self.leases.reschedule(&record.key, down_at),
+            Sight::Fails => self.become_down(record, Cause::ProbeFailed, last, now, out),
+            Sight::Blind => self.become_down(record, Cause::Expired, last, now, out),
+        }
+    }
+
+    /// It answers though it is silent: as long as it does.
+    fn judge_answering(&mut self, record: &Arc<Record>, since: Mono, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(ttl_ms) = self.leases.get(&record.key).map(|lease| lease.ttl_ms) else { return };
+        match self.sight_of(record, last, now.mono) {
+            Sight::Answers => {
+                self.leases.set_phase(&record.key, Phase::Answering(since));
+                self.leases.reschedule(&record.key, now.mono + ttl_ms.max(PRESERVED_AGAIN_MS));
+            }
+            Sight::Open | Sight::Fails => self.doubt(record, Cause::ProbeFailed, last, now, out),
+            Sight::Blind => self.doubt(record, Cause::Expired, last, now, out),
+        }
+    }
+
+    /// It is `down`: when its time is over it goes, unless it answers after all, or something speaks for it.
+    fn judge_over(&mut self, record: &Arc<Record>, since: Mono, until: Mono, last: Mono, now: Now, out: &mut Outbox) {
+        let sight = self.sight_of(record, last, now.mono);
+        let is_calm = self.is_calm(&record.key, now.mono);
+        let cause = if sight == Sight::Fails { Cause::ProbeFailed } else { Cause::Expired };
+        let is_preserved = self.is_preserved(record) && !self.is_refused(&record.key);
+        match sight {
+            Sight::Answers if is_calm => self.become_answering(record, last, now, out),
+            Sight::Open | Sight::Fails | Sight::Blind if is_preserved && !self.is_failing(&record.key) => {
+                self.stay_suspect(record, since, last, now, out);
+            }
+            // What flaps is not taken away for it, nor is one that has not been looked at, nor one that is preserved.
+            Sight::Answers | Sight::Open => self.leases.reschedule(&record.key, now.mono + AGAIN_MS),
+            Sight::Fails | Sight::Blind if now.mono < until => self.leases.reschedule(&record.key, until),
+            Sight::Fails | Sight::Blind if is_preserved || self.is_kept(record, now.mono) => {
+                self.leases.reschedule(&record.key, now.mono + AGAIN_MS);
+            }
+            Sight::Fails | Sight::Blind => self.withdraw(record, cause, last, now, out),
         }
     }
 
@@ -124,15 +170,42 @@ impl Registry {
         self.overridden(record).preserve == Some(true) || !self.may_withdraw(now) || self.is_last_while_unclear(record, now)
     }
 
-    /// Its time is over: consumers are told at once.
-    fn become_suspect(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
-        let Some(lease) = self.leases.get(&record.key) else { return };
+    /// A provider is silent, for this cause: consumers are told at once, and then the instance is looked at. How long it stays listed once it
+    /// is down is its lease's.
+    pub(super) fn begin_looking(&mut self, key: &InstanceKey, why: Cause, last: Mono, now: Now, out: &mut Outbox) {
+        let (Some(lease), Some(record)) = (self.leases.get(key), self.store.get(key).cloned()) else { return };
         let due = now.mono + lease.ttl_ms;
+        if self.is_failing(key) {
+            // Its check has failed already: it is down, and now it is silent too.
+            self.become_down(&record, Cause::ProbeFailed, last, now, out);
+            self.look_at_silent(&record, Sight::Fails, now.mono);
+            return self.consider_preserving(&key.service, now, out);
+        }
+        self.leases.set_phase(key, Phase::Late(now.mono));
+        self.leases.reschedule(key, due);
+        self.look_at_silent(&record, Sight::Open, now.mono);
+        self.consider_preserving(&key.service, now, out);
+        let cause = if self.is_preserved(&record) { Cause::Preserved } else { why };
+        self.see_silence(&record, Seen::Suspect, cause, last, now, out);
+    }
+
+    /// It answered though it was silent, and does so no more.
+    fn doubt(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(lease) = self.leases.get(&record.key) else { return };
+        let due = now.mono + if self.sight_of(record, last, now.mono) == Sight::Fails { 0 } else { lease.ttl_ms };
         self.leases.set_phase(&record.key, Phase::Late(now.mono));
         self.leases.reschedule(&record.key, due);
-        self.consider_preserving(&record.key.service, now, out);
-        let cause = if self.is_preserved(record) { Cause::Preserved } else { Cause::Expired };
+        let cause = if self.is_preserved(record) { Cause::Preserved } else { cause };
         self.see_silence(record, Seen::Suspect, cause, last, now, out);
+    }
+
+    /// It is silent, and answers: it is well, and whoever looks sees why.
+    fn become_answering(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+        let Some(lease) = self.leases.get(&record.key) else { return };
+        let due = now.mono + lease.ttl_ms.max(PRESERVED_AGAIN_MS);
+        self.leases.set_phase(&record.key, Phase::Answering(now.mono));
+        self.leases.reschedule(&record.key, due);
+        self.see_silence(record, Seen::Well, Cause::ProbeSucceeded, last, now, out);
     }
 
     /// Its silence proves nothing: it stays as it is, and whoever looks sees why.
@@ -147,13 +220,14 @@ impl Registry {
         }
     }
 
-    /// Nothing came for another ttl.
-    fn become_down(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+    /// Nothing came for another ttl, or it does not answer.
+    fn become_down(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
         let Some(lease) = self.leases.get(&record.key) else { return };
         let due = now.mono + self.evict_after_ms(record, lease);
         self.leases.set_phase(&record.key, Phase::Over(now.mono));
         self.leases.reschedule(&record.key, due);
-        self.see_silence(record, Seen::Down, Cause::Expired, last, now, out);
+        self.penalise(&record.key, now.mono);
+        self.see_silence(record, Seen::Down, cause, last, now, out);
     }
 
     /// How long an instance stays listed once it is down: as an operator says, or its provider, or this node's default.
@@ -167,16 +241,17 @@ impl Registry {
         let terms = self.terms(record, registration, lease.digest, false);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
         let body = Body::Live { registration: Arc::clone(registration), seen, draining: record.is_draining() };
-        let why = silence(cause, last, now.mono);
+        let why = silence(cause, last, self.words_on(&record.key), now.mono);
         self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
     }
 
     /// Takes a silent instance from the list; a late heartbeat can still bring it back.
-    fn withdraw(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
-        self.leases.end(&record.key);
+    fn withdraw(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
+        let why = silence(cause, last, self.words_on(&record.key), now.mono);
+        self.end_lease(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
         let body = Body::Withdrawn { kept: record.registration().cloned(), named: false };
-        self.write(record.key.clone(), Step::generation(&record.version), body, silence(Cause::Expired, last, now.mono), now, out);
+        self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
     }
 }
 
@@ -184,9 +259,11 @@ fn grace_ms(record: &Record) -> u64 {
     record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::grace_ms)
 }
 
-fn silence(cause: Cause, last: Mono, now: Mono) -> Why {
+/// `seen`: what looking at it has brought.
+fn silence(cause: Cause, last: Mono, seen: Option<String>, now: Mono) -> Why {
     let silent_ms = now.saturating_sub(last);
-    let detail = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
+    let silent = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
+    let detail = as_note(seen.map_or_else(|| silent.clone(), |seen| format!("{silent}; {seen}")));
     Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..Why::saying(cause, detail) }
 }
 
@@ -194,7 +271,7 @@ fn silence(cause: Cause, last: Mono, now: Mono) -> Why {
 mod tests {
     use super::*;
     use crate::model::{
-        Address, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName,
+        Address, Check, CheckKind, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName,
     };
     use crate::registry::link::Link;
     use crate::registry::message::MemberAt;
@@ -210,6 +287,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let mut draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
         draft.evict_after_ms = Some(1000);
+        draft.check = Some(Check { kind: CheckKind::None, interval_ms: 10_000, timeout_ms: 1000, failures: 1, successes: 1 });
         let registration = Arc::new(Registration::new(draft).unwrap());
         let (actor, ack, at) = (None, Ack::Local, now.mono);
         let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor, ack, at };

@@ -40,6 +40,8 @@ impl Registry {
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
+            Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, out),
+            Message::ToldProbe { ticket, outcome } => self.handle_told_probe(&from, ticket, &outcome, now, out),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::answer::{Ack, Answer};
 use super::message::{Envelope, Message, NodeState, To};
 use super::notice::Notice;
+use super::probe::{Probe, ProbeOutcome};
 use super::record::Record;
 use super::shared::Entry;
 use super::time::Mono;
@@ -60,6 +61,13 @@ pub enum Input {
         ticket: Ticket,
         /// What was seen.
         answer: PeerAnswer,
+    },
+    /// The answer to [`Output::Probe`].
+    Probed {
+        /// The question's.
+        ticket: Ticket,
+        /// What was seen.
+        outcome: ProbeOutcome,
     },
     /// This node is to stop: it hands over what it owns, and says so by [`Output::HandedOver`].
     Leave,
@@ -199,6 +207,13 @@ pub enum Output {
         http: String,
         /// There is no majority that could tell: the witness, where there is one, must be in reach, or the answer is unsure.
         needs_witness: bool,
+    },
+    /// Look at this instance; to be answered by [`Input::Probed`], also where it may not be looked at or there are too many probes.
+    Probe {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// What is asked.
+        probe: Probe,
     },
     /// All that this leaving node owned is owned elsewhere, or nobody is there who could own it, now or once it has warmed.
     HandedOver {

@@ -58,7 +58,10 @@ pub(super) enum Phase {
     Held,
     /// Its time is over since then; the instance is `suspect`.
     Late(Mono),
-    /// It has been late for another ttl since then; the instance is `down`.
+    /// Its provider is silent since then, and the instance answers when it is looked at: it is `up`. It counts as silent all the same:
+    /// that heartbeats of one who lives do not come is the best reason there is to doubt what the silence of others says.
+    Answering(Mono),
+    /// It has been late for another ttl, or does not answer, since then; the instance is `down`.
     Over(Mono),
 }
 
@@ -75,7 +78,7 @@ impl Phase {
     fn is_silent(self) -> bool {
         match self {
             Self::Held => false,
-            Self::Late(_) | Self::Over(_) => true,
+            Self::Late(_) | Self::Answering(_) | Self::Over(_) => true,
         }
     }
 }

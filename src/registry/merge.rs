@@ -105,7 +105,7 @@ impl Registry {
             return false;
         }
         let before = self.put(record, false, now, out);
-        match (self.leases.end(&record.key), before) {
+        match (self.end_lease(&record.key), before) {
             // With or without a lease for what stood there: whoever is named as the owner holds one.
             _ if record.version.owner == self.life && record.registration().is_some() => self.own_again(record, now, out),
             (Some(lease), Some(held)) => {

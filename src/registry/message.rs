@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::probe::ProbeOutcome;
 use super::record::Record;
 use super::shared::Entry;
 use crate::model::{Epoch, Incarnation, InstanceKey, Life, NodeName, Seq, Version};
@@ -73,6 +74,20 @@ pub enum Message {
     },
     /// To all, or to one that has others: overrides as the sender holds them.
     Overrides(Vec<Entry>),
+    /// To one: the sender does not reach this instance; try it at the address under which you hold it.
+    AskProbe {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Which.
+        key: InstanceKey,
+    },
+    /// The answer to an `AskProbe`.
+    ToldProbe {
+        /// The question's.
+        ticket: u64,
+        /// What was seen.
+        outcome: ProbeOutcome,
+    },
 }
 
 /// How many entries one `Overrides` may carry: more than fit into a frame.

@@ -17,7 +17,7 @@ impl Registry {
         }
         let held: Vec<InstanceKey> = self.leases.keys().cloned().collect();
         for key in held {
-            self.leases.end(&key);
+            self.end_lease(&key);
             out.push(Output::DropLease { key });
         }
         // Nobody will apply what the former life wrote last: whoever waits for that is told so.

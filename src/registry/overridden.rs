@@ -379,7 +379,7 @@ impl Registry {
                     let terms = self.terms(&record, registration, lease.digest, true);
                     out.push(Output::HoldLease { key: key.clone(), terms, at: lease.renewed_at });
                 }
-                Phase::Late(_) | Phase::Over(_) => self.leases.reschedule(key, now.mono),
+                Phase::Late(_) | Phase::Answering(_) | Phase::Over(_) => self.leases.reschedule(key, now.mono),
             }
         }
         let listed = self.listed(&record);

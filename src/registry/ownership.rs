@@ -102,6 +102,8 @@ impl Registry {
                 let unnamed = known.is_none() && register.incarnation.is_none() && !register.takeover;
                 let body = Body::Live { registration: register.registration, seen: Seen::Well, draining: false };
                 let detail = self.contests.detail(&register.key, now.mono);
+                // What was seen of it was seen of another content.
+                self.looking.end(&register.key);
                 let record = self.write(register.key, step, body, Why { actor: register.actor, detail, ..Why::from(cause) }, now, out);
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
@@ -226,8 +228,9 @@ impl Registry {
     /// A live record's provider says something else of it within the same life.
     fn say_anew(&mut self, record: &Record, registration: Arc<Registration>, beat: &Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
         let digest = content_digest(&registration);
-        let body = Body::Live { registration, seen: Seen::Well, draining: record.is_draining() };
-        let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Updated.into(), now, out);
+        let (seen, why) = self.seen_by_check(&record.key, Cause::Updated);
+        let body = Body::Live { registration, seen, draining: record.is_draining() };
+        let written = self.write(record.key.clone(), Step::edition(&record.version), body, why, now, out);
         self.hold(&written, digest, beat.at, false, out);
         written
     }
@@ -281,8 +284,9 @@ impl Registry {
     pub(super) fn recover(&mut self, record: &Record, at: Mono, now: Now, out: &mut Outbox) -> Arc<Record> {
         let registration = Arc::clone(record.registration().expect("unreachable: a held lease has a live record"));
         let digest = content_digest(&registration);
-        let body = Body::Live { registration, seen: Seen::Well, draining: record.is_draining() };
-        let written = self.write(record.key.clone(), Step::same(&record.version), body, Cause::Recovered.into(), now, out);
+        let (seen, why) = self.seen_by_check(&record.key, Cause::Recovered);
+        let body = Body::Live { registration, seen, draining: record.is_draining() };
+        let written = self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
         self.hold(&written, digest, at, false, out);
         written
     }
@@ -353,6 +357,7 @@ impl Registry {
         let at = lease.renewed_at;
         // No silence ends a fixed address's.
         let due = registration.ttl().map(|_| due);
+        self.look_from(record, registration, lease.phase(), at);
         self.leases.hold(record.key.clone(), lease, due);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });
     }
@@ -379,7 +384,7 @@ impl Registry {
             Step::deregistration(version)
         };
         self.ask_again.clear(&deregister.key);
-        if self.leases.end(&deregister.key).is_some() {
+        if self.end_lease(&deregister.key).is_some() {
             out.push(Output::DropLease { key: deregister.key.clone() });
         }
         let body = Body::Withdrawn { kept: None, named: deregister.incarnation.is_some() };

@@ -68,14 +68,18 @@ impl Registry {
     /// A node that leaves hands a lease over: the record stays as it is, and so does the time that is left of it.
     fn inherit(&mut self, record: &Arc<Record>, at: Mono, now: Now, out: &mut Outbox) {
         let Body::Live { seen, .. } = &record.body else { return };
+        let ttl_ms = record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
         let phase = match seen {
+            Seen::Well if record.cause == Cause::ProbeSucceeded && at + ttl_ms <= now.mono => Phase::Answering(now.mono),
             Seen::Well => Phase::Held,
             Seen::Suspect => Phase::Late(now.mono),
             Seen::Down => Phase::Over(now.mono),
         };
-        let why = Why::saying(Cause::Adopted, format!("{} left", record.version.owner.node));
+        // That it answers is to be seen still, and it is looked at here at once.
+        let is_answering = matches!(phase, Phase::Answering(_));
+        let cause = if is_answering { Cause::ProbeSucceeded } else { Cause::Adopted };
+        let why = Why::saying(cause, format!("{} left", record.version.owner.node));
         let written = self.write(record.key.clone(), Step::generation(&record.version), record.body.clone(), why, now, out);
-        let ttl_ms = written.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
         let due = if phase == Phase::Held { at + ttl_ms } else { now.mono + ttl_ms };
         self.hold_as(&written, phase, at, due, out);
         if phase != Phase::Held {

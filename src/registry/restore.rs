@@ -187,7 +187,7 @@ impl Registry {
         for record in held.records().values() {
             let is_beaten = self.store.get(&record.key).is_some_and(|known| known.version > record.version);
             if let Some(lease) = self.leases.get(&record.key).filter(|_| is_beaten).cloned() {
-                self.leases.end(&record.key);
+                self.end_lease(&record.key);
                 self.ended.insert(record.key.clone(), Ended { lease, record: Arc::clone(record) });
                 out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
             }

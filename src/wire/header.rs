@@ -51,10 +51,12 @@ pub(super) enum Kind {
     AskLease = 8,
     ToldLease = 9,
     Overrides = 10,
+    AskProbe = 12,
+    ToldProbe = 13,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -65,6 +67,8 @@ impl Kind {
         Self::AskLease,
         Self::ToldLease,
         Self::Overrides,
+        Self::AskProbe,
+        Self::ToldProbe,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -79,6 +83,8 @@ impl Kind {
             Message::AskLease { .. } => Self::AskLease,
             Message::ToldLease { .. } => Self::ToldLease,
             Message::Overrides(_) => Self::Overrides,
+            Message::AskProbe { .. } => Self::AskProbe,
+            Message::ToldProbe { .. } => Self::ToldProbe,
         }
     }
 

@@ -7,6 +7,7 @@ use super::change::Change;
 use super::header::Kind;
 use super::list::List;
 use super::overrides::{Entries, entries_of, to_entries};
+use super::probe::Outcome;
 use super::pull::{Have, Want};
 use super::reading::Reading;
 use super::record::Key;
@@ -62,6 +63,13 @@ struct ToldLease {
     lease: Option<Lease>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct ToldProbe<'a> {
+    ticket: u64,
+    #[serde(borrow)]
+    outcome: Outcome<'a>,
+}
+
 /// Appends a message's body to a frame.
 pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLarge> {
     match message {
@@ -79,6 +87,8 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
         Message::AskLease { ticket, key } => body::write(&AskLease { ticket: *ticket, key: Key::of(key) }, frame),
         Message::ToldLease { ticket, lease } => body::write(&ToldLease { ticket: *ticket, lease: lease.as_ref().map(Lease::of) }, frame),
         Message::Overrides(entries) => body::write(&entries_of(entries), frame),
+        Message::AskProbe { ticket, key } => body::write(&AskLease { ticket: *ticket, key: Key::of(key) }, frame),
+        Message::ToldProbe { ticket, outcome } => body::write(&ToldProbe { ticket: *ticket, outcome: Outcome::of(outcome) }, frame),
     }
 }
 
@@ -117,6 +127,14 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
         Kind::ToldLease => {
             let ToldLease { ticket, lease } = body::read(bytes)?;
             Message::ToldLease { ticket, lease: lease.map(Lease::into_model) }
+        }
+        Kind::AskProbe => {
+            let AskLease { ticket, key } = body::read(bytes)?;
+            Message::AskProbe { ticket, key: key.into_model(reading)? }
+        }
+        Kind::ToldProbe => {
+            let ToldProbe { ticket, outcome } = body::read(bytes)?;
+            Message::ToldProbe { ticket, outcome: outcome.into_model()? }
         }
         Kind::Overrides => Message::Overrides(to_entries(body::read::<Entries<'_>>(bytes)?, reading)),
     })

@@ -9,8 +9,8 @@ use muster::model::{
     Selection, ServiceKey, ServiceName, Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Stamp, Verdict, Want,
-    Willed,
+    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp,
+    Verdict, Want, Willed,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -310,6 +310,16 @@ fn entry() -> impl Strategy<Value = Entry> {
     })
 }
 
+fn outcome() -> impl Strategy<Value = ProbeOutcome> {
+    prop_oneof![
+        any::<(Option<u16>, u32)>().prop_map(|(code, took_ms)| ProbeOutcome::Passed { code, took_ms }),
+        Just(ProbeOutcome::Refused),
+        ("[a-zé ]{0,60}", any::<Option<u16>>()).prop_map(|(why, code)| ProbeOutcome::Failed { why: why.into(), code }),
+        "[a-z]{0,60}".prop_map(|why| ProbeOutcome::Forbidden { why: why.into() }),
+        Just(ProbeOutcome::NotTried),
+    ]
+}
+
 /// Anything a node may say.
 pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
@@ -323,5 +333,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), key()).prop_map(|(ticket, key)| Message::AskLease { ticket, key }),
         (any::<u64>(), proptest::option::of(lease())).prop_map(|(ticket, lease)| Message::ToldLease { ticket, lease }),
         vec(entry(), 0..4).prop_map(Message::Overrides),
+        (any::<u64>(), key()).prop_map(|(ticket, key)| Message::AskProbe { ticket, key }),
+        (any::<u64>(), outcome()).prop_map(|(ticket, outcome)| Message::ToldProbe { ticket, outcome }),
     ]
 }

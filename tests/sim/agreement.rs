@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster::model::{Cause, InstanceKey};
 use muster::registry::{Record, Registry};
 
+use crate::eyes::{Looks, REFUSED_MS};
 use crate::invariant::Invariant;
 use crate::secured::Secured;
 use crate::world::{World, describe};
@@ -104,7 +105,8 @@ impl World {
                         broken.get_or_insert((Invariant::NothingLost, what));
                     }
                 } else if let Some(record) = record.filter(|_| listed.is_some())
-                    && record.cause != Cause::Preserved
+                    && (record.cause != Cause::Preserved
+                        || (provider.habits.looks != Looks::Never && self.now > provider.stopped_at + REFUSED_MS))
                     && self.may_withdraw(record)
                 {
                     let what = format!("n{node}: {} stopped at {} and is still listed: {said}", provider.key, provider.stopped_at);

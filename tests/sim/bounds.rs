@@ -29,8 +29,8 @@ pub(crate) struct Expiries {
 }
 
 impl Expiries {
-    /// An owner wrote this, and holds so many leases now.
-    pub(crate) fn note(&mut self, owner: &Life, record: &Record, now: u64, leases: usize) -> Result<(), Violation> {
+    /// An owner wrote this, and holds so many leases now. That a process is gone it may have seen for itself.
+    pub(crate) fn note(&mut self, owner: &Life, record: &Record, is_gone: bool, now: u64, leases: usize) -> Result<(), Violation> {
         match &record.body {
             Body::Live { seen: Seen::Well, .. } => {
                 self.preserved.remove(&(record.key.clone(), owner.clone()));
@@ -39,7 +39,7 @@ impl Expiries {
             Body::Live { .. } if record.cause == Cause::Preserved || self.preserved.iter().any(|(key, _)| *key == record.key) => {
                 self.preserved.insert((record.key.clone(), owner.clone()));
             }
-            Body::Withdrawn { kept: Some(_), .. } if record.cause == Cause::Expired => {
+            Body::Withdrawn { kept: Some(_), .. } if record.cause == Cause::Expired || (record.cause == Cause::ProbeFailed && !is_gone) => {
                 let was_preserved = self.preserved.contains(&(record.key.clone(), owner.clone()));
                 return if was_preserved { Ok(()) } else { self.note_expired(owner, now, leases) };
             }

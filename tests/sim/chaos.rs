@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 35] = [
+const FAULTS: [(u64, Fault); 37] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -43,6 +43,8 @@ const FAULTS: [(u64, Fault); 35] = [
     (3, providers::contest),
     (3, providers::cut_off),
     (1, providers::replace_all),
+    (5, providers::hush),
+    (4, providers::hide),
     (5, operators::set_override),
     (2, operators::delete_override),
     (3, operators::register_fixed),

@@ -51,6 +51,12 @@ pub(crate) enum Injected {
     ProviderContested,
     /// Half of all providers, or all, reach no node.
     ProvidersCutOff,
+    /// Heartbeats stop, and the processes go on.
+    ProvidersHushed,
+    /// A node does not reach a process that others reach.
+    ProvidersHidden,
+    /// A node looked at a process.
+    Looked,
     /// All providers are replaced at once.
     ProvidersReplaced,
     /// Addresses that send no heartbeats.

@@ -15,7 +15,7 @@
 //! | | invariant | checked by |
 //! |---:|---|---|
 //! | 1 | convergence | `World::disagreement`, `World::check_contents`, `story::settle` (in time), `story::rest` (nothing is written any more), `story::rejoin` |
-//! | 2 | no live instance lost | `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted; where a node stops in fair weather `World::check_late`: nobody is even late |
+//! | 2 | no live instance lost | `World::check_seen` at each write: none that answers whoever looks is down or gone; `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted; where a node stops in fair weather `World::check_late`: nobody is even late |
 //! | 3 | no zombie | `World::check_providers` |
 //! | 4 | no resurrection | `Ledger::note`: for each life of each node at each step, also past forgetting. A node's next life begins from what others hold, who are judged themselves |
 //! | 5 | one writer | `Ledger::note` |
@@ -68,6 +68,7 @@
 //! | the owner of a fixed address lets it go | a fixed address stays |
 //! | streams fall silent once everything has healed | 9, by the last comparison |
 //! | a ready node without a bus answers that it is warming | 13, by the false answer |
+//! | every look says that nobody listens | 2, by those who answer |
 //! | a forged record is taken for the next of its log | 11, by the forged record |
 
 mod agreement;
@@ -81,6 +82,7 @@ mod counts;
 mod diff;
 mod disk;
 mod divergence;
+mod eyes;
 mod fixed;
 mod invariant;
 mod ledger;

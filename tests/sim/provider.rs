@@ -6,6 +6,7 @@ use muster::model::{Address, Incarnation, InstanceKey, Port, Registration, Regis
 use muster::registry::{Ack, Answer, Deregister, Heartbeat, Refusal, Register, content_digest};
 
 use crate::counts::Injected;
+use crate::eyes::{Looks, address_of};
 use crate::invariant::Invariant;
 use crate::world::{Ask, Asker, Event, Reply, World};
 
@@ -47,6 +48,7 @@ pub(crate) struct Habits {
     pub(crate) sends_digest: bool,
     /// Says its status with each heartbeat.
     pub(crate) reports: bool,
+    pub(crate) looks: Looks,
 }
 
 pub(crate) struct Provider {
@@ -61,8 +63,14 @@ pub(crate) struct Provider {
     pub(crate) reported: Reported,
     /// It is a second process under another one's key, and runs until then.
     pub(crate) twin_until: Option<u64>,
-    /// It reaches no node until then.
+    /// It reaches no node until then, and none reaches it.
     pub(crate) cut_off_until: u64,
+    /// None of its heartbeats reaches a node until then; it can be reached.
+    pub(crate) hushed_until: u64,
+    /// Nodes that do not reach it, each until then.
+    pub(crate) hidden_from: Vec<(usize, u64)>,
+    /// Since then everybody who looked at it was answered.
+    pub(crate) answers_since: u64,
     /// Until then something else than the nodes keeps it from saying that it lives.
     pub(crate) disturbed_until: u64,
     digest: Option<u128>,
@@ -97,6 +105,9 @@ impl Provider {
             reported: Reported::Up,
             twin_until: None,
             cut_off_until: 0,
+            hushed_until: 0,
+            hidden_from: Vec::new(),
+            answers_since: 0,
             disturbed_until: 0,
             digest: None,
             asked: 0,
@@ -148,6 +159,10 @@ impl Provider {
     pub(crate) fn content(&self) -> Registration {
         let mut draft = draft(self.port, self.habits.ttl_ms);
         draft.reported = self.reported;
+        draft.check = self.habits.looks.to_check();
+        if self.habits.looks != Looks::Never {
+            draft.address = Address::parse(&address_of(&self.key)).expect("unreachable: it is an address");
+        }
         Registration::new(draft).expect("unreachable: it is within the bounds")
     }
 
@@ -188,6 +203,7 @@ pub(crate) fn draft(port: u16, ttl_ms: u64) -> RegistrationDraft {
     let ttl = Ttl::from_ms(ttl_ms).expect("unreachable: it is a ttl");
     let mut draft = RegistrationDraft::new(address, Port::new(port).expect("unreachable: it is not 0"), ttl);
     draft.evict_after_ms = Some(EVICT_AFTER_MS);
+    draft.check = Looks::Never.to_check();
     draft
 }
 
@@ -197,6 +213,7 @@ impl World {
         let now = self.now;
         let provider = &mut self.providers[index];
         provider.process += 1;
+        provider.answers_since = now;
         provider.incarnation = now + 1;
         provider.port = provider.port % 60_000 + 1;
         provider.reported = Reported::Up;
@@ -234,7 +251,9 @@ impl World {
 
     /// The provider says something else of itself within its life.
     pub(crate) fn update_provider(&mut self, index: usize) {
+        let now = self.now;
         let provider = &mut self.providers[index];
+        provider.answers_since = now;
         provider.port = provider.port % 60_000 + 1;
         provider.doing = Doing::Registering;
         // What is on its way is about what it said before.
@@ -286,7 +305,7 @@ impl World {
         provider.asked += 1;
         let asker = Asker::Provider { provider: index, process, asked: provider.asked, from_ms: self.now };
         let to = provider.home;
-        if self.now < provider.cut_off_until {
+        if self.now < provider.cut_off_until.max(provider.hushed_until) {
             self.counts.add(Injected::Unreachable);
             return self.reply(asker, Reply::Unreachable, TIMEOUT_MS);
         }

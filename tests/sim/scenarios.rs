@@ -14,6 +14,7 @@ use muster::registry::{
 
 use crate::bus::Weather;
 use crate::counts::Injected;
+use crate::eyes::Looks;
 use crate::provider::{Habits, Provider, Route, draft};
 use crate::teeth::{Sabotage, empty_beacon};
 use crate::trace::Level;
@@ -78,7 +79,7 @@ pub(crate) fn agree_within(world: &mut World, ms: u64) {
 }
 
 pub(crate) fn provider(world: &mut World, id: &str, route: Route) -> usize {
-    let habits = Habits { route, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false };
+    let habits = Habits { route, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false, looks: Looks::Never };
     world.providers.push(Provider::new(key("s", id), habits, 0));
     world.start_provider(world.providers.len() - 1);
     world.providers.len() - 1

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster::model::{Epoch, InstanceKey, NodeName, Seq, ServiceKey};
 use muster::registry::{
-    Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Purpose,
+    Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Probe, Purpose,
     Registry, Renewed, Settings, Ticket, To,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Effects {
     pub(crate) reconnect: bool,
     /// Peers to be asked directly whether they live.
     pub(crate) checks: Vec<(Ticket, NodeName)>,
+    /// Instances that are to be looked at.
+    pub(crate) probes: Vec<(Ticket, Probe)>,
     /// The node began a new life.
     pub(crate) reborn: bool,
     /// The node has handed over what it owned, but for so many leases.
@@ -135,6 +137,7 @@ impl Shell {
                 Output::Send(to, message) => effects.sends.push((self.epoch, to, message)),
                 Output::Reconnect => effects.reconnect = true,
                 Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),
+                Output::Probe { ticket, probe } => effects.probes.push((ticket, probe)),
                 Output::HandedOver { left } => effects.handed_over = Some(left),
                 Output::Reborn(epoch) => {
                     self.published = 0;

@@ -2,6 +2,7 @@
 
 use crate::counts::{Counts, Injected};
 use crate::disk::{Disk, Habit};
+use crate::eyes::Looks;
 use crate::invariant::{Invariant, Violation};
 use crate::provider::{Doing, Habits, Provider, Route};
 use crate::teeth::Sabotage;
@@ -96,6 +97,7 @@ fn begin(story: &Story) -> World {
             is_named: world.chance.permille(600),
             sends_digest: world.chance.permille(600),
             reports: world.chance.permille(200),
+            looks: world.chance.pick(&[Looks::Never, Looks::Late, Looks::Late, Looks::Always]),
         };
         let home = world.chance.index(nodes);
         world.providers.push(Provider::new(key(["a", "b", "c"][index % 3], &format!("i{index}")), habits, home));

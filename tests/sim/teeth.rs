@@ -56,6 +56,8 @@ pub(crate) enum Sabotage {
     WallForMono,
     /// Another cluster's frames are read.
     HearForeign,
+    /// Every look says that nobody listens there.
+    SeeNobody,
     /// The registry invents a record now and then.
     GrowForEver,
     /// Peers are taken to have applied what they were only sent.
@@ -434,4 +436,9 @@ fn a_ready_node_that_calls_itself_warming_is_found() {
 #[test]
 fn a_forged_record_that_is_taken_is_found() {
     is_found_as(Sabotage::ForgeNext, &[Invariant::Isolation], "that nobody wrote");
+}
+
+#[test]
+fn a_look_that_sees_nobody_is_found() {
+    is_found(Sabotage::SeeNobody, &[Invariant::NothingLost]);
 }

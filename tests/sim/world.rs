@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
-use muster::registry::{Answer, Body, Record, Settings, Ticket};
+use muster::registry::{Answer, Body, Input, ProbeOutcome, Record, Settings, Ticket};
 use muster::wire::Codec;
 
 pub(crate) use node::Slot;
@@ -84,6 +84,13 @@ pub(crate) enum Event {
         life: u32,
         ticket: Ticket,
         peer: NodeName,
+    },
+    /// What a node sees that looked at an instance.
+    Seen {
+        node: usize,
+        life: u32,
+        ticket: Ticket,
+        outcome: ProbeOutcome,
     },
     /// A node is cut off from all others.
     Isolate(usize),
@@ -274,6 +281,11 @@ impl World {
                 }
             }
             Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, &peer),
+            Event::Seen { node, life, ticket, outcome } => {
+                if self.slots[node].life == life {
+                    self.feed(node, Input::Probed { ticket, outcome });
+                }
+            }
             // As with starts: what was to break later stays whole.
             Event::Isolate(_) if self.now >= self.chaos_until => {}
             Event::Isolate(node) => {

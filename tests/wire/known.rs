@@ -8,8 +8,8 @@ use muster::model::{
     Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, Record, Renewal, Seen, Stamp, Verdict, Want,
-    Willed,
+    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp,
+    Verdict, Want, Willed,
 };
 
 /// Who says all this.
@@ -45,7 +45,17 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("fixed_addresses", Message::Change(fixed_addresses())),
         ("overrides", Message::Overrides(overrides())),
         ("health_causes", Message::Change(health_causes())),
+        ("ask_probe", Message::AskProbe { ticket: 15, key: key("web", "w-1") }),
+        ("told_probe_passed", told_probe(ProbeOutcome::Passed { code: Some(204), took_ms: 7 })),
+        ("told_probe_refused", told_probe(ProbeOutcome::Refused)),
+        ("told_probe_failed", told_probe(ProbeOutcome::Failed { why: "HTTP 503".into(), code: Some(503) })),
+        ("told_probe_forbidden", told_probe(ProbeOutcome::Forbidden { why: "loopback".into() })),
+        ("told_probe_not_tried", told_probe(ProbeOutcome::NotTried)),
     ]
+}
+
+fn told_probe(outcome: ProbeOutcome) -> Message {
+    Message::ToldProbe { ticket: 15, outcome }
 }
 
 fn pull(want: Want) -> Message {

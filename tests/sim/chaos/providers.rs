@@ -112,6 +112,35 @@ pub(super) fn cut_off(world: &mut World) {
     }
 }
 
+/// Nothing that half of all providers say, or one, or all, comes to a node; whoever looks at them is answered.
+pub(super) fn hush(world: &mut World) {
+    world.counts.add(Injected::ProvidersHushed);
+    let (every, first) = (world.chance.pick(&[1, 2, 100]), world.some_provider());
+    world.say_fault(&format!("every {every}. provider falls silent, and goes on"));
+    let until = world.now + until_heal(world, 25_000);
+    for provider in world.providers.iter_mut().skip(first).step_by(every) {
+        provider.hushed_until = until;
+        provider.disturbed_until = provider.disturbed_until.max(until);
+    }
+}
+
+/// A node does not reach some providers' machines, which others may reach; heartbeats come all the same, or not.
+pub(super) fn hide(world: &mut World) {
+    world.counts.add(Injected::ProvidersHidden);
+    let (node, every) = (world.chance.index(world.slots.len()), world.chance.pick(&[1, 2, 3]));
+    let hushed = world.chance.permille(600);
+    world.say_fault(&format!("n{node} does not reach every {every}. provider; they are silent: {hushed}"));
+    let until = world.now + until_heal(world, 25_000);
+    for provider in world.providers.iter_mut().step_by(every) {
+        provider.hidden_from.retain(|(from, _)| *from != node);
+        provider.hidden_from.push((node, until));
+        if hushed {
+            provider.hushed_until = until;
+            provider.disturbed_until = provider.disturbed_until.max(until);
+        }
+    }
+}
+
 /// Every provider is replaced at once, as by a rollout that nobody watches.
 pub(super) fn replace_all(world: &mut World) {
     world.counts.add(Injected::ProvidersReplaced);

@@ -235,7 +235,9 @@ impl World {
             // A withdrawn record that only changes hands took nothing away.
             if changed.own && (changed.from.is_some() || changed.to.is_some()) {
                 let leases = self.registry(node).map_or(0, |registry| registry.lease_count() - self.fixed.held_by(registry));
-                if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, self.now, leases) {
+                self.check_seen(node, changed);
+                let is_gone = self.is_gone(&changed.record.key);
+                if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, is_gone, self.now, leases) {
                     self.violate(of, what);
                 }
             }
@@ -276,6 +278,9 @@ impl World {
         }
         if effects.reconnect {
             self.reconnect(node);
+        }
+        for (ticket, probe) in effects.probes {
+            self.look_out(node, ticket, &probe);
         }
         for (ticket, peer) in effects.checks {
             let life = self.slots[node].life;

@@ -1,0 +1,462 @@
+//! Looking: which instances this node looks at, when each is tried next, and what the tries have brought so far. What follows from it is
+//! `sight`'s.
+//!
+//! A late instance is tried three times, 200 ms apart, then after 1, 2 and 4 s; one that answers, or does not, again at its check's
+//! interval. Where every try fails other nodes are asked to try: they may reach it when this one cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::io::Ticket;
+use super::probe::{Plan, ProbeOutcome};
+use super::rng::Rng;
+use super::time::Mono;
+use crate::model::{InstanceKey, NodeName};
+
+/// After the first, second, … failure in a row the next try comes so much later; after the last of them others are asked.
+const BURST_MS: [u64; 5] = [200, 200, 1000, 2000, 4000];
+/// After so many failures in a row one that answered is not believed any more.
+const DOUBT: u32 = 3;
+/// So many refusals in a row are evidence that the process is gone.
+pub(super) const REFUSALS: u32 = 3;
+/// What could not be tried is tried again after this long, and up to as much more.
+const NOT_TRIED_AGAIN_MS: u64 = 500;
+/// An answer that the shell owes for longer than its timeout and this is not waited for any more.
+const ANSWER_GRACE_MS: u64 = 5000;
+/// How long others may take longer than a try.
+const HELP_GRACE_MS: u64 = 1000;
+/// The first look at one that has just been registered comes within its interval, and within this.
+const FIRST_LOOK_MS: u64 = 10_000;
+/// How many probes may be on their way for other nodes; one more is answered that it was not tried.
+pub(super) const ERRANDS_MAX: usize = 1024;
+/// How many different things that were seen are told.
+const TRIED_MAX: usize = 4;
+
+/// What going down adds to the penalty.
+const PENALTY: u64 = 1000;
+/// Above this an instance that answers waits until it has decayed: two falls are none, three are flapping.
+const PENALTY_BOUND: u64 = 2 * PENALTY;
+/// No penalty is greater: an instance that has flapped for hours comes up within two and a half half-lives.
+const PENALTY_MAX: u64 = 5 * PENALTY;
+/// Half of it is forgotten in this time.
+const HALF_LIFE_MS: u64 = 30_000;
+
+/// The instances that are looked at: at most as many as there are leases.
+#[derive(Default)]
+pub(super) struct Looking {
+    looks: BTreeMap<InstanceKey, Look>,
+    due: BTreeSet<(Mono, InstanceKey)>,
+    /// Probes on their way.
+    errands: BTreeMap<Ticket, Errand>,
+    /// How many of them are other nodes'.
+    for_others: usize,
+    /// Which instances others were asked about.
+    questions: BTreeMap<u64, InstanceKey>,
+    last_ticket: Ticket,
+}
+
+/// What a probe is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// This node's own look.
+    Own(InstanceKey),
+    /// Another node asked.
+    Peer {
+        /// Which.
+        node: NodeName,
+        /// Its question.
+        question: u64,
+    },
+}
+
+/// What is to be done about an instance that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Try it.
+    Try,
+    /// The others have not answered in time.
+    NoHelp(u64),
+}
+
+/// Why an instance is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    /// Its check says so; its lease is held.
+    Watch,
+    /// Its provider is silent: quickly.
+    Burst,
+    /// It is silent, and known to answer or not to.
+    Rest,
+}
+
+/// What is believed of an instance that is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// Not known yet.
+    Open,
+    /// It answers.
+    Answers,
+    /// It does not, and nobody else reaches it either.
+    Fails,
+    /// It cannot be looked at: silence is the only evidence.
+    Blind,
+}
+
+/// What a try changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing yet.
+    Waits,
+    /// Another node may see more.
+    NeedsHelp,
+    /// Something is to be decided.
+    Seen,
+}
+
+/// How one instance is looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    mood: Mood,
+    pub(super) sight: Sight,
+    /// When it is tried next, or what is awaited is given up.
+    due: Mono,
+    /// The probe that is on its way.
+    asked: Option<Ticket>,
+    /// Others were asked: the question, and how many have not answered.
+    help: Option<(u64, usize)>,
+    /// Who reached it when this node could not.
+    pub(super) helper: Option<NodeName>,
+    /// Its check failed while its lease was held: heartbeats do not make it well.
+    pub(super) is_failing: bool,
+    pub(super) failures: u32,
+    pub(super) successes: u32,
+    refusals: u32,
+    /// What the failures in a row were, each with how often.
+    tried: Vec<(Arc<str>, u32)>,
+    pub(super) last: Option<(Mono, ProbeOutcome)>,
+    penalty: u64,
+    penalty_at: Mono,
+}
+
+impl Look {
+    fn new(mood: Mood, due: Mono) -> Self {
+        Self {
+            mood,
+            sight: Sight::Open,
+            due,
+            asked: None,
+            help: None,
+            helper: None,
+            is_failing: false,
+            failures: 0,
+            successes: 0,
+            refusals: 0,
+            tried: Vec::new(),
+            last: None,
+            penalty: 0,
+            penalty_at: due,
+        }
+    }
+
+    pub(super) fn is_of_silent(&self) -> bool {
+        self.mood != Mood::Watch
+    }
+
+    /// Again and again its machine said that nobody listens there.
+    pub(super) fn is_refused(&self) -> bool {
+        self.sight == Sight::Fails && self.refusals >= REFUSALS
+    }
+
+    /// What the tries saw, in words.
+    pub(super) fn to_words(&self) -> String {
+        let one = |(what, times): &(Arc<str>, u32)| if *times == 1 { what.to_string() } else { format!("{what} ({times} times)") };
+        self.tried.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// It went down.
+    pub(super) fn penalise(&mut self, now: Mono) {
+        self.penalty = (self.penalty_left(now) + PENALTY).min(PENALTY_MAX);
+        self.penalty_at = now;
+    }
+
+    /// It has not gone down so often lately that nobody should build on it.
+    pub(super) fn is_calm(&self, now: Mono) -> bool {
+        self.penalty_left(now) <= PENALTY_BOUND
+    }
+
+    /// Halved with each half-life; in between it falls in a line, which needs no fractions.
+    fn penalty_left(&self, now: Mono) -> u64 {
+        let ms = now.saturating_sub(self.penalty_at);
+        let left = self.penalty.checked_shr(u32::try_from(ms / HALF_LIFE_MS).unwrap_or(u32::MAX)).unwrap_or(0);
+        left - left * (ms % HALF_LIFE_MS) / (2 * HALF_LIFE_MS)
+    }
+
+    fn note_tried(&mut self, what: Arc<str>) {
+        if let Some((_, times)) = self.tried.iter_mut().find(|(known, _)| *known == what) {
+            *times += 1;
+        } else if self.tried.len() < TRIED_MAX {
+            self.tried.push((what, 1));
+        }
+    }
+
+    /// Takes what a try brought, and says when the next comes.
+    fn take(&mut self, outcome: &ProbeOutcome, plan: Plan, now: Mono, rng: &mut Rng) -> (Turn, u64) {
+        let later = plan.interval_ms;
+        if *outcome != ProbeOutcome::NotTried {
+            self.last = Some((now, outcome.clone()));
+        }
+        match outcome {
+            ProbeOutcome::NotTried => (Turn::Waits, NOT_TRIED_AGAIN_MS + rng.below(NOT_TRIED_AGAIN_MS)),
+            ProbeOutcome::Forbidden { .. } if !self.is_of_silent() || self.sight == Sight::Blind => (Turn::Waits, later),
+            ProbeOutcome::Forbidden { .. } => {
+                (self.mood, self.sight) = (Mood::Rest, Sight::Blind);
+                (Turn::Seen, later)
+            }
+            ProbeOutcome::Passed { .. } => (self.pass(plan, now), later),
+            ProbeOutcome::Refused | ProbeOutcome::Failed { .. } => self.fail(outcome, plan),
+        }
+    }
+
+    fn pass(&mut self, plan: Plan, now: Mono) -> Turn {
+        self.successes += 1;
+        (self.failures, self.refusals, self.helper) = (0, 0, None);
+        self.tried.clear();
+        let is_enough = match self.mood {
+            Mood::Watch => self.sight != Sight::Fails || (self.successes >= plan.successes && self.is_calm(now)),
+            Mood::Burst | Mood::Rest => {
+                self.mood = Mood::Rest;
+                true
+            }
+        };
+        if !is_enough {
+            return Turn::Waits;
+        }
+        // One that has flapped is looked at anew each time: it may be calm by now.
+        let is_news = self.sight != Sight::Answers || self.penalty > PENALTY_BOUND;
+        (self.sight, self.is_failing) = (Sight::Answers, false);
+        if is_news { Turn::Seen } else { Turn::Waits }
+    }
+
+    fn fail(&mut self, outcome: &ProbeOutcome, plan: Plan) -> (Turn, u64) {
+        self.failures += 1;
+        self.successes = 0;
+        self.refusals = if *outcome == ProbeOutcome::Refused { self.refusals + 1 } else { 0 };
+        self.note_tried(outcome.to_words());
+        let burst = |failures: u32| BURST_MS.get(failures as usize - 1).copied();
+        match self.mood {
+            Mood::Watch | Mood::Rest if self.helper.is_some() => (Turn::NeedsHelp, 0),
+            Mood::Watch if self.sight != Sight::Fails && self.failures >= plan.failures => (Turn::NeedsHelp, 0),
+            Mood::Watch => (Turn::Waits, plan.interval_ms),
+            Mood::Rest if self.sight == Sight::Answers => {
+                self.mood = Mood::Burst;
+                self.failures = 1;
+                (Turn::Waits, BURST_MS[0])
+            }
+            Mood::Rest => {
+                let is_evidence = self.refusals == REFUSALS;
+                (if is_evidence { Turn::Seen } else { Turn::Waits }, plan.interval_ms)
+            }
+            Mood::Burst => match burst(self.failures) {
+                Some(ms) if self.failures == DOUBT && self.sight == Sight::Answers => {
+                    self.sight = Sight::Open;
+                    (Turn::Seen, ms)
+                }
+                Some(ms) => (Turn::Waits, ms),
+                None => (Turn::NeedsHelp, 0),
+            },
+        }
+    }
+
+    /// Nobody reaches it.
+    fn give_up(&mut self) {
+        self.sight = Sight::Fails;
+        self.helper = None;
+        if self.is_of_silent() {
+            self.mood = Mood::Rest;
+        } else {
+            self.is_failing = true;
+        }
+    }
+}
+
+impl Looking {
+    pub(super) fn get(&self, key: &InstanceKey) -> Option<&Look> {
+        self.looks.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &InstanceKey) -> Option<&mut Look> {
+        self.looks.get_mut(key)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Mono> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Its lease is held from `at` on: it is looked at if its check says so, now and then.
+    pub(super) fn watch(&mut self, key: &InstanceKey, plan: Option<Plan>, at: Mono, rng: &mut Rng) {
+        let former = self.end(key);
+        let Some(plan) = plan.filter(|plan| plan.is_declared) else { return };
+        let mut look = Look::new(Mood::Watch, at + rng.below(plan.interval_ms.min(FIRST_LOOK_MS)));
+        if let Some(former) = former {
+            // What was seen of it holds on: heartbeats say nothing of its check.
+            if former.is_failing {
+                (look.is_failing, look.sight, look.tried) = (true, Sight::Fails, former.tried);
+            }
+            (look.penalty, look.penalty_at, look.last) = (former.penalty, former.penalty_at, former.last);
+        }
+        self.begin(key, look);
+    }
+
+    /// Its provider is silent: it is looked at from `at` on. What is known of it already stays so.
+    pub(super) fn begin_silent(&mut self, key: &InstanceKey, plan: Option<Plan>, known: Sight, at: Mono, rng: &mut Rng) {
+        let former = self.end(key);
+        if plan.is_none() {
+            return;
+        }
+        let mood = if known == Sight::Open { Mood::Burst } else { Mood::Rest };
+        let mut look = Look { sight: known, ..Look::new(mood, at + rng.below(BURST_MS[0])) };
+        if let Some(former) = former {
+            (look.is_failing, look.last) = (former.is_failing, former.last);
+            (look.penalty, look.penalty_at) = (former.penalty, former.penalty_at);
+            if look.is_failing {
+                (look.mood, look.sight, look.tried) = (Mood::Rest, Sight::Fails, former.tried);
+            }
+        }
+        self.begin(key, look);
+    }
+
+    fn begin(&mut self, key: &InstanceKey, look: Look) {
+        self.due.insert((look.due, key.clone()));
+        self.looks.insert(key.clone(), look);
+    }
+
+    /// It is not looked at any more. What is on its way comes to nobody.
+    pub(super) fn end(&mut self, key: &InstanceKey) -> Option<Look> {
+        let look = self.looks.remove(key)?;
+        self.due.remove(&(look.due, key.clone()));
+        if let Some(ticket) = look.asked {
+            self.errands.remove(&ticket);
+        }
+        if let Some((question, _)) = look.help {
+            self.questions.remove(&question);
+        }
+        Some(look)
+    }
+
+    pub(super) fn reschedule(&mut self, key: &InstanceKey, due: Mono) {
+        let Some(look) = self.looks.get_mut(key) else { return };
+        self.due.remove(&(std::mem::replace(&mut look.due, due), key.clone()));
+        self.due.insert((due, key.clone()));
+    }
+
+    /// The next instance that is due.
+    pub(super) fn take_due(&mut self, now: Mono) -> Option<(InstanceKey, Due)> {
+        let (_, key) = self.due.first().filter(|(due, _)| *due <= now).cloned()?;
+        let look = self.looks.get_mut(&key)?;
+        // The shell has not answered: as if it had not tried.
+        if let Some(ticket) = look.asked.take() {
+            self.errands.remove(&ticket);
+        }
+        let due = look.help.map_or(Due::Try, |(question, _)| Due::NoHelp(question));
+        Some((key, due))
+    }
+
+    /// A probe goes out for this node's own look.
+    pub(super) fn try_now(&mut self, key: &InstanceKey, timeout_ms: u64, now: Mono) -> Ticket {
+        let ticket = self.next_ticket();
+        if let Some(look) = self.looks.get_mut(key) {
+            look.asked = Some(ticket);
+            self.errands.insert(ticket, Errand::Own(key.clone()));
+        }
+        self.reschedule(key, now + timeout_ms + ANSWER_GRACE_MS);
+        ticket
+    }
+
+    /// A probe goes out for another node; `None`: there are too many.
+    pub(super) fn try_for(&mut self, node: NodeName, question: u64) -> Option<Ticket> {
+        if self.for_others >= ERRANDS_MAX {
+            return None;
+        }
+        let ticket = self.next_ticket();
+        self.for_others += 1;
+        self.errands.insert(ticket, Errand::Peer { node, question });
+        Some(ticket)
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// What a probe was for, once.
+    pub(super) fn take_errand(&mut self, ticket: Ticket) -> Option<Errand> {
+        let errand = self.errands.remove(&ticket)?;
+        self.for_others -= usize::from(matches!(errand, Errand::Peer { .. }));
+        Some(errand)
+    }
+
+    /// Takes what a try brought.
+    pub(super) fn note(&mut self, key: &InstanceKey, outcome: &ProbeOutcome, plan: Plan, now: Mono, rng: &mut Rng) -> Turn {
+        let Some(look) = self.looks.get_mut(key) else { return Turn::Waits };
+        look.asked = None;
+        let (turn, after_ms) = look.take(outcome, plan, now, rng);
+        self.reschedule(key, now + if after_ms == 0 { 0 } else { rng.around(after_ms) });
+        turn
+    }
+
+    /// So many others are asked.
+    pub(super) fn ask_others(&mut self, key: &InstanceKey, question: u64, count: usize, timeout_ms: u64, now: Mono) {
+        if let Some(look) = self.looks.get_mut(key) {
+            look.help = Some((question, count));
+            self.questions.insert(question, key.clone());
+        }
+        self.reschedule(key, now + timeout_ms + HELP_GRACE_MS);
+    }
+
+    /// Another has answered; says about which instance, once that decides something.
+    pub(super) fn note_help(&mut self, node: &NodeName, question: u64, outcome: &ProbeOutcome, plan: Plan, now: Mono) -> Option<InstanceKey> {
+        let key = self.questions.get(&question).cloned()?;
+        let look = self.looks.get_mut(&key)?;
+        let (_, awaited) = look.help.as_mut()?;
+        *awaited = awaited.saturating_sub(1);
+        let is_last = *awaited == 0;
+        match outcome {
+            ProbeOutcome::Passed { .. } => {
+                look.pass(plan, now);
+                look.helper = Some(node.clone());
+                (look.sight, look.is_failing) = (Sight::Answers, false);
+            }
+            ProbeOutcome::Refused | ProbeOutcome::Failed { .. } => {
+                look.note_tried(format!("{node}: {}", outcome.to_words()).into());
+                if !is_last {
+                    return None;
+                }
+                look.give_up();
+            }
+            ProbeOutcome::Forbidden { .. } | ProbeOutcome::NotTried if is_last => look.give_up(),
+            ProbeOutcome::Forbidden { .. } | ProbeOutcome::NotTried => return None,
+        }
+        self.end_help(&key, plan, now);
+        Some(key)
+    }
+
+    /// Nobody else can be asked, or nobody has answered.
+    pub(super) fn give_up(&mut self, key: &InstanceKey, plan: Plan, now: Mono) {
+        if let Some(look) = self.looks.get_mut(key) {
+            look.give_up();
+        }
+        self.end_help(key, plan, now);
+    }
+
+    fn end_help(&mut self, key: &InstanceKey, plan: Plan, now: Mono) {
+        if let Some((question, _)) = self.looks.get_mut(key).and_then(|look| look.help.take()) {
+            self.questions.remove(&question);
+        }
+        self.reschedule(key, now + plan.interval_ms);
+    }
+
+    /// Which instance others were asked about.
+    pub(super) fn asked_about(&self, question: u64) -> Option<&InstanceKey> {
+        self.questions.get(&question)
+    }
+}
