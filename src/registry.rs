@@ -60,7 +60,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use answer::{Ack, AckReport, Answer, Inspected, Refusal, Registered, Renewed};
+pub use answer::{Ack, AckReport, Answer, Inspected, Looked, Refusal, Registered, Renewed};
 pub use applied::LIVES_MAX;
 pub use cluster::{ClusterView, NodeView};
 pub use describe::Difference;

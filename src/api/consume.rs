@@ -379,6 +379,34 @@ pub struct CheckDetail<'a> {
     pub interval_ms: u32,
     /// How long an answer may take.
     pub timeout_ms: u32,
+    /// What was seen last; absent: nothing yet, or the owner was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastLook>,
+    /// In a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successes: Option<u32>,
+    /// In a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+}
+
+/// What a look at an instance brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct LastLook {
+    /// It answers, and is well.
+    pub ok: bool,
+    /// How long ago.
+    pub ago_ms: u64,
+    /// Of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// How long the answer took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u32>,
+    /// What is wrong, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 #[cfg(test)]

@@ -239,7 +239,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.probes.per_second, given.count(1..=1_000_000)),
         show: |config| Some(config.probes.per_second.to_string()),
-        ..key("probes.per_second", "How many looks at instances this node takes a second; past it they come later, and nothing is concluded.")
+        ..key(
+            "probes.per_second",
+            "How many looks at instances this node takes a second; past it they come later, and nothing is concluded.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.probes.in_flight, given.count(1..=65_536)),

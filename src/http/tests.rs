@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{App, Edge};
 use crate::clock::Clock;
-use crate::config::{BusConfig, ClusterConfig, Config, HttpConfig, LeasesConfig, ProbesConfig, LogConfig, NodeConfig, WatchConfig};
+use crate::config::{BusConfig, ClusterConfig, Config, HttpConfig, LeasesConfig, LogConfig, NodeConfig, ProbesConfig, WatchConfig};
 use crate::model::{Epoch, NodeName};
 use crate::node::{self, BusPort};
 use crate::registry::{Limits, Settings};

@@ -127,7 +127,7 @@ impl Ttl {
     }
 }
 
-/// How the registry may look for itself. Declared now; nothing is probed yet.
+/// How the registry may look for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// What is asked.

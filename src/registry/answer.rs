@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::diff::Diff;
 use super::message::LeaseTold;
+use super::probe::ProbeOutcome;
 use super::record::Record;
 use super::time::Mono;
 use crate::model::{Imposed, Incarnation, Listed, NodeName, OverrideName, Status};
@@ -111,6 +112,23 @@ pub struct Inspected {
     pub overridden: Option<(Imposed, OverrideName)>,
     /// What only the owner knows; `None`: it did not answer.
     pub lease: Option<LeaseTold>,
+    /// What this node has seen of it; `None`: it does not look, as one that is not the owner.
+    pub looked: Option<Looked>,
+}
+
+/// What looking at an instance has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// How often it is looked at, while nothing changes.
+    pub interval_ms: u64,
+    /// How long an answer may take.
+    pub timeout_ms: u64,
+    /// When it was looked at last, and what was seen.
+    pub last: Option<(Mono, ProbeOutcome)>,
+    /// In a row.
+    pub successes: u32,
+    /// In a row.
+    pub failures: u32,
 }
 
 /// Why a write was refused; nothing was changed.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::io::{Output, Purpose};
 use super::lease::{Lease, Phase};
+use super::looking::Sight;
 use super::merge::{Step, Why};
 use super::message::NodeState;
-use super::looking::Sight;
 use super::record::{Body, Record, Seen};
 use super::sight::as_note;
 use super::time::{Mono, Now};
@@ -271,7 +271,8 @@ fn silence(cause: Cause, last: Mono, seen: Option<String>, now: Mono) -> Why {
 mod tests {
     use super::*;
     use crate::model::{
-        Address, Check, CheckKind, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName,
+        Address, Check, CheckKind, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey,
+        ServiceName,
     };
     use crate::registry::link::Link;
     use crate::registry::message::MemberAt;

@@ -414,7 +414,14 @@ impl Looking {
     }
 
     /// Another has answered; says about which instance, once that decides something.
-    pub(super) fn note_help(&mut self, node: &NodeName, question: u64, outcome: &ProbeOutcome, plan: Plan, now: Mono) -> Option<InstanceKey> {
+    pub(super) fn note_help(
+        &mut self,
+        node: &NodeName,
+        question: u64,
+        outcome: &ProbeOutcome,
+        plan: Plan,
+        now: Mono,
+    ) -> Option<InstanceKey> {
         let key = self.questions.get(&question).cloned()?;
         let look = self.looks.get_mut(&key)?;
         let (_, awaited) = look.help.as_mut()?;

@@ -156,7 +156,8 @@ impl Registry {
     /// All that is known of a live record.
     pub(super) fn to_inspected(&self, record: Arc<Record>, lease: Option<LeaseTold>) -> Option<Inspected> {
         let listed = self.listed(&record)?;
-        Some(Inspected { overridden: self.overridden(&record).status, listed, record, lease })
+        let looked = self.looked(&record);
+        Some(Inspected { overridden: self.overridden(&record).status, listed, record, lease, looked })
     }
 
     /// What a heartbeat must look like to be taken without asking, and what it is answered.

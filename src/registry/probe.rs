@@ -92,7 +92,8 @@ impl ProbeOutcome {
     }
 
     /// What was seen, in words.
-    pub(super) fn to_words(&self) -> Arc<str> {
+    #[must_use]
+    pub fn to_words(&self) -> Arc<str> {
         match self {
             Self::Passed { code: Some(code), took_ms } => format!("{code} in {took_ms} ms").into(),
             Self::Passed { code: None, took_ms } => format!("answered in {took_ms} ms").into(),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::answer::Looked;
 use super::io::{Output, Ticket};
 use super::lease::{Lease, Phase};
 use super::link::BusHealth;
@@ -47,10 +48,7 @@ impl Registry {
 
     /// Whether what this node sees, or does not see, can be held against anybody: it is not this node that is late, or cut off.
     fn has_sound_eyes(&self) -> bool {
-        self.state == NodeState::Ready
-            && !self.health.is_poor()
-            && !self.health.is_returning()
-            && self.link.health() != BusHealth::Deaf
+        self.state == NodeState::Ready && !self.health.is_poor() && !self.health.is_returning() && self.link.health() != BusHealth::Deaf
     }
 
     /// The shell has looked.
@@ -186,6 +184,13 @@ impl Registry {
         let is_declared = record.registration().and_then(|registration| Plan::of(registration)).is_some_and(|plan| plan.is_declared);
         let is_spent = !is_declared && last + self.settings.preserve_max_ms <= now;
         if look.sight == Sight::Answers && is_spent { Sight::Blind } else { look.sight }
+    }
+
+    /// What looking at it has brought, for whoever inspects it.
+    pub(super) fn looked(&self, record: &Record) -> Option<Looked> {
+        let look = self.looking.get(&record.key)?;
+        let Plan { interval_ms, timeout_ms, .. } = Plan::of(record.registration()?)?;
+        Some(Looked { interval_ms, timeout_ms, last: look.last.clone(), successes: look.successes, failures: look.failures })
     }
 
     /// Its check failed, whatever its heartbeats say.

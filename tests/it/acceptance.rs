@@ -103,7 +103,7 @@ async fn every_subscriber_holds_what_answers_on_the_ports() {
     assert_all_hold(&subscribers, &providers).await;
     assert_never_lost(&subscribers, &providers);
     for (subscriber, id) in subscribers.iter().flat_map(|subscriber| dead.iter().map(move |id| (subscriber, id))) {
-        assert_eq!(subscriber.held().story(id), ["up", "suspect", "down", "gone: expired"], "{id}");
+        assert_eq!(subscriber.held().story(id), ["up", "suspect", "down", "gone: probe_failed"], "{id}");
     }
     assert!(providers.iter().all(|provider| provider.registered_again() == 0), "a heartbeat of a live provider was refused");
 }

@@ -41,7 +41,7 @@ async fn what_a_dead_node_owned_is_taken_over_and_goes_by_silence() {
     let nats = Nats::start(1).await;
     let evict_after = format!("leases.evict_after={}s", EVICT_AFTER.as_secs());
     let mut nodes = Node::start_cluster(3, "dead-owner", &nats.urls(), &["--set", &evict_after]).await;
-    let registration = |ttl: &str| json!({"address": "10.0.0.7", "port": 8080, "ttl": ttl});
+    let registration = |ttl: &str| json!({"address": "10.0.0.7", "port": 8080, "ttl": ttl, "check": {"kind": "none"}});
     nodes[0].put(&format!("{FIXED}?ack=all"), &registration("none")).await.expect(201);
     nodes[0].put(&format!("{SILENT}?ack=all"), &registration("6s")).await.expect(201);
     let subscribers =

@@ -14,7 +14,7 @@ async fn silence_is_told_step_by_step_at_every_node() {
     for node in &nodes {
         subscribers.push(Subscriber::open(**node, "/v1/watch?service=user").await);
     }
-    let registration = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1s"});
+    let registration = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1s", "check": {"kind": "none"}});
     nodes[0].put("/v1/services/user/instances/silent", &registration).await.expect(201);
 
     eventually("the instance is suspect, with its cause, at a node that does not own it", Duration::from_secs(5), async || {
@@ -45,7 +45,7 @@ async fn a_heartbeat_brings_back_what_silence_took_away() {
     let nats = Nats::start(1).await;
     let nodes = Node::start_cluster(2, "revival", &nats.urls(), &["--set", "leases.evict_after=0s"]).await;
     let target = "/v1/services/user/instances/late";
-    nodes[0].put(target, &json!({"address": "10.0.0.7", "port": 8080, "ttl": "1s"})).await.expect(201);
+    nodes[0].put(target, &json!({"address": "10.0.0.7", "port": 8080, "ttl": "1s", "check": {"kind": "none"}})).await.expect(201);
     let listed = async |count: usize| {
         eventually(&format!("{count} are listed at the other node"), Duration::from_secs(10), async || {
             let list = nodes[1].get("/v1/services/user/instances").await.expect(200);

@@ -19,6 +19,7 @@ mod outage;
 mod partition;
 mod paused;
 mod permissions;
+mod probes;
 mod rolling_restart;
 mod round_robin;
 mod shutdown;

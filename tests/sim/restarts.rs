@@ -37,7 +37,8 @@ fn cluster_with(seed: u64, habits: &[Habit], settings: fn(&mut Settings)) -> Wor
 /// So many providers that go on, whatever happens, each at a node of its own.
 fn providers(world: &mut World, count: usize) {
     for index in 0..count {
-        let habits = Habits { route: Route::Sticky, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false, looks: Looks::Never };
+        let habits =
+            Habits { route: Route::Sticky, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false, looks: Looks::Never };
         let home = index % world.slots.len();
         world.providers.push(Provider::new(key("s", &format!("i{index}")), habits, home));
         world.start_provider(index);

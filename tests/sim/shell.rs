@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster::model::{Epoch, InstanceKey, NodeName, Seq, ServiceKey};
 use muster::registry::{
-    Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Probe, Purpose,
-    Registry, Renewed, Settings, Ticket, To,
+    Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Probe,
+    Purpose, Registry, Renewed, Settings, Ticket, To,
 };
 
 use crate::teeth::Sabotage;

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use super::super::params::{InstancePath, NamespaceKey, ServicePath};
 use super::{check_ready, check_warm, json};
 use crate::api;
-use crate::api::consume::{CheckDetail, Detail, Instance, LeaseDetail, OverriddenDetail, StatusDetail};
+use crate::api::consume::{CheckDetail, Detail, Instance, LastLook, LeaseDetail, OverriddenDetail, StatusDetail};
 use crate::http::App;
 use crate::http::extract::PathNames;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
 use crate::model::{Check, CheckKind, Status, Ttl};
-use crate::registry::{Body, Inspected, Record, Seen};
+use crate::registry::{Body, Inspected, Looked, Mono, ProbeOutcome, Record, Seen};
 
 /// Everything known of one instance.
 #[utoipa::path(
@@ -40,7 +40,7 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
     // What a disk does not know there may be all the same.
     let knows_enough = check_ready(&app);
     let inspected = app.node.inspect(key.clone()).await?;
-    if let Some(response) = inspected.as_ref().and_then(to_response) {
+    if let Some(response) = inspected.as_ref().and_then(|inspected| to_response(inspected, app.node.clock().mono())) {
         return Ok(response);
     }
     knows_enough?;
@@ -48,7 +48,7 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
 }
 
 /// `None`: it is gone.
-fn to_response(inspected: &Inspected) -> Option<Response> {
+fn to_response(inspected: &Inspected, now: Mono) -> Option<Response> {
     let record = &*inspected.record;
     let Body::Live { registration, seen, .. } = &record.body else { return None };
     let listed = &inspected.listed;
@@ -74,7 +74,7 @@ fn to_response(inspected: &Inspected) -> Option<Response> {
         },
         owner_reachable: lease.is_none().then_some(false),
         lease,
-        check: registration.check().map(check),
+        check: check(registration.check(), inspected.looked.as_ref(), now),
         owner: record.version.owner.node.as_str().into(),
         incarnation: record.version.incarnation.get(),
         edition: record.version.edition,
@@ -94,14 +94,41 @@ fn seen_as(seen: Seen) -> Status {
     }
 }
 
-fn check(check: &Check) -> CheckDetail<'_> {
-    let (kind, path, port) = match &check.kind {
-        CheckKind::Http { path, port } => ("http", Some(path.as_str().into()), *port),
-        CheckKind::Tcp { port } => ("tcp", None, *port),
-        CheckKind::Grpc { port } => ("grpc", None, *port),
-        CheckKind::None => ("none", None, None),
-    };
-    CheckDetail { kind: kind.into(), path, port, interval_ms: check.interval_ms, timeout_ms: check.timeout_ms }
+/// Without a declared check nothing is looked at before it is late: then its port is.
+fn check<'a>(check: Option<&'a Check>, looked: Option<&Looked>, now: Mono) -> Option<CheckDetail<'a>> {
+    let number = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+    let implicit = looked.map(|looked| ("tcp", None, None, number(looked.interval_ms), number(looked.timeout_ms)));
+    let declared = check.map(|check| {
+        let (kind, path, port) = match &check.kind {
+            CheckKind::Http { path, port } => ("http", Some(path.as_str().into()), *port),
+            CheckKind::Tcp { port } => ("tcp", None, *port),
+            CheckKind::Grpc { port } => ("grpc", None, *port),
+            CheckKind::None => ("none", None, None),
+        };
+        (kind, path, port, check.interval_ms, check.timeout_ms)
+    });
+    let (kind, path, port, interval_ms, timeout_ms) = declared.or(implicit)?;
+    Some(CheckDetail {
+        kind: kind.into(),
+        path,
+        port,
+        interval_ms,
+        timeout_ms,
+        last: looked.and_then(|looked| looked.last.as_ref()).map(|(at, outcome)| last_look(outcome, now.saturating_sub(*at))),
+        successes: looked.map(|looked| looked.successes),
+        failures: looked.map(|looked| looked.failures),
+    })
+}
+
+fn last_look(outcome: &ProbeOutcome, ago_ms: u64) -> LastLook {
+    let nothing = LastLook { ok: false, ago_ms, code: None, took_ms: None, why: None };
+    match outcome {
+        ProbeOutcome::Passed { code, took_ms } => LastLook { ok: true, code: *code, took_ms: Some(*took_ms), ..nothing },
+        ProbeOutcome::Failed { code, .. } => LastLook { code: *code, why: Some(outcome.to_words().to_string()), ..nothing },
+        ProbeOutcome::Refused | ProbeOutcome::Forbidden { .. } | ProbeOutcome::NotTried => {
+            LastLook { why: Some(outcome.to_words().to_string()), ..nothing }
+        }
+    }
 }
 
 /// RFC 3339, to the millisecond. A clock beyond what can be written is shown as the beginning of time.
