@@ -57,8 +57,12 @@ impl Topic {
             Message::Beacon(_) => Self::Beacon,
             Message::Pull { .. } | Message::Pulled { .. } => Self::Pull,
             Message::Relay { .. } | Message::Relayed { .. } => Self::Relay,
-            Message::Applied { .. } | Message::AskLease { .. } | Message::ToldLease { .. } | Message::Overrides(_) => Self::Ask,
-            Message::AskProbe { .. } | Message::ToldProbe { .. } => Self::Ask,
+            Message::Applied { .. }
+            | Message::AskLease { .. }
+            | Message::ToldLease { .. }
+            | Message::Overrides(_)
+            | Message::AskProbe { .. }
+            | Message::ToldProbe { .. } => Self::Ask,
         }
     }
 

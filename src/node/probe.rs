@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, TE, USER_AGENT};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TE, USER_AGENT};
 use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
@@ -183,7 +183,7 @@ fn judge_grpc(answer: &Response<Incoming>, body: &[u8], trailers: Option<&Header
         return Err(ProbeOutcome::Failed { why: format!("HTTP {code}").into(), code: Some(code) });
     }
     let status = trailers.into_iter().chain([answer.headers()]).find_map(|headers| headers.get("grpc-status"));
-    match status.map(|status| status.as_bytes()) {
+    match status.map(HeaderValue::as_bytes) {
         Some(b"0") | None => {}
         Some(b"12") => return Err(ProbeOutcome::failed("the server has no grpc.health.v1")),
         Some(status) => return Err(ProbeOutcome::failed(&format!("gRPC status {}", String::from_utf8_lossy(status)))),

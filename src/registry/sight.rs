@@ -60,14 +60,14 @@ impl Registry {
             }
             Some(Errand::Own(key)) => {
                 let counts = !outcome.is_failure() || self.has_sound_eyes();
-                self.note_try(&key, if counts { outcome } else { ProbeOutcome::NotTried }, now, out);
+                self.note_try(&key, if counts { &outcome } else { &ProbeOutcome::NotTried }, now, out);
             }
         }
     }
 
-    fn note_try(&mut self, key: &InstanceKey, outcome: ProbeOutcome, now: Now, out: &mut Outbox) {
+    fn note_try(&mut self, key: &InstanceKey, outcome: &ProbeOutcome, now: Now, out: &mut Outbox) {
         let Some(plan) = self.plan_of(key) else { return };
-        match self.looking.note(key, &outcome, plan, now.mono, &mut self.rng) {
+        match self.looking.note(key, outcome, plan, now.mono, &mut self.rng) {
             Turn::Waits => {}
             Turn::NeedsHelp => self.ask_for_help(key, plan, now, out),
             Turn::Seen => self.act_on(key, now, out),

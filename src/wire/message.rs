@@ -84,10 +84,11 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
             body::write(&Relayed { ticket: *ticket, verdicts: verdicts.iter().map(Verdict::of).collect() }, frame)
         }
         Message::Applied { epoch, seq } => body::write(&Applied { epoch: epoch.0, seq: *seq }, frame),
-        Message::AskLease { ticket, key } => body::write(&AskLease { ticket: *ticket, key: Key::of(key) }, frame),
+        Message::AskLease { ticket, key } | Message::AskProbe { ticket, key } => {
+            body::write(&AskLease { ticket: *ticket, key: Key::of(key) }, frame)
+        }
         Message::ToldLease { ticket, lease } => body::write(&ToldLease { ticket: *ticket, lease: lease.as_ref().map(Lease::of) }, frame),
         Message::Overrides(entries) => body::write(&entries_of(entries), frame),
-        Message::AskProbe { ticket, key } => body::write(&AskLease { ticket: *ticket, key: Key::of(key) }, frame),
         Message::ToldProbe { ticket, outcome } => body::write(&ToldProbe { ticket: *ticket, outcome: Outcome::of(outcome) }, frame),
     }
 }

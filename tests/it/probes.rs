@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::support::{Node, Subscriber, eventually};
 
 const COUNT: usize = 100;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn target(number: usize) -> String {
     format!("/v1/services/user/instances/i{number}")

@@ -10,7 +10,10 @@
 //! deregister n0 KEY [life I] [=> ANSWER]
 //!                                  ANSWER: registered renewed deregistered unknown superseded warming leaving full
 //! provider KEY n0 | provider KEY all      a process that renews there, or behind a balancer; `stop`, `restart` or `update KEY`
-//! mute KEY MS                      that process reaches no node for so long
+//! provider KEY n0 looked-at | checked     the same, looked at once it is late, or always; others never are
+//! mute KEY MS                      that process reaches no node for so long, and none reaches it
+//! hush KEY MS                      its heartbeats reach no node for so long; it can be reached
+//! hide KEY n0 MS                   n0 does not reach it for so long
 //! forge n0 KEY generation|owner|place     n0 is told, in the name of the record's owner, what that cannot have written
 //! consumer SERVICE n0              somebody follows a service from there on
 //! advance MS
@@ -37,12 +40,13 @@ use muster::registry::{Answer, BusHealth, Refusal, content_digest};
 use crate::bus::Weather;
 use crate::chaos::hostile::{Forgery, tell_forged};
 use crate::disk::{Disk, Habit};
+use crate::eyes::Looks;
 use crate::provider::{Route, draft};
 use crate::scenarios::{TTL_MS, cluster, deregister, heartbeat, provider, try_register};
 use crate::trace::Level;
 use crate::world::{Event, World, key};
 
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 35] = [
     "nodes",
     "empty",
     "disk",
@@ -56,6 +60,8 @@ const VERBS: [&str; 33] = [
     "deregister",
     "provider",
     "mute",
+    "hush",
+    "hide",
     "forge",
     "stop",
     "restart",
@@ -166,6 +172,13 @@ fn act(world: &mut World, words: &[&str]) -> Outcome {
         ["provider", id, "all"] => {
             provider(world, id, Route::RoundRobin);
         }
+        ["provider", id, node, how @ ("looked-at" | "checked")] => {
+            let node = node_of(world, node)?;
+            let index = provider(world, id, Route::Sticky);
+            let provider = &mut world.providers[index];
+            provider.home = node;
+            provider.habits.looks = if *how == "checked" { Looks::Always } else { Looks::Late };
+        }
         ["provider", id, node] => {
             let node = node_of(world, node)?;
             let index = provider(world, id, Route::Sticky);
@@ -184,6 +197,16 @@ fn act(world: &mut World, words: &[&str]) -> Outcome {
             let (wanted, ms) = (key_of(id), number(ms)?);
             let provider = world.providers.iter_mut().find(|provider| provider.key == wanted).ok_or("there is no such provider")?;
             provider.cut_off_until = world.now + ms;
+        }
+        ["hush", id, ms] => {
+            let (wanted, ms) = (key_of(id), number(ms)?);
+            let provider = world.providers.iter_mut().find(|provider| provider.key == wanted).ok_or("there is no such provider")?;
+            provider.hushed_until = world.now + ms;
+        }
+        ["hide", id, node, ms] => {
+            let (wanted, node, ms) = (key_of(id), node_of(world, node)?, number(ms)?);
+            let provider = world.providers.iter_mut().find(|provider| provider.key == wanted).ok_or("there is no such provider")?;
+            provider.hidden_from.push((node, world.now + ms));
         }
         ["forge", node, id, how] => {
             let node = node_of(world, node)?;
