@@ -112,7 +112,8 @@ impl World {
                 && provider.habits.looks != Looks::Never
                 && provider.runs()
                 && said.is_some_and(|said| said.port() == provider.content().port())
-                && self.now > provider.answers_since + ANSWERED_MS
+                // A node that is paused looks at nobody meanwhile.
+                && self.now > provider.answers_since.max(self.slots[node].resumed_at) + ANSWERED_MS
         };
         if let Some(wronged) = self.providers.iter().find(is_wronged) {
             let what = format!(
