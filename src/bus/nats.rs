@@ -67,7 +67,7 @@ const EVENTS_MAX: usize = 64;
 pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusConfig, shutdown: &Shutdown) -> Result<(), StartError> {
     // The client takes the process's cryptography. Where another program has chosen that already, it holds.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let BusPort { to_node, beacons, changes, direct, bulk, reconnect } = port;
+    let BusPort { to_node, beacons, changes, direct, bulk, reconnect, history: _ } = port;
     let numbers = metrics::of(life.node.as_str());
     let ear = Ear::new(cluster, &life.node, to_node, numbers.clone());
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
