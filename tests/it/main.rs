@@ -12,6 +12,7 @@ mod configuration;
 mod dead_owner;
 mod expiry;
 mod fake_nats;
+mod happening;
 mod mixed_versions;
 mod namesake;
 mod nats_faults;
