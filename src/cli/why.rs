@@ -8,7 +8,7 @@ use super::events::{notes, step};
 use super::failure::{Code, Failure};
 use super::options::{Reach, Shape, Within};
 use super::output::{self, Format, ago};
-use crate::api::consume::Detail;
+use crate::api::consume::{Detail, OverriddenDetail};
 use crate::api::events::Event;
 use crate::client::{Answer, Client, Error, Query};
 use crate::clock::Clock;
@@ -46,7 +46,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let detail = detail(&client, &key).await?;
     let events = &history.value.events;
     match arguments.shape.output {
-        Format::Table | Format::Wide => tell(&key, detail.as_ref().map(|answer| &answer.value), events)?,
+        Format::Table | Format::Wide => {
+            let detail = detail.as_ref().map(|answer| &answer.value);
+            let will = match detail.and_then(|detail| detail.status.overridden.as_ref()) {
+                Some(overridden) => Some(will(&client, &key, overridden).await),
+                None => None,
+            };
+            tell(&key, detail.map(|detail| now(&key, detail, will)), events)?;
+        }
         Format::Json => output::line(&to_json(detail.as_ref(), &history)?.to_string())?,
         Format::Ndjson => output::lines_of(&history.body, "events")?,
         Format::Name => events.iter().take(1).try_for_each(|event| output::line(&event.cause))?,
@@ -63,6 +70,17 @@ async fn detail(client: &Client, key: &InstanceKey) -> Result<Option<Answer<Deta
     }
 }
 
+/// Which override gives it its status, who set it and why, as far as that can be told.
+async fn will(client: &Client, key: &InstanceKey, OverriddenDetail { status, by }: &OverriddenDetail<'_>) -> String {
+    let held = client.overrides(Query::of_namespace(&key.service.namespace)).await;
+    let held = held.ok().and_then(|answer| answer.value.overrides.into_iter().find(|held| held.name == *by));
+    let why = held.map_or_else(String::new, |held| {
+        let author = held.author.map_or_else(String::new, |author| format!(", set by {author}"));
+        format!(": {} (since {}{author})", held.reason, held.created_at)
+    });
+    format!("  the override `{by}` says {status}{why}")
+}
+
 /// Both of the API's own answers.
 fn to_json(detail: Option<&Answer<Detail<'static>>>, history: &Answer<crate::api::events::Events<'static>>) -> Result<Value, Failure> {
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(std::io::Error::from);
@@ -70,12 +88,10 @@ fn to_json(detail: Option<&Answer<Detail<'static>>>, history: &Answer<crate::api
     Ok(json!({"instance": detail.map(|answer| read(&answer.body)).transpose()?, "events": history["events"]}))
 }
 
-fn tell(key: &InstanceKey, detail: Option<&Detail<'_>>, events: &[Event<'_>]) -> Result<(), Failure> {
-    let name = format!("{} {}", key.service.service, key.id);
-    match detail {
-        Some(detail) => now(&name, detail).iter().try_for_each(|line| output::line(line))?,
-        None => output::line(&format!("{name} is not listed."))?,
-    }
+/// `now`: how it is; `None`: it is not listed.
+fn tell(key: &InstanceKey, now: Option<Vec<String>>, events: &[Event<'_>]) -> Result<(), Failure> {
+    let now = now.unwrap_or_else(|| vec![format!("{} {} is not listed.", key.service.service, key.id)]);
+    now.iter().try_for_each(|line| output::line(line))?;
     output::line("")?;
     output::line("What happened, the newest first:")?;
     for event in events {
@@ -88,16 +104,15 @@ fn tell(key: &InstanceKey, detail: Option<&Detail<'_>>, events: &[Event<'_>]) ->
     Ok(())
 }
 
-/// How it is.
-fn now(name: &str, detail: &Detail<'_>) -> Vec<String> {
+/// How it is; `will`: what an override has to do with it.
+fn now(key: &InstanceKey, detail: &Detail<'_>, will: Option<String>) -> Vec<String> {
+    let name = format!("{} {}", key.service.service, key.id);
     let status = output::coloured(&detail.status.effective);
     let since = age(&detail.changed_at).map_or_else(|| detail.changed_at.clone(), |ms| format!("{} ago", ago(ms)));
     let mut lines = vec![format!("{name} is {status}: {}.", sentence(&detail.cause))];
     lines.push(format!("  listens on {}, weight {}", socket(&detail.instance), detail.instance.weight));
     lines.push(format!("  its provider says {}, the registry saw {}", detail.status.reported, detail.status.seen));
-    if let Some(overridden) = &detail.status.overridden {
-        lines.push(format!("  the override `{}` says {}", overridden.by, overridden.status));
-    }
+    lines.extend(will);
     lines.push(format!("  owned by {}, life {}, last changed {since}", detail.owner, detail.incarnation));
     lines.push(match &detail.lease {
         None => "  its owner does not answer: how its lease is nobody here knows".to_owned(),

@@ -14,16 +14,20 @@ fn what_happened_at_one_node_is_told_by_another() {
     let told = stdout(&["why", "user", "u1", "-s", &urls[1]]);
     assert!(told.starts_with("user u1 is up: its provider registered it.\n  listens on 127.0.0.1:8080, weight 100\n"), "{told}");
     assert!(told.contains("\n  owned by n1, life ") && told.contains("; one is due every 15s\n"), "{told}");
+    stdout(&["override", "set", "swap", "--service", "user", "--status", "draining", "--reason", "disk swap", "-s", &urls[1]]);
+    let told = stdout(&["why", "user", "u1", "-s", &urls[1]]);
+    assert!(told.starts_with("user u1 is draining: an operator's override says so.\n"), "{told}");
+    assert!(told.contains("  the override `swap` says draining: disk swap (since ") && told.contains("set by muster-cli/"), "{told}");
     register.signal("INT");
     assert_eq!(register.ended().code(), Some(0));
-    follow.until("u1 up -> deregistered at n1");
+    follow.until("u1 draining -> deregistered at n1");
 
     let rows = eventually("the other node has heard of it", || {
         let text = stdout(&["events", "--limit", "1", "-s", &urls[1]]);
         if text.contains("deregistered") { Ok(text) } else { Err(text) }
     });
     let row: Vec<_> = rows.lines().nth(1).unwrap_or_default().split_whitespace().skip(1).take(6).collect();
-    assert_eq!(row, ["user", "u1", "up", "-", "deregistered", "n1"], "{rows}");
+    assert_eq!(row, ["user", "u1", "draining", "-", "deregistered", "n1"], "{rows}");
     let told = stdout(&["why", "user", "u1", "-s", &urls[1]]);
     assert!(told.starts_with("user u1 is not listed.\n\nWhat happened, the newest first:\n"), "{told}");
     assert!(told.contains("    at n1: it was taken away by request (by muster-cli/"), "{told}");

@@ -49,6 +49,13 @@ async fn who_falls_silent_at_one_node_has_its_story_at_every_node_and_on_the_bus
         assert_eq!(message.subject.as_str(), "muster.happening.event.default");
         assert_eq!(serde_json::from_slice::<Value>(&message.payload).expect("JSON"), *event);
     }
+    // A node that comes later has heard of no change: it tells the last of each instance, and not what was before it.
+    nodes[0].put("/v1/services/user/instances/kept", &json!({"address": "10.0.0.7", "port": 8081, "ttl": "1h"})).await.expect(201);
+    let late = Node::start("n3", "happening", &nats.urls(), &[]).await;
+    late.ready().await;
+    let list = late.get("/v1/services/user/instances/kept/history").await.expect(200);
+    assert_eq!((story(&list), &list["events"][0]["node"]), (vec![json!(["registered", null, "up"])], &json!("n1")));
+    assert_eq!(late.get("/v1/events").await.expect(200), json!({"events": []}));
     let output = muster(&["why", "user", "silent", "-s", &nodes[1].url()]).output().expect("a muster that runs");
     let words = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && words.starts_with("user silent is not listed.\n"), "{words}");
