@@ -68,7 +68,8 @@ async fn a_node_that_starts_again_knows_what_happened_before() {
     let mut node = Node::start_alone_in("n1", folder.path()).await;
     let registration = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h"});
     node.put(TARGET, &registration).await.expect(201);
-    node.put("/v1/services/user/instances/gone", &registration).await.expect(201);
+    let other = json!({"address": "10.0.0.7", "port": 8081, "ttl": "1h"});
+    node.put("/v1/services/user/instances/gone", &other).await.expect(201);
     assert_eq!(node.send(&Request::new("DELETE", "/v1/services/user/instances/gone")).await.status, 204);
     let before = node.get("/v1/events").await.expect(200);
     assert_eq!(story(&before).len(), 3);

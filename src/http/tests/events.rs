@@ -172,7 +172,7 @@ async fn a_stream_that_is_slower_than_the_history_is_long_hears_how_much_it_miss
     let door = Door::open("events-slow");
     let mut stream = Stream::open(&door, "", None).await;
     let kept = crate::node::history::KEPT_MAX;
-    let op = |number: usize| json!({"op": "register", "service": "user", "id": format!("u{}", number % 5000), "address": "a", "port": 1 + number / 5000});
+    let op = |number: usize| json!({"op": "register", "service": "user", "id": format!("u{}", number % 5000), "address": format!("h{}", number % 5000), "port": 1 + number / 5000});
     for round in 0..=kept / 5000 {
         let ops: Vec<_> = (0..5000).map(|step| op(round * 5000 + step)).collect();
         assert_eq!(door.post("/v1/batch", &json!({"ops": ops}).to_string()).await.status, 200);
