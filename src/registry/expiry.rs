@@ -14,7 +14,7 @@ use super::message::NodeState;
 use super::record::{Body, Record, Seen};
 use super::sight::as_note;
 use super::time::{Mono, Now};
-use super::{Outbox, Registry};
+use super::{Outbox, Registry, reuse};
 use crate::model::{Cause, InstanceKey, Ttl};
 
 /// How many leases one call looks at; the rest is due at once again, so that a mass expiry does not hold up everything else.
@@ -95,10 +95,19 @@ impl Registry {
         let trusted_until = anew_from(self.hears_majority.since).max(lease.not_before);
         let heard_until = anew_from(self.is_heard.since);
         let deadline = (last + lease.ttl_ms).max(trusted_until);
+        let replaced_due = lease.replaced_due(&key.service, last);
+        let is_replaced = replaced_due.is_some_and(|due| due <= now.mono);
+        if lease.replaced.is_some() && replaced_due.is_none() {
+            self.leases.share(key);
+        }
         match lease.phase() {
-            Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
+            Phase::Held if now.mono < deadline && !is_replaced => {
+                self.leases.reschedule(key, replaced_due.map_or(deadline, |due| due.min(deadline)));
+            }
             // A heartbeat was taken without asking just as the deadline fired.
-            Phase::Late(since) | Phase::Answering(since) | Phase::Over(since) if last > since || now.mono < last + lease.ttl_ms => {
+            Phase::Late(since) | Phase::Answering(since) | Phase::Over(since)
+                if last > since || (now.mono < last + lease.ttl_ms && replaced_due.is_none()) =>
+            {
                 self.recover(&record, last, now, out);
             }
             // It may be this node that is late.
@@ -121,7 +130,9 @@ impl Registry {
         match sight {
             Sight::Answers if self.is_calm(&record.key, now.mono) => self.become_answering(record, last, now, out),
             Sight::Answers => self.leases.reschedule(&record.key, now.mono + AGAIN_MS),
-            Sight::Open | Sight::Fails | Sight::Blind if self.is_preserved(record) && !self.is_refused(&record.key) => {
+            Sight::Open | Sight::Fails | Sight::Blind
+                if self.is_preserved(record) && !self.is_refused(&record.key) && !self.is_replaced(record, last) =>
+            {
                 self.stay_suspect(record, since, last, now, out);
             }
             Sight::Open => self.leases.reschedule(&record.key, now.mono + ttl_ms),
@@ -149,7 +160,7 @@ impl Registry {
         let sight = self.sight_of(record, last, now.mono);
         let is_calm = self.is_calm(&record.key, now.mono);
         let cause = if sight == Sight::Fails { Cause::ProbeFailed } else { Cause::Expired };
-        let is_preserved = self.is_preserved(record) && !self.is_refused(&record.key);
+        let is_preserved = self.is_preserved(record) && !self.is_refused(&record.key) && !self.is_replaced(record, last);
         match sight {
             Sight::Answers if is_calm => self.become_answering(record, last, now, out),
             Sight::Open | Sight::Fails | Sight::Blind if is_preserved && !self.is_failing(&record.key) => {
@@ -241,30 +252,37 @@ impl Registry {
         let terms = self.terms(record, registration, lease.digest, false);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
         let body = Body::Live { registration: Arc::clone(registration), seen, draining: record.is_draining() };
-        let why = silence(cause, last, self.words_on(&record.key), now.mono);
+        let why = self.why_silent(record, cause, last, now.mono);
         self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
     }
 
     /// Takes a silent instance from the list; a late heartbeat can still bring it back.
     fn withdraw(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
-        let why = silence(cause, last, self.words_on(&record.key), now.mono);
+        let why = self.why_silent(record, cause, last, now.mono);
         self.end_lease(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
         let body = Body::Withdrawn { kept: record.registration().cloned(), named: false };
         self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
     }
+
+    /// `cause`, and what looking at it has brought, but where another instance has its place: that is why its silence counts.
+    fn why_silent(&self, record: &Record, cause: Cause, last: Mono, now: Mono) -> Why {
+        let replaced = self.leases.get(&record.key).and_then(|lease| lease.replaced.as_deref()).filter(|replaced| last <= replaced.since);
+        let silent_ms = now.saturating_sub(last);
+        let why = match replaced {
+            Some(replaced) => Why::saying(Cause::AddressReused, reuse::detail(replaced, record)),
+            None => {
+                let silent = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
+                let seen = self.words_on(&record.key).map_or_else(String::new, |seen| format!("; {seen}"));
+                Why::saying(cause, as_note(silent + &seen))
+            }
+        };
+        Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..why }
+    }
 }
 
 fn grace_ms(record: &Record) -> u64 {
     record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::grace_ms)
-}
-
-/// `seen`: what looking at it has brought.
-fn silence(cause: Cause, last: Mono, seen: Option<String>, now: Mono) -> Why {
-    let silent_ms = now.saturating_sub(last);
-    let silent = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
-    let detail = as_note(seen.map_or_else(|| silent.clone(), |seen| format!("{silent}; {seen}")));
-    Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..Why::saying(cause, detail) }
 }
 
 #[cfg(test)]

@@ -181,6 +181,10 @@ impl Registry {
     /// self-preservation may last.
     pub(super) fn sight_of(&self, record: &Record, last: Mono, now: Mono) -> Sight {
         let Some(look) = self.looking.get(&record.key) else { return Sight::Blind };
+        // Whoever answers there may be the one that has its place.
+        if self.is_replaced(record, last) {
+            return Sight::Blind;
+        }
         let is_declared = record.registration().and_then(|registration| Plan::of(registration)).is_some_and(|plan| plan.is_declared);
         let is_spent = !is_declared && last + self.settings.preserve_max_ms <= now;
         if look.sight == Sight::Answers && is_spent { Sight::Blind } else { look.sight }
@@ -191,6 +195,11 @@ impl Registry {
         let look = self.looking.get(&record.key)?;
         let Plan { interval_ms, timeout_ms, .. } = Plan::of(record.registration()?)?;
         Some(Looked { interval_ms, timeout_ms, last: look.last.clone(), successes: look.successes, failures: look.failures })
+    }
+
+    /// Another instance has its place, since it was heard last.
+    pub(super) fn is_replaced(&self, record: &Record, last: Mono) -> bool {
+        self.leases.get(&record.key).is_some_and(|lease| lease.replaced_due(&record.key.service, last).is_some())
     }
 
     /// Its check failed, whatever its heartbeats say.

@@ -97,7 +97,10 @@ fn begin(story: &Story) -> World {
             is_named: world.chance.permille(600),
             sends_digest: world.chance.permille(600),
             reports: world.chance.permille(200),
-            looks: world.chance.pick(&[Looks::Never, Looks::Late, Looks::Late, Looks::Always]),
+            // One whose place another takes is never looked at: whoever listens there now would answer for it.
+            looks: world.chance.pick(if index < 4 { &[Looks::Never; 4] } else { &[Looks::Never, Looks::Late, Looks::Late, Looks::Always] }),
+            // Two of one service, and one of each other.
+            shares_place: index < 4,
         };
         let home = world.chance.index(nodes);
         world.providers.push(Provider::new(key(["a", "b", "c"][index % 3], &format!("i{index}")), habits, home));

@@ -199,7 +199,7 @@ async fn a_detail_tells_everything_known() {
         "instance": {"id": "host/a", "address": "h", "port": 1, "status": "up", "weight": 100},
         "status": {"effective": "up", "reported": "up", "seen": "up"},
         "lease": {"ttl_ms": 30000, "remaining_ms": null, "last_heartbeat_ms": null, "attached": false, "preserved": false},
-        "check": {"kind": "http", "path": "/healthz", "interval_ms": 10000, "timeout_ms": 2000},
+        "check": {"kind": "http", "path": "/healthz", "interval_ms": 10000, "timeout_ms": 2000, "successes": 0, "failures": 0},
         "owner": "consume-detail", "incarnation": 7, "edition": 0, "generation": 0, "cause": "registered", "changed_at": null,
     });
     assert_eq!(detail, expected);

@@ -61,7 +61,9 @@ impl Stage {
     }
 
     fn register(&mut self, id: &str, change: impl FnOnce(&mut RegistrationDraft)) {
-        let mut draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
+        // No two are at one place.
+        let place = format!("10.0.1.{}", id.as_bytes()[0]);
+        let mut draft = RegistrationDraft::new(Address::parse(&place).unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
         draft.evict_after_ms = Some(EVICT_MS as u32);
         change(&mut draft);
         let registration = Arc::new(Registration::new(draft).unwrap());
