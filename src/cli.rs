@@ -18,6 +18,7 @@ mod selection;
 mod serve;
 mod signal;
 mod start;
+mod wait;
 mod watch;
 
 use std::io::Write;
@@ -64,6 +65,8 @@ enum Verb {
     Instances(consume::Instances),
     /// Follow services: a line for each instance that comes (+), changes (~) or goes (-)
     Watch(watch::Arguments),
+    /// Wait until a service has so many instances to call
+    Wait(wait::Arguments),
     /// List the cluster's nodes: have they converged, and who lags?
     Nodes(nodes::Arguments),
     /// Say what instances are to be listed as, whatever their providers and the registry say
@@ -109,6 +112,7 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Services(arguments) => on_one_core(consume::services(arguments)),
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
+        Verb::Wait(arguments) => on_one_core(wait::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),
         Verb::Override(arguments) => on_one_core(overrides::run(arguments)),
         Verb::Diff(arguments) => on_one_core(diff::run(arguments)),

@@ -11,6 +11,7 @@ mod ack;
 mod adoption;
 mod answer;
 mod applied;
+mod attachment;
 mod cluster;
 mod contest;
 mod describe;
@@ -107,6 +108,7 @@ pub struct Registry {
     /// Leases that have ended, until the shell has said when each was last renewed.
     ended: BTreeMap<InstanceKey, lease::Ended>,
     ask_again: ownership::AskAgain,
+    attachments: attachment::Attachments,
     relays: relay::Relays,
     peers: peers::Peers,
     /// A majority of the members is heard: nobody's silence before that counts.
@@ -156,6 +158,7 @@ impl Registry {
             leases: lease::Leases::default(),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
+            attachments: attachment::Attachments::default(),
             relays: relay::Relays::default(),
             peers: peers::Peers::new(settings.node.clone()),
             hears_majority: expiry::Regained::default(),
@@ -190,6 +193,8 @@ impl Registry {
         self.notice_time(now, out);
         match input {
             Input::Register(ticket, register) => self.handle_register(ticket, register, now, out),
+            Input::Attach(ticket, members) => self.handle_attach(ticket, members, now, out),
+            Input::Detached(attachment) => self.handle_detached(attachment, now, out),
             Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
             Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
             Input::SetOverride(ticket, set) => self.handle_set_override(ticket, set, now, out),
@@ -221,6 +226,7 @@ impl Registry {
         self.watch_link(now, out);
         self.advance_return(now, out);
         self.advance_leases(now, out);
+        self.advance_attachments(now, out);
         self.advance_overrides(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
@@ -253,6 +259,7 @@ impl Registry {
             join,
             self.link.next_deadline(),
             self.leases.next_due(),
+            self.attachments.next_deadline(),
             self.next_override(),
             self.acks.next_deadline(),
             self.inspections.next_deadline(),

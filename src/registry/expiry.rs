@@ -84,8 +84,8 @@ impl Registry {
 
     /// Judges a lease whose last heartbeat the shell has told.
     pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
-        // It may have become a fixed address's since it was asked for.
-        let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed()).cloned() else { return };
+        // It may have become a fixed address's, or a connection's, since it was asked for.
+        let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed() && !lease.is_attached()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let anew_from = |since: Option<Mono>| since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
@@ -102,12 +102,12 @@ impl Registry {
                 self.leases.reschedule(key, replaced_due.map_or(deadline, |due| due.min(deadline)));
             }
             // A heartbeat was taken without asking just as the deadline fired.
-            Phase::Late(since) | Phase::Over(since) if last > since || (now.mono < last + lease.ttl_ms && replaced_due.is_none()) => {
+            Phase::Late(since) | Phase::Over(since) if lease.is_renewed_by(last, since, now.mono, replaced_due.is_some()) => {
                 self.recover(&record, last, now, out);
             }
             // It may be this node that is late.
             _ if self.health.is_poor() || self.health.is_returning() => self.leases.reschedule(key, now.mono + AGAIN_MS),
-            Phase::Held => self.become_suspect(&record, last, now, out),
+            Phase::Held => self.become_suspect(&record, Cause::Expired, last, now, out),
             Phase::Late(since) | Phase::Over(since) if replaced_due.is_none() && self.is_preserved(&record) => {
                 self.stay_suspect(&record, since, last, now, out);
             }
@@ -133,14 +133,14 @@ impl Registry {
         self.overridden(record).preserve == Some(true) || !self.may_withdraw(now) || self.is_last_while_unclear(record, now)
     }
 
-    /// Its time is over: consumers are told at once.
-    fn become_suspect(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+    /// Its time is over, or its connection has closed: consumers are told at once.
+    pub(super) fn become_suspect(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
         let Some(lease) = self.leases.get(&record.key) else { return };
         let due = now.mono + lease.ttl_ms;
         self.leases.set_phase(&record.key, Phase::Late(now.mono));
         self.leases.reschedule(&record.key, due);
         self.consider_preserving(&record.key.service, now, out);
-        let cause = if self.is_preserved(record) { Cause::Preserved } else { Cause::Expired };
+        let cause = if self.is_preserved(record) { Cause::Preserved } else { cause };
         self.see_silence(record, Seen::Suspect, cause, last, now, out);
     }
 
@@ -195,6 +195,7 @@ impl Registry {
         let silent_ms = now.saturating_sub(last);
         let why = match replaced {
             Some(replaced) => Why::saying(Cause::AddressReused, reuse::detail(replaced, record)),
+            None if cause == Cause::Detached => Why::saying(cause, "the connection that held its lease closed"),
             None => Why::saying(cause, format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100)),
         };
         Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..why }

@@ -254,8 +254,12 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 }
 
 fn lease() -> impl Strategy<Value = LeaseTold> {
-    any::<(u64, Option<u32>)>()
-        .prop_map(|(remaining_ms, last_heartbeat_ms)| LeaseTold { remaining_ms, last_heartbeat_ms: last_heartbeat_ms.map(u64::from) })
+    // The highest bit of the time that is left says whether a connection holds it.
+    (0..1_u64 << 63, any::<(Option<u32>, bool)>()).prop_map(|(remaining_ms, (last_heartbeat_ms, attached))| LeaseTold {
+        remaining_ms,
+        last_heartbeat_ms: last_heartbeat_ms.map(u64::from),
+        attached,
+    })
 }
 
 fn selection() -> impl Strategy<Value = Selection> {

@@ -53,6 +53,9 @@ pub(crate) enum Injected {
     ProvidersCutOff,
     /// All providers are replaced at once.
     ProvidersReplaced,
+    /// Providers that hold their leases by a connection.
+    ProviderAttached,
+    ConnectionCut,
     /// Addresses that send no heartbeats.
     FixedRegistered,
     FixedDeregistered,

@@ -38,13 +38,23 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("relayed", Message::Relayed { ticket: 12, verdicts: verdicts() }),
         ("applied", Message::Applied { epoch: Epoch(7), seq: 43 }),
         ("ask_lease", Message::AskLease { ticket: 13, key: key("web", "w-1") }),
-        ("told_lease", Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: Some(6000) }) }),
+        (
+            "told_lease",
+            Message::ToldLease {
+                ticket: 13,
+                lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: Some(6000), attached: false }),
+            },
+        ),
         ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
         ("later_beacon", Message::Beacon(later_beacon())),
         ("later_causes", Message::Change(later_causes())),
         ("fixed_addresses", Message::Change(fixed_addresses())),
         ("overrides", Message::Overrides(overrides())),
         ("health_causes", Message::Change(health_causes())),
+        (
+            "told_attached",
+            Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: None, attached: true }) },
+        ),
     ]
 }
 
