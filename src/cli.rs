@@ -4,6 +4,7 @@ mod check;
 mod consume;
 mod dev;
 mod diff;
+mod events;
 mod export;
 mod failure;
 mod holding;
@@ -20,6 +21,7 @@ mod signal;
 mod start;
 mod wait;
 mod watch;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -67,6 +69,10 @@ enum Verb {
     Watch(watch::Arguments),
     /// Wait until a service has so many instances to call
     Wait(wait::Arguments),
+    /// List what happened to instances, or follow what happens
+    Events(events::Arguments),
+    /// Say how an instance is, how it came to be so, and who did it
+    Why(why::Arguments),
     /// List the cluster's nodes: have they converged, and who lags?
     Nodes(nodes::Arguments),
     /// Say what instances are to be listed as, whatever their providers and the registry say
@@ -113,6 +119,8 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
         Verb::Wait(arguments) => on_one_core(wait::run(arguments)),
+        Verb::Events(arguments) => on_one_core(events::run(arguments)),
+        Verb::Why(arguments) => on_one_core(why::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),
         Verb::Override(arguments) => on_one_core(overrides::run(arguments)),
         Verb::Diff(arguments) => on_one_core(diff::run(arguments)),

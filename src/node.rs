@@ -2,6 +2,7 @@
 
 mod attachments;
 mod board;
+pub mod history;
 mod inquiry;
 mod leases;
 mod port;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use attachments::Attachment;
+pub use history::{Event, EventId, History};
 pub use port::{BusPort, FromBus, Said, ToNode};
 
 use crate::clock::Clock;
@@ -27,6 +29,7 @@ use crate::registry::{
 };
 use crate::shutdown::Shutdown;
 use board::Board;
+use history::journal::Journal;
 use inquiry::Inquiry;
 use leases::LeaseTable;
 use saver::Saver;
@@ -56,6 +59,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     leases: LeaseTable,
     board: Board,
+    history: History,
 }
 
 /// Why a question was not answered; nothing was changed.
@@ -279,6 +283,12 @@ impl Handle {
         self.shared.board.is_followed(service)
     }
 
+    /// What happened to instances, as this node learned of it.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.shared.history
+    }
+
     async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<Answer, Refused> {
         self.put(command).await
     }
@@ -351,7 +361,9 @@ pub fn spawn_with(
     if let Some(Restored { records, overrides, age_ms }) = restored {
         registry.handle(Input::Restore { records, overrides, saved_at: now.mono.saturating_sub(age_ms) }, now, &mut outbox);
     }
+    let (recorder, history) = history::open();
     let shared = Arc::new(Shared {
+        history: history.clone(),
         metrics: metrics::of(name.as_str()),
         leases: LeaseTable::new(name.clone()),
         board: Board::new(task::condition(&registry)),
@@ -362,13 +374,15 @@ pub fn spawn_with(
     let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
+        let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics));
+        shutdown.spawn("journal", journal.run(store.folder().to_owned()));
         let (to_saver, ends) = saver::channel(to_commands.clone());
         shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
         to_saver
     });
-    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver);
+    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver, recorder);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
-    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect };
+    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect, history };
     (Handle { shared, commands: to_commands }, port)
 }
 

@@ -20,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::actor::Actor;
 use super::body::{self, Limits};
 use super::extract::Arrived;
 use super::fault::Faults;
@@ -55,6 +56,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 )]
 async fn attach(Arrived(at): Arrived, State(app): State<App>, mut query: Query, request: Request) -> Result<Response, Problem> {
     let takeover = query.flag("takeover").unwrap_or_default();
+    let Actor(actor) = Actor::of(request.headers(), request.extensions());
     let body = body::read(request, Limits::of_batch(&app.config.http)).await?;
     let mut faults = Faults::default();
     let registers = members::read(&body, &app.config.leases, takeover, Write::local(at), &mut faults)?;
@@ -62,7 +64,8 @@ async fn attach(Arrived(at): Arrived, State(app): State<App>, mut query: Query, 
     query.finish()?;
     let place = place(&app)?;
     let order: Vec<InstanceKey> = registers.iter().map(|register| register.key.clone()).collect();
-    let members: BTreeMap<InstanceKey, Register> = registers.into_iter().map(|register| (register.key.clone(), register)).collect();
+    let members: BTreeMap<InstanceKey, Register> =
+        registers.into_iter().map(|register| (register.key.clone(), Register { actor: actor.clone(), ..register })).collect();
     let keys: Vec<InstanceKey> = members.keys().cloned().collect();
     let (registered, attachment) = app.node.attach(members).await?;
     let registered = keys.into_iter().zip(registered).collect();

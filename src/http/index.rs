@@ -23,13 +23,14 @@ const COMMIT: &str = match option_env!("MUSTER_COMMIT") {
     None => "unknown",
 };
 /// Groups of calls that a client of several versions may look for.
-const FEATURES: [&str; 10] = ["register", "batch", "ack", "list", "wait", "search", "watch", "overrides", "diff", "leave"];
+const FEATURES: [&str; 11] = ["register", "batch", "ack", "list", "wait", "search", "watch", "events", "overrides", "diff", "leave"];
 
-const LINKS: [(&str, &str); 10] = [
+const LINKS: [(&str, &str); 11] = [
     ("services", "/v1/services"),
     ("instances", "/v1/services/{service}/instances"),
     ("search", "/v1/instances"),
     ("watch", "/v1/watch?service={service}"),
+    ("events", "/v1/events"),
     ("overrides", "/v1/overrides"),
     ("cluster", "/v1/cluster"),
     ("diff", "/v1/cluster/diff?with={node}"),

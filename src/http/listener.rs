@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::actor::Peer;
 use super::edge::Edge;
 use super::patience::Patience;
 use super::tls::Tls;
@@ -131,7 +132,7 @@ impl Serving {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.take(stream),
+                Ok((stream, peer)) => self.take(stream, Peer(peer.ip())),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted");
@@ -143,12 +144,13 @@ impl Serving {
         self.let_go().await;
     }
 
-    fn take(&self, stream: TcpStream) {
+    fn take(&self, stream: TcpStream, peer: Peer) {
         prepare(&stream);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             let connection = Connection {
                 edge: self.edge.clone(),
                 app: self.app.clone(),
+                peer,
                 builder: Arc::clone(&self.builder),
                 cut: self.cut.clone(),
                 place,
@@ -179,6 +181,7 @@ impl Serving {
 struct Connection {
     edge: Edge,
     app: App,
+    peer: Peer,
     builder: Arc<Builder<TokioExecutor>>,
     cut: CancellationToken,
     #[expect(dead_code, reason = "its place among the connections; free again when this is dropped")]
@@ -213,8 +216,9 @@ impl Connection {
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, first: Pin<&mut Sleep>) {
         let patience = Patience::new(self.app.node.clock().instant());
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             patience.asked();
+            request.extensions_mut().insert(self.peer);
             let edge = self.edge.clone();
             async move { Ok::<_, Infallible>(edge.answer(request).await) }
         });

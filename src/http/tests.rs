@@ -2,6 +2,7 @@
 
 mod attach;
 mod consume;
+mod events;
 mod http1;
 mod operate;
 mod overrides;

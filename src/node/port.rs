@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::history::History;
 use crate::model::Epoch;
 use crate::registry::{Beacon, Change, Envelope, Message, To};
 
@@ -22,6 +23,8 @@ pub struct BusPort {
     pub bulk: mpsc::Receiver<Said<(To, Message)>>,
     /// Told when the node is deaf: connect anew.
     pub reconnect: Arc<Notify>,
+    /// What happened to instances: the bus tells others of what this node wrote.
+    pub history: History,
 }
 
 /// What a node says, and in which life: it may have begun another before this leaves, and speak of another log then.

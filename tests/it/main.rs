@@ -14,6 +14,7 @@ mod cut_off;
 mod dead_owner;
 mod expiry;
 mod fake_nats;
+mod happening;
 mod mixed_versions;
 mod namesake;
 mod nats_faults;
