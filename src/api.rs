@@ -2,6 +2,7 @@
 //!
 //! They are what `/v1/openapi.json` describes. Nothing here checks or decides: names and bounds are the model's.
 
+pub mod attach;
 pub mod consume;
 pub mod events;
 pub mod operate;

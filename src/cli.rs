@@ -19,6 +19,7 @@ mod selection;
 mod serve;
 mod signal;
 mod start;
+mod wait;
 mod watch;
 mod why;
 
@@ -66,6 +67,8 @@ enum Verb {
     Instances(consume::Instances),
     /// Follow services: a line for each instance that comes (+), changes (~) or goes (-)
     Watch(watch::Arguments),
+    /// Wait until a service has so many instances to call
+    Wait(wait::Arguments),
     /// List what happened to instances, or follow what happens
     Events(events::Arguments),
     /// Say how an instance is, how it came to be so, and who did it
@@ -115,6 +118,7 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Services(arguments) => on_one_core(consume::services(arguments)),
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
+        Verb::Wait(arguments) => on_one_core(wait::run(arguments)),
         Verb::Events(arguments) => on_one_core(events::run(arguments)),
         Verb::Why(arguments) => on_one_core(why::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),

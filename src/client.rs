@@ -2,6 +2,7 @@
 //!
 //! It needs the nouns and the API's shapes alone: with the feature `client` by itself no server code is built.
 
+mod attach;
 mod connect;
 mod error;
 mod happening;

@@ -187,6 +187,10 @@ pub struct LeasesConfig {
     pub ttl_max_ms: u64,
     /// How long an instance that is down stays listed. Default 60 s.
     pub evict_after_ms: u64,
+    /// How long an instance that is down stays listed whose connection had held its lease. Default 5 s.
+    pub detach_grace_ms: u64,
+    /// Connections that hold leases. Default 50,000.
+    pub attachments_max: usize,
     /// How long a record withdrawn by silence can be brought back by a heartbeat. Default 1 h.
     pub revive_for_ms: u64,
     /// More than so many of a hundred silent at once, and none of them is taken away.
@@ -268,6 +272,8 @@ impl Default for LeasesConfig {
             ttl_min_ms: 1000,
             ttl_max_ms: 3_600_000,
             evict_after_ms: 60_000,
+            detach_grace_ms: 5000,
+            attachments_max: 50_000,
             revive_for_ms: 3_600_000,
             preserve_percent: 15,
             preserve_max_ms: 3_600_000,

@@ -1,6 +1,7 @@
 //! The HTTP door: one listener, one edge that every request passes, and the routes of the API behind it.
 
 mod actor;
+mod attach;
 mod batch;
 pub mod body;
 mod consume;
@@ -31,6 +32,7 @@ mod write;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -59,6 +61,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What streams follow.
     feeds: feed::Feeds,
+    /// Places for connections that hold leases.
+    attachments: Arc<Semaphore>,
     /// Lists as they were sent last.
     lists: consume::Lists,
 }
@@ -69,7 +73,8 @@ impl App {
     pub fn new(node: Handle, config: Arc<Config>, shutdown: Shutdown) -> Self {
         let metrics = metrics::of(node.name().as_str());
         let feeds = feed::Feeds::start(node.clone(), config.watch.clone(), shutdown.clone());
-        Self(Arc::new(Parts { node, config, shutdown, metrics, feeds, lists: consume::Lists::new() }))
+        let attachments = Arc::new(Semaphore::new(config.leases.attachments_max.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Parts { node, config, shutdown, metrics, feeds, attachments, lists: consume::Lists::new() }))
     }
 }
 
@@ -91,6 +96,7 @@ pub fn openapi() -> OpenApi {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(provide::routes())
+        .merge(attach::routes())
         .merge(batch::routes())
         .merge(operate::routes())
         .merge(overrides::routes())

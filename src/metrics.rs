@@ -83,7 +83,9 @@ pub struct Metrics {
     pub panics: Counter,
     /// Open subscriptions.
     pub streams: Gauge,
-    /// Subscriptions refused because too many were open.
+    /// Open connections that hold leases.
+    pub attachments: Gauge,
+    /// Subscriptions, and connections that were to hold leases, refused because too many were open.
     pub streams_refused: Counter,
 }
 
@@ -186,7 +188,8 @@ impl Metrics {
             ),
             panics: counter("muster_http_panics_total", "Defects met while answering; the log has the words"),
             streams: gauge("muster_streams", "Open subscriptions"),
-            streams_refused: counter("muster_streams_refused_total", "Subscriptions refused because too many were open"),
+            attachments: gauge("muster_attachments", "Open connections that hold leases"),
+            streams_refused: counter("muster_streams_refused_total", "Streams refused because too many were open"),
             recorder,
         }
     }

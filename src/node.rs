@@ -1,5 +1,6 @@
 //! The node: the one task that owns the registry and does what it wants done, and the handle through which others reach it.
 
+mod attachments;
 mod board;
 mod dialer;
 pub mod history;
@@ -12,10 +13,12 @@ mod saver;
 pub mod store;
 mod task;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+pub use attachments::Attachment;
 pub use dialer::Guard;
 pub use history::{Event, EventId, History};
 pub use port::{BusPort, FromBus, Said, ToNode};
@@ -69,6 +72,8 @@ struct Shared {
 pub enum Refused {
     /// The registry said no.
     ByRegistry(Refusal),
+    /// The registry said no to one of several, and so to all.
+    Member(InstanceKey, Refusal),
     /// The node's queue is full.
     Overloaded,
     /// The node has stopped.
@@ -124,6 +129,19 @@ impl Handle {
     pub async fn register(&self, register: Register) -> Result<Registered, Refused> {
         match self.ask(|reply| Command::Register(register, reply)).await? {
             Answer::Registered(registered) => Ok(registered),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Registers all of these, in the order of their keys, or none, and holds their leases until the attachment is dropped.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn attach(&self, members: BTreeMap<InstanceKey, Register>) -> Result<(Vec<Registered>, Attachment), Refused> {
+        let (attachment, end) = attachments::pair(members.len());
+        match self.ask(|reply| Command::Attach(members, end, reply)).await? {
+            Answer::Attached(registered) => Ok((registered, attachment)),
+            Answer::AttachRefused { key, refusal } => Err(Refused::Member(key, refusal)),
             other => Err(refused(other)),
         }
     }
@@ -294,6 +312,8 @@ fn refused(answer: Answer) -> Refused {
     match answer {
         Answer::Refused(refusal) => Refused::ByRegistry(refusal),
         Answer::Registered(_)
+        | Answer::Attached(_)
+        | Answer::AttachRefused { .. }
         | Answer::Renewed(_)
         | Answer::Deregistered { .. }
         | Answer::OverrideSet { .. }

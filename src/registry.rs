@@ -12,6 +12,7 @@ mod ack;
 mod adoption;
 mod answer;
 mod applied;
+mod attachment;
 mod cluster;
 mod contest;
 mod describe;
@@ -113,6 +114,7 @@ pub struct Registry {
     /// Leases that have ended, until the shell has said when each was last renewed.
     ended: BTreeMap<InstanceKey, lease::Ended>,
     ask_again: ownership::AskAgain,
+    attachments: attachment::Attachments,
     relays: relay::Relays,
     peers: peers::Peers,
     /// A majority of the members is heard: nobody's silence before that counts.
@@ -163,6 +165,7 @@ impl Registry {
             looking: looking::Looking::default(),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
+            attachments: attachment::Attachments::default(),
             relays: relay::Relays::default(),
             peers: peers::Peers::new(settings.node.clone()),
             hears_majority: expiry::Regained::default(),
@@ -197,6 +200,8 @@ impl Registry {
         self.notice_time(now, out);
         match input {
             Input::Register(ticket, register) => self.handle_register(ticket, register, now, out),
+            Input::Attach(ticket, members) => self.handle_attach(ticket, members, now, out),
+            Input::Detached(attachment) => self.handle_detached(attachment, now, out),
             Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
             Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
             Input::SetOverride(ticket, set) => self.handle_set_override(ticket, set, now, out),
@@ -230,6 +235,7 @@ impl Registry {
         self.advance_return(now, out);
         self.advance_leases(now, out);
         self.advance_looking(now, out);
+        self.advance_attachments(now, out);
         self.advance_overrides(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
@@ -263,6 +269,7 @@ impl Registry {
             self.link.next_deadline(),
             self.leases.next_due(),
             self.looking.next_due().filter(|_| self.state == NodeState::Ready),
+            self.attachments.next_deadline(),
             self.next_override(),
             self.acks.next_deadline(),
             self.inspections.next_deadline(),

@@ -13,13 +13,14 @@ const LINES_MAX: usize = 500;
 const FLOORS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("registry", &["model"]),
-    ("node", &["model", "registry", "wire", "api", "clock", "shutdown", "metrics", "tls"]),
+    ("node", &["model", "registry", "wire", "api", "cidr", "clock", "shutdown", "metrics", "tls"]),
     ("bus", &["model", "registry", "node", "wire", "config", "clock", "random", "shutdown", "metrics"]),
     ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics", "nearest", "tls", "units"]),
     ("api", &["model", "units"]),
     ("wire", &["model", "registry"]),
     ("client", &["model", "api", "clock", "random", "tls"]),
-    ("config", &["model", "registry", "nearest", "tls", "units"]),
+    ("config", &["model", "registry", "cidr", "nearest", "tls", "units"]),
+    ("cidr", &[]),
     ("clock", &[]),
     ("shutdown", &[]),
     ("tls", &[]),
@@ -44,7 +45,8 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["bincode"], &["wire"], "bincode stands in one place"),
     (&["async_nats"], &["bus"], "only the bus knows NATS"),
-    (&["axum", "hyper"], &["http"], "only one edge speaks HTTP"),
+    (&["axum"], &["http"], "only one edge serves HTTP"),
+    (&["hyper"], &["http", "node"], "only one edge serves HTTP; the node's probes choose the address that they dial"),
     (&["println!", "print!"], &["cli", "main"], "only the command line prints"),
 ];
 

@@ -5,6 +5,7 @@
 
 mod floor;
 mod http;
+mod killed;
 mod load;
 mod one_way;
 mod process;
@@ -27,8 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: cargo bench --bench table -- [--runs N] [--write] [--quick]";
 const RUNS: usize = 3;
-const WHOLE: Amount = Amount { registrations: 200_000, renewals: 400_000, look_ups: 300_000, changes: 10_000 };
-const QUICK: Amount = Amount { registrations: 10_000, renewals: 20_000, look_ups: 15_000, changes: 500 };
+const WHOLE: Amount = Amount { registrations: 200_000, renewals: 400_000, look_ups: 300_000, changes: 10_000, kills: 300, slow_kills: 20 };
+const QUICK: Amount = Amount { registrations: 10_000, renewals: 20_000, look_ups: 15_000, changes: 500, kills: 20, slow_kills: 3 };
 
 /// Between these lines of `benches/README.md` stands the table.
 const TABLE_START: &str = "<!-- table: written by `cargo bench --bench table -- --write` -->\n";
@@ -48,6 +49,13 @@ fn main() -> ExitCode {
     {
         let listen = listen.parse().expect("an address");
         runtime_of_servers().block_on(floor::serve(listen, Path::new(samples)));
+        return ExitCode::SUCCESS;
+    }
+    if let [role, host, number] = arguments.as_slice()
+        && let Some(way) = killed::Way::of(role)
+    {
+        let (host, number) = (host.parse().expect("an address"), number.parse().expect("a number"));
+        runtime_of_providers().block_on(killed::provide(way, host, number));
         return ExitCode::SUCCESS;
     }
     let Some(options) = Options::parse(&arguments) else {
@@ -90,6 +98,10 @@ fn measure(options: &Options) {
     if options.write {
         write(&table);
     }
+}
+
+fn runtime_of_providers() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 /// As `#[tokio::main]` makes it, which is what servers run on.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::load::CONNECTIONS;
 use crate::process::nats_binary;
-use crate::rows::{ROWS, Row, Unit};
+use crate::rows::{ROWS, Row, Target, Unit};
 use crate::run::{Figure, Pair};
 use crate::stats::Spread;
 
@@ -48,10 +48,11 @@ pub(crate) fn to_markdown(place: &Place, runs: &[Vec<Pair>]) -> String {
         let pairs: Vec<Pair> = runs.iter().map(|run| run[index]).collect();
         let ratio = Spread::of(pairs.iter().map(Pair::ratio));
         text.push_str(&line(row, &pairs, ratio));
-        if !row.is_met(ratio.median, row.must) {
-            let (number, what, median) = (row.number, row.what, ratio.median);
-            let relation = relation(row.unit);
-            writeln!(shortfalls, "- Row {number}, {what}: {median:.2} of the floor, must be {relation} {:.2}.", row.must)
+        let judged = judged(row, &pairs, ratio);
+        if !row.is_met(judged, row.must) {
+            let (number, what, relation) = (row.number, row.what, relation(row.unit));
+            let of = if row.target == Target::Figure { "ms" } else { "of the floor" };
+            writeln!(shortfalls, "- Row {number}, {what}: {judged:.2} {of}, must be {relation} {:.2}.", row.must)
                 .expect("unreachable: text can be written to");
         }
     }
@@ -67,24 +68,39 @@ pub(crate) fn to_markdown(place: &Place, runs: &[Vec<Pair>]) -> String {
 fn line(row: &Row, pairs: &[Pair], ratio: Spread) -> String {
     let floor = Spread::of(pairs.iter().map(|pair| pair.floor.value));
     let muster = Spread::of(pairs.iter().map(|pair| pair.muster.value));
-    let verdict = match (row.is_met(ratio.median, row.must), row.is_met(ratio.median, row.goal)) {
+    let judged = judged(row, pairs, ratio);
+    let verdict = match (row.is_met(judged, row.must), row.is_met(judged, row.goal)) {
+        _ if row.target == Target::Nothing => "–",
         (_, true) => "goal",
         (true, false) => "must",
         (false, false) => "**not met**",
     };
     format!(
-        "| {} | {} | {} | {} | {} | {relation} {:.2} | {relation} {:.2} | {} | {} | {verdict} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {verdict} |\n",
         row.number,
         row.what,
         shown(row.unit, floor),
         shown(row.unit, muster),
         with_spread(ratio, |value| format!("{value:.2}")),
-        row.must,
-        row.goal,
+        target(row, row.must),
+        target(row, row.goal),
         cpu(pairs.iter().map(|pair| pair.floor)),
         cpu(pairs.iter().map(|pair| pair.muster)),
-        relation = relation(row.unit),
     )
+}
+
+/// What of a row is held against its targets.
+fn judged(row: &Row, pairs: &[Pair], ratio: Spread) -> f64 {
+    row.judged(ratio.median, Spread::of(pairs.iter().map(|pair| pair.muster.value)).median)
+}
+
+fn target(row: &Row, target: f64) -> String {
+    let relation = relation(row.unit);
+    match row.target {
+        Target::Ratio => format!("{relation} {target:.2}"),
+        Target::Figure => format!("{relation} {target:.1} ms"),
+        Target::Nothing => "–".to_owned(),
+    }
 }
 
 fn relation(unit: Unit) -> &'static str {

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Hundred,
     /// Followed by a subscriber.
     Watched,
+    /// Its providers are killed.
+    Killed,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Ten => b't',
             Self::Hundred => b'h',
             Self::Watched => b'w',
+            Self::Killed => b'k',
         }
     }
 
@@ -87,6 +90,23 @@ pub(crate) fn look_ups(kind: Kind, services: usize) -> Requests {
 pub(crate) fn registration(service: &str, number: usize) -> Vec<u8> {
     let body = format!(r#"{{"address":"{}","port":8080,"weight":100,"ttl":"1h"}}"#, address(number));
     request("PUT", &instance(service, number), "", &body)
+}
+
+/// An instance whose lease is short.
+pub(crate) fn beating(service: &str, number: usize) -> Vec<u8> {
+    let body = format!(r#"{{"address":"{}","port":8080,"weight":100,"ttl":"1s"}}"#, address(number));
+    request("PUT", &instance(service, number), "", &body)
+}
+
+/// An instance that is held by the connection.
+pub(crate) fn attachment(service: &str, number: usize) -> Vec<u8> {
+    let (id, address) = (id(number), address(number));
+    let body = format!(r#"{{"service":"{service}","id":"{id}","address":"{address}","port":8080,"weight":100}}"#);
+    request("POST", "/v1/attach", "", &body)
+}
+
+pub(crate) fn deregistration(service: &str, number: usize) -> Vec<u8> {
+    request("DELETE", &instance(service, number), "", "")
 }
 
 pub(crate) fn heartbeat(service: &str, number: usize) -> Vec<u8> {

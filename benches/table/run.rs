@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::Connection;
+use crate::killed::{self, Way};
 use crate::load::Load;
 use crate::process::Process;
 use crate::requests::{Kind, Requests, get, heartbeats, look_up, look_ups, registrations, services_of};
@@ -30,6 +31,10 @@ pub(crate) struct Amount {
     pub(crate) renewals: usize,
     pub(crate) look_ups: usize,
     pub(crate) changes: usize,
+    /// Attached providers that are killed.
+    pub(crate) kills: usize,
+    /// Providers with heartbeats that are: each takes a second or more.
+    pub(crate) slow_kills: usize,
 }
 
 /// What a server did in one row: its figure and, where one server did it, its CPU time an operation in microseconds.
@@ -105,8 +110,8 @@ async fn alone(amount: Amount, dir: &Path) -> (Vec<Pair>, Latencies) {
     (pairs, sse)
 }
 
-/// Row 9: two nodes and a real nats-server between them.
-async fn across(amount: Amount, sse: &Latencies, dir: &Path) -> [Pair; 2] {
+/// Rows 9 and 11: two nodes and a real nats-server between them.
+async fn across(amount: Amount, sse: &Latencies, dir: &Path) -> Vec<Pair> {
     let nats = Process::nats(dir).await;
     let one_way = one_way::measure(nats.host, amount.changes).await;
     let url = format!("nats://{}", nats.host);
@@ -116,10 +121,16 @@ async fn across(amount: Amount, sse: &Latencies, dir: &Path) -> [Pair; 2] {
     let cpu_us = (a.cpu_us() + b.cpu_us() - before) / amount.changes as f64;
     assert_holds(a.host, amount.changes).await;
     assert_holds(b.host, amount.changes).await;
-    PERCENTILES.map(|percent| Pair {
+    let pair = |latencies: &Latencies, cpu_us, percent| Pair {
         floor: Figure { value: sse.percentile_ms(percent) + one_way.percentile_ms(percent), cpu_us: None },
-        muster: Figure { value: told.percentile_ms(percent), cpu_us: Some(cpu_us) },
-    })
+        muster: Figure { value: latencies.percentile_ms(percent), cpu_us },
+    };
+    let mut pairs: Vec<Pair> = PERCENTILES.map(|percent| pair(&told, Some(cpu_us), percent)).into();
+    for (way, count) in [(Way::Attached, amount.kills), (Way::Heartbeats, amount.slow_kills)] {
+        let ends = killed::measure(way, a.host, b.host, count).await;
+        pairs.extend(PERCENTILES.map(|percent| pair(&ends, None, percent)));
+    }
+    pairs
 }
 
 struct Servers {

@@ -350,7 +350,7 @@ pub struct OverriddenDetail<'a> {
 pub struct LeaseDetail {
     /// Without a heartbeat for this long it is late; null: never, it is a fixed address.
     pub ttl_ms: Option<u64>,
-    /// Until then.
+    /// Until then; null: no time ends it.
     pub remaining_ms: Option<u64>,
     /// Since the last heartbeat, or the registration; null: its owner took it over, and none has come since.
     pub last_heartbeat_ms: Option<u64>,

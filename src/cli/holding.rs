@@ -1,4 +1,4 @@
-//! `register`: an instance held by heartbeats until somebody asks to end; a fixed address needs none, and is left registered.
+//! `register`: an instance held by a connection, or by heartbeats, until somebody asks to end; a fixed address needs none, and is left registered.
 
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ Examples:
 pub(super) struct Arguments {
     #[command(flatten)]
     told: Told,
+    /// Hold it by heartbeats, also where the registry offers to hold it by an open connection
+    #[arg(long)]
+    heartbeats: bool,
     #[command(flatten)]
     within: Within,
     #[command(flatten)]
@@ -34,12 +37,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let mut asked = Asked::listen()?;
     let (key, registration) = arguments.told.to_registration(&arguments.within.namespace, &arguments.reach)?;
     let place = format!("{}:{}", registration.address, registration.port);
-    let mut lease = arguments.reach.client()?.register(key, registration).await?;
-    let Some(every) = lease.renew_every() else {
-        output::say(&told_fixed(&lease, &place));
-        return Ok(Code::Ok);
+    let client = arguments.reach.client()?;
+    let mut lease = if arguments.heartbeats {
+        client.register_for_heartbeats(key, registration).await?
+    } else {
+        client.register(key, registration).await?
     };
-    output::say(&told(&lease, &place, every));
+    match lease.renew_every() {
+        _ if lease.is_attached() => output::say(&told(&lease, &place, "held by this connection")),
+        Some(every) => output::say(&told(&lease, &place, &in_words(every))),
+        None => {
+            output::say(&told_fixed(&lease, &place));
+            return Ok(Code::Ok);
+        }
+    }
 
     let mut missing = false;
     let lost = tokio::select! {
@@ -59,11 +70,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-fn told(lease: &Lease, place: &str, every: Duration) -> String {
+fn in_words(every: Duration) -> String {
+    format!("a heartbeat every {}", show_ms(u64::try_from(every.as_millis()).unwrap_or(u64::MAX)))
+}
+
+fn told(lease: &Lease, place: &str, how: &str) -> String {
     let key = lease.key();
-    let every = show_ms(u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
     let (service, owner) = (&key.service.service, lease.owner());
-    format!("registered {service} {} at {place} (node {owner}, a heartbeat every {every}); Ctrl-C deregisters it", key.id)
+    format!("registered {service} {} at {place} (node {owner}, {how}); Ctrl-C deregisters it", key.id)
 }
 
 fn told_fixed(lease: &Lease, place: &str) -> String {
@@ -73,12 +87,13 @@ fn told_fixed(lease: &Lease, place: &str) -> String {
     format!("registered {service} {id} at {place} (node {owner}, no heartbeats); it stays until `muster deregister {service} {id}{within}`")
 }
 
-/// Says when heartbeats begin to fail and when they succeed again; not each one.
+/// Says when holding it begins to fail and when it succeeds again; not each heartbeat.
 fn tell(event: &HeldEvent, missing: &mut bool) {
     match event {
         HeldEvent::Renewed if *missing => output::remark("heartbeats are answered again"),
+        HeldEvent::Attached => output::remark("held by a new connection"),
         HeldEvent::RegisteredAgain => output::remark("the registry had lost it; registered again"),
-        HeldEvent::Missed(error) if !*missing => output::remark(&format!("a heartbeat failed, trying on: {error}")),
+        HeldEvent::Missed(error) if !*missing => output::remark(&format!("it could not be renewed, trying on: {error}")),
         HeldEvent::Renewed | HeldEvent::Missed(_) => {}
     }
     *missing = matches!(event, HeldEvent::Missed(_));

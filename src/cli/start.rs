@@ -122,6 +122,7 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
         has_bus,
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
         evict_after_ms: config.leases.evict_after_ms,
+        detach_grace_ms: config.leases.detach_grace_ms,
         revive_for_ms: config.leases.revive_for_ms,
         preserve_percent: config.leases.preserve_percent,
         preserve_max_ms: config.leases.preserve_max_ms,

@@ -1,4 +1,4 @@
-//! Registering: a lease on an instance, kept by heartbeats and won back after any loss.
+//! Registering: a lease on an instance, kept by a connection or by heartbeats, and won back after any loss.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,16 +6,21 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 
+use super::attach::{self, Attached, Attachment, Ended};
 use super::connect::{ANSWER_TIMEOUT, Call, Connection, backoff};
 use super::{Client, Error, Query, instance_path};
 use crate::api::Hex;
-use crate::api::provide::{Heartbeat, Registered, Registration, Renewed};
+use crate::api::provide::{Heartbeat, Registered, Registration, Renewed, Span};
 use crate::clock::Clock;
 use crate::model::InstanceKey;
 use crate::random::jittered;
 
 /// A node that is merely busy gets this long to answer a heartbeat, however short the ttl.
 const ANSWER_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+/// Those whose node died come back within this time, not all at once.
+const COME_BACK_WITHIN: Duration = Duration::from_millis(300);
+/// No longer between two tries to be held again: the ttl runs.
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// An instance that is listed as long as this is held, and taken away by [`Lease::close`].
 #[derive(Debug)]
@@ -26,8 +31,12 @@ pub struct Lease {
     incarnation: u64,
     digest: Hex,
     owner: String,
-    /// `None`: a fixed address, which sends no heartbeats.
+    /// `None`: a fixed address, which sends no heartbeats, or nothing was said of it.
     renew_every: Option<Duration>,
+    /// It is to be held by a connection: where one ends, another is opened.
+    attaches: bool,
+    /// The one that is open.
+    attachment: Option<Attachment>,
 }
 
 /// What happened to a lease.
@@ -35,18 +44,45 @@ pub struct Lease {
 pub enum HeldEvent {
     /// A heartbeat was answered.
     Renewed,
+    /// A new connection holds it, in the place of one that ended.
+    Attached,
     /// The registry did not know it any more; it is registered again.
     RegisteredAgain,
-    /// No heartbeat could be delivered; the next try is under way.
+    /// No heartbeat could be delivered, or no connection opened; the next try is under way.
     Missed(Error),
 }
 
 impl Client {
     /// Registers an instance. Without an incarnation its life begins now; where a later life of it is known, it takes over from that.
     ///
+    /// It is held by an open connection where the node offers that, else by heartbeats: see [`Lease::hold`].
+    ///
     /// # Errors
     /// [`Error`]; nothing was changed.
-    pub async fn register(&self, key: InstanceKey, mut registration: Registration) -> Result<Lease, Error> {
+    pub async fn register(&self, key: InstanceKey, registration: Registration) -> Result<Lease, Error> {
+        if is_fixed(&registration) {
+            return self.register_for_heartbeats(key, registration).await;
+        }
+        let mut begun = registration.clone();
+        begun.incarnation = Some(registration.incarnation.unwrap_or_else(|| Clock::start().wall()));
+        match attach(&self.connection, &key, &begun, registration.incarnation.is_none()).await {
+            Ok(Attached { attachment, incarnation, digest, owner }) => {
+                begun.incarnation = Some(incarnation);
+                let connection = Arc::clone(&self.connection);
+                let (registration, attachment) = (begun, Some(attachment));
+                Ok(Lease { connection, key, registration, incarnation, digest, owner, renew_every: None, attaches: true, attachment })
+            }
+            Err(error) if is_final(&error) => Err(error),
+            // Nobody answers, or nobody can now, or it is not offered: the plain way says which.
+            Err(_) => self.register_for_heartbeats(key, registration).await,
+        }
+    }
+
+    /// The same for an instance that is held by heartbeats alone: where something on the way cuts connections that stay open.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn register_for_heartbeats(&self, key: InstanceKey, mut registration: Registration) -> Result<Lease, Error> {
         let connection = Arc::clone(&self.connection);
         let chosen = registration.incarnation;
         registration.incarnation = Some(chosen.unwrap_or_else(|| Clock::start().wall()));
@@ -66,6 +102,8 @@ impl Client {
             digest: registered.digest,
             owner: registered.owner.into_owned(),
             renew_every: registered.lease.renew_every_ms.map(to_pause),
+            attaches: false,
+            attachment: None,
         })
     }
 }
@@ -89,20 +127,33 @@ impl Lease {
         &self.owner
     }
 
-    /// How often a heartbeat is sent; `None`: never. It stays listed until it is deregistered, held or not.
+    /// An open connection holds it, and no heartbeats are sent.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.attaches
+    }
+
+    /// How often a heartbeat is sent; `None`: never. Unless a connection holds it, it then stays listed until it is deregistered.
     #[must_use]
     pub fn renew_every(&self) -> Option<Duration> {
         self.renew_every
     }
 
-    /// Sends heartbeats for ever, telling each one's fate; ends only when holding on makes no sense. A fixed address sends none: this waits.
+    /// Keeps its connection open, or sends heartbeats, for ever, telling each one's fate; ends only when holding on makes no sense. A fixed address sends none: this waits.
     ///
     /// # Errors
     /// A newer life of the instance was registered, or the registry refuses this one for good. The lease is lost.
     pub async fn hold(&mut self, mut tell: impl FnMut(HeldEvent)) -> Error {
         let mut waits = backoff().without_max_times().build();
         let mut missed = None;
-        while let Some(every) = self.renew_every {
+        loop {
+            if self.attaches {
+                if let Err(error) = self.stay_attached(&mut tell).await {
+                    return error;
+                }
+                missed = Some(Duration::ZERO);
+            }
+            let Some(every) = self.renew_every else { break };
             tokio::time::sleep(missed.take().unwrap_or_else(|| until_next(every))).await;
             match self.beat().await {
                 Ok(event) => {
@@ -118,6 +169,54 @@ impl Lease {
             }
         }
         std::future::pending().await
+    }
+
+    /// Waits for its connection to end, and opens the next, for as long as nodes offer that. Once none does it is to be held by heartbeats.
+    ///
+    /// # Errors
+    /// What will be answered the same way next time.
+    async fn stay_attached(&mut self, tell: &mut impl FnMut(HeldEvent)) -> Result<(), Error> {
+        let mut waits = backoff().without_max_times().build();
+        loop {
+            if let Some(mut attachment) = self.attachment.take() {
+                match attachment.ended().await {
+                    Ended::Goodbye(wait) => {
+                        self.connection.turn_to_next();
+                        tokio::time::sleep(wait).await;
+                    }
+                    Ended::Deregistered => {}
+                    Ended::Lost(_) => {
+                        self.connection.turn_to_next();
+                        // Whoever was held by that node comes back now.
+                        tokio::time::sleep(jittered(COME_BACK_WITHIN)).await;
+                    }
+                }
+            }
+            match Attachment::open(&self.connection, &self.key, &self.registration, false, self.answer_timeout()).await {
+                Ok(Attached { attachment, digest, owner, .. }) => {
+                    (self.attachment, self.digest, self.owner) = (Some(attachment), digest, owner);
+                    waits = backoff().without_max_times().build();
+                    tell(HeldEvent::Attached);
+                }
+                Err(error) if is_final(&error) => return Err(error),
+                Err(error) if attach::is_not_offered(&error) => {
+                    let registered = put(&self.connection, &self.key, &self.registration, false, self.answer_timeout()).await;
+                    if let Ok(registered) = registered {
+                        self.digest = registered.digest;
+                        self.owner = registered.owner.into_owned();
+                        self.renew_every = registered.lease.renew_every_ms.map(to_pause);
+                        self.attaches = false;
+                        tell(HeldEvent::RegisteredAgain);
+                        return Ok(());
+                    }
+                    tokio::time::sleep(waits.next().unwrap_or(RETRY_MAX)).await;
+                }
+                Err(error) => {
+                    tell(HeldEvent::Missed(error));
+                    tokio::time::sleep(waits.next().unwrap_or(RETRY_MAX).min(RETRY_MAX)).await;
+                }
+            }
+        }
     }
 
     /// One heartbeat; registers again when the registry asks for that.
@@ -160,6 +259,21 @@ impl Lease {
     pub async fn close(self) -> Result<(), Error> {
         Client { connection: self.connection }.deregister(&self.key, Some(self.incarnation)).await
     }
+}
+
+/// Opens a connection that holds it; over a later life where none was chosen: another host's clock was ahead when that began.
+async fn attach(connection: &Connection, key: &InstanceKey, registration: &Registration, may_take_over: bool) -> Result<Attached, Error> {
+    match Attachment::open(connection, key, registration, false, ANSWER_TIMEOUT).await {
+        Err(error) if may_take_over && error.code() == Some("superseded") => {
+            Attachment::open(connection, key, registration, true, ANSWER_TIMEOUT).await
+        }
+        other => other,
+    }
+}
+
+/// Its provider sends no heartbeats, and holds it by nothing.
+fn is_fixed(registration: &Registration) -> bool {
+    matches!(&registration.ttl, Some(Span::Text(text)) if text == "none")
 }
 
 /// What the registry asked for, or up to a tenth less: instances that began together do not stay together.

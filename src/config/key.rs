@@ -204,6 +204,19 @@ pub(super) const KEYS: &[Key] = &[
         ..key("leases.evict_after", "How long an instance that is down stays listed, where its registration does not say; 0 to 24h.")
     },
     Key {
+        set: |config, given| put(&mut config.leases.detach_grace_ms, given.duration_ms(0..=DAY_MS)),
+        show: |config| Some(show_ms(config.leases.detach_grace_ms)),
+        ..key(
+            "leases.detach_grace",
+            "How long an instance whose connection closed stays listed once it is down, in place of evict_after; 0 to 24h.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.leases.attachments_max, given.count(1..=10_000_000).map(|count| count as usize)),
+        show: |config| Some(config.leases.attachments_max.to_string()),
+        ..key("leases.attachments_max", "Connections that hold leases at once; past it 503. Keep it below http.connections_max.")
+    },
+    Key {
         set: |config, given| put(&mut config.leases.revive_for_ms, given.duration_ms(0..=DAY_MS)),
         show: |config| Some(show_ms(config.leases.revive_for_ms)),
         ..key("leases.revive_for", "How long a late heartbeat can bring back an instance that silence took away; 0 to 24h.")

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -43,6 +43,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// How long what was sent may stay unacknowledged before the connection counts as dead.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// A connection on which nothing comes is asked by the system whether it lives: after so long, so often, and so many times in vain.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_MAX: u32 = 3;
 /// How long what is under way may go on once the node stops: streams and held polls end by themselves at once, so what is left are clients
 /// that send or read slowly. A quarter of `node.leave_timeout` where that is less: half of it may be spent on handing over before.
 const FINISH_MAX: Duration = Duration::from_secs(5);
@@ -276,6 +280,8 @@ fn builder() -> Builder<TokioExecutor> {
 fn prepare(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_MAX);
+    let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
 }

@@ -9,7 +9,7 @@ pub use super::fault::{Fault, FaultCode};
 
 use super::fault::{FAULTS_MAX, Faults};
 use crate::api;
-use crate::model::Incarnation;
+use crate::model::{Incarnation, InstanceKey};
 use crate::node::Refused;
 use crate::registry::Refusal;
 
@@ -154,6 +154,12 @@ impl Problem {
         self
     }
 
+    /// Of which of several instances it is told.
+    fn about(mut self, key: &InstanceKey) -> Self {
+        self.0.detail = format!("`{}` of service `{}`: {}", key.id, key.service, self.0.detail).into();
+        self
+    }
+
     /// What programs decide by.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -208,6 +214,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::ByRegistry(refusal) => refusal.into(),
+            Refused::Member(key, refusal) => Self::from(refusal).about(&key),
             Refused::Overloaded => Self::new(Code::Overloaded, "The node has more to do than it can; nothing was changed."),
             Refused::Stopped => Self::new(Code::Leaving, "The node has stopped; nothing was changed. Ask another."),
         }

@@ -231,7 +231,7 @@ fn answer_registered(key: &InstanceKey, registered: &registry::Registered, write
         digest: Hex(registered.digest),
         owner: registered.owner.as_str().into(),
         revision: Hex(registered.revision),
-        lease: Lease { ttl_ms: registered.ttl_ms, renew_every_ms: registered.renew_every_ms, attached: false },
+        lease: Lease { ttl_ms: registered.ttl_ms, renew_every_ms: registered.renew_every_ms, attached: registered.attached },
         instance: Instance::from(&registered.listed),
         ack: missed(registered.ack.as_ref(), write.asked),
     };

@@ -199,6 +199,28 @@ impl Fields {
             "incarnation",
         ],
     );
+    /// Of an instance that a connection holds.
+    pub(super) const MEMBER: Self = Self::of(
+        Said::NAMES,
+        &[
+            "namespace",
+            "service",
+            "id",
+            "address",
+            "port",
+            "ports",
+            "weight",
+            "region",
+            "zone",
+            "tags",
+            "metadata",
+            "status",
+            "ttl",
+            "evict_after",
+            "check",
+            "incarnation",
+        ],
+    );
     pub(super) const OP_HEARTBEAT: Self = Self::of(Said::NAMES, &["op", "namespace", "service", "id", "incarnation", "digest", "status"]);
     pub(super) const OP_DEREGISTER: Self = Self::of(Said::NAMES, &["op", "namespace", "service", "id", "incarnation"]);
     const CHECK: Self = Self::of(CheckSaid::NAMES, CheckSaid::NAMES);

@@ -1,5 +1,6 @@
 //! The door from outside, over a real node: what each call answers, and that nothing hurts it.
 
+mod attach;
 mod consume;
 mod events;
 mod http1;

@@ -45,6 +45,11 @@ impl Write {
         Self { at, asked, timeout_ms }
     }
 
+    /// Answered once it is in this node's memory.
+    pub(super) fn local(at: Mono) -> Self {
+        Self { at, asked: Asked::Local, timeout_ms: 0 }
+    }
+
     /// For the node.
     pub(super) fn ack(self) -> Ack {
         let until = self.at.saturating_add(self.timeout_ms);

@@ -1,6 +1,6 @@
 //! The one task that owns the registry: takes what happened, lets the registry decide, and does what it wants done.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::attachments::{End, Ends};
 use super::history::{Event, Recorder};
 use super::inquiry::Inquiry;
 use super::port::{FromBus, Said};
@@ -34,6 +35,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A question to the node, with where its answer goes.
 pub(super) enum Command {
     Register(Register, Reply),
+    Attach(BTreeMap<InstanceKey, Register>, End, Reply),
     Heartbeat(Heartbeat, Reply),
     Deregister(Deregister, Reply),
     Inspect(InstanceKey, Reply),
@@ -85,6 +87,8 @@ pub(super) struct Task {
     prober: Prober,
     /// Instances that are being looked at; at most as many as may be at once.
     probes: JoinSet<(Ticket, ProbeOutcome)>,
+    /// Connections that hold leases here.
+    attachments: Ends,
     /// Whoever waits until this node has handed over what it owns.
     leaving: Vec<oneshot::Sender<()>>,
     has_handed_over: bool,
@@ -125,6 +129,7 @@ impl Task {
             inquiries: JoinSet::new(),
             prober,
             probes: JoinSet::new(),
+            attachments: Ends::default(),
             leaving: Vec::new(),
             has_handed_over: false,
         }
@@ -144,6 +149,7 @@ impl Task {
             let has_more = self.published < self.registry.head() && self.registry.may_publish();
             let mut told_by_peers = None;
             let mut probed = Vec::new();
+            let mut detached = None;
             tokio::select! {
                 _ = commands.recv_many(&mut asked, ROUND_MAX), if !commands.is_closed() => {}
                 _ = heard.recv_many(&mut told, ROUND_MAX), if !heard.is_closed() => {}
@@ -151,6 +157,7 @@ impl Task {
                 () = tokio::time::sleep_until(due.into()) => {}
                 Some(Ok((ticket, answer))) = self.inquiries.join_next() => told_by_peers = Some(Input::PeerChecked { ticket, answer }),
                 Some(Ok(seen)) = self.probes.join_next() => probed.push(seen),
+                Some(attachment) = self.attachments.next_closed() => detached = Some(attachment),
                 _ = sweep.tick() => self.sweep(),
                 () = shutdown.begun() => break,
             }
@@ -165,6 +172,7 @@ impl Task {
                 self.feed(answer, now);
             }
             self.take_probed(probed, now);
+            self.detach(detached, now);
             self.finish_round(now);
         }
         self.finish_round(self.now());
@@ -183,6 +191,12 @@ impl Task {
         let ticket = self.next_ticket;
         let (input, reply) = match command {
             Command::Register(register, reply) => (Input::Register(ticket, register), reply),
+            Command::Attach(members, end, reply) => {
+                self.waiting.insert(ticket, reply);
+                self.feed(Input::Attach(ticket, members), now);
+                self.attachments.insert(ticket, end);
+                return;
+            }
             Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
             Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
             Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
@@ -216,6 +230,19 @@ impl Task {
         };
         self.waiting.insert(ticket, reply);
         self.feed(input, now);
+    }
+
+    /// Takes the end of a connection that held leases, and of those that have closed with it: many do when a machine dies.
+    fn detach(&mut self, first: Option<Ticket>, now: Now) {
+        let mut next = first;
+        for _ in 0..ROUND_MAX {
+            let Some(attachment) = next else { return };
+            self.feed(Input::Detached(attachment), now);
+            next = self.attachments.take_closed();
+        }
+        if let Some(attachment) = next {
+            self.feed(Input::Detached(attachment), now);
+        }
     }
 
     /// Those who wait for it hear that nothing is left to hand over.
@@ -326,6 +353,7 @@ impl Task {
                     inputs.push_back(Input::Lease { key, last_heartbeat, purpose });
                 }
                 Output::DropLease { key } => self.shared.leases.drop_lease(&key),
+                Output::AttachmentOver { attachment, key, incarnation } => self.attachments.tell_over(attachment, key, incarnation),
                 Output::Send(_, Message::Beacon(beacon)) => {
                     self.bus.beacons.send_replace(Some(Arc::new(self.said(beacon))));
                 }

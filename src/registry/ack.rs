@@ -117,7 +117,9 @@ fn with_report(answer: Answer, report: AckReport) -> Answer {
             Answer::Registered(registered)
         }
         Answer::Deregistered { .. } => Answer::Deregistered { ack: Some(report) },
-        Answer::Renewed(_)
+        Answer::Attached(_)
+        | Answer::AttachRefused { .. }
+        | Answer::Renewed(_)
         | Answer::Inspected(_)
         | Answer::Diff(_)
         | Answer::OverrideSet { .. }

@@ -7,7 +7,7 @@ use super::message::LeaseTold;
 use super::probe::ProbeOutcome;
 use super::record::Record;
 use super::time::Mono;
-use crate::model::{Imposed, Incarnation, Listed, NodeName, OverrideName, Status};
+use crate::model::{Imposed, Incarnation, InstanceKey, Listed, NodeName, OverrideName, Status};
 
 /// When a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +43,15 @@ pub struct AckReport {
 pub enum Answer {
     /// To [`Input::Register`](super::Input::Register).
     Registered(Registered),
+    /// To [`Input::Attach`](super::Input::Attach): one for each, in the order of their keys.
+    Attached(Vec<Registered>),
+    /// To [`Input::Attach`](super::Input::Attach): one could not be registered, so none was changed.
+    AttachRefused {
+        /// Which.
+        key: InstanceKey,
+        /// Why.
+        refusal: Refusal,
+    },
     /// To [`Input::Heartbeat`](super::Input::Heartbeat).
     Renewed(Renewed),
     /// To [`Input::Deregister`](super::Input::Deregister); also when it was gone already.
@@ -82,6 +91,8 @@ pub struct Registered {
     pub ttl_ms: Option<u64>,
     /// How often to send one; `None`: never.
     pub renew_every_ms: Option<u64>,
+    /// An open connection holds the lease, as far as this node knows.
+    pub attached: bool,
     /// What consumers see.
     pub listed: Listed,
     /// Where an acknowledgement was asked for.

@@ -87,8 +87,8 @@ impl Registry {
 
     /// Judges a lease whose last heartbeat the shell has told.
     pub(super) fn handle_due(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
-        // It may have become a fixed address's since it was asked for.
-        let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed()).cloned() else { return };
+        // It may have become a fixed address's, or a connection's, since it was asked for.
+        let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed() && !lease.is_attached()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let anew_from = |since: Option<Mono>| since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
@@ -106,7 +106,7 @@ impl Registry {
             }
             // A heartbeat was taken without asking just as the deadline fired.
             Phase::Late(since) | Phase::Answering(since) | Phase::Over(since)
-                if last > since || (now.mono < last + lease.ttl_ms && replaced_due.is_none()) =>
+                if lease.is_renewed_by(last, since, now.mono, replaced_due.is_some()) =>
             {
                 self.recover(&record, last, now, out);
             }
@@ -272,7 +272,11 @@ impl Registry {
         let why = match replaced {
             Some(replaced) => Why::saying(Cause::AddressReused, reuse::detail(replaced, record)),
             None => {
-                let silent = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
+                let silent = if cause == Cause::Detached {
+                    "the connection that held its lease closed".to_owned()
+                } else {
+                    format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100)
+                };
                 let seen = self.words_on(&record.key).map_or_else(String::new, |seen| format!("; {seen}"));
                 Why::saying(cause, as_note(silent + &seen))
             }

@@ -94,8 +94,12 @@ impl Registry {
         let lease = self.leases.get(key)?;
         let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
         let is_heard = lease.made_up != Some(last);
-        let deadline = (last + lease.ttl_ms).max(lease.not_before);
-        Some(LeaseTold { remaining_ms: deadline.saturating_sub(now), last_heartbeat_ms: is_heard.then(|| now.saturating_sub(last)) })
+        let deadline = (lease.last_sign(last_heartbeat, now) + lease.ttl_ms).max(lease.not_before);
+        Some(LeaseTold {
+            remaining_ms: deadline.saturating_sub(now),
+            last_heartbeat_ms: is_heard.then(|| now.saturating_sub(last)),
+            attached: lease.is_attached(),
+        })
     }
 
     fn answer_inspection(&self, ticket: Ticket, key: &InstanceKey, lease: Option<LeaseTold>, out: &mut Outbox) {
@@ -129,10 +133,10 @@ mod tests {
         let held = out.iter().find_map(|output| if let Output::HoldLease { at, .. } = output { Some(*at) } else { None });
         now.mono += 2000;
         let told = |last_heartbeat| registry.lease_told(&key, last_heartbeat, now.mono);
-        assert_eq!(told(held), Some(LeaseTold { remaining_ms: 18_000, last_heartbeat_ms: None }));
-        assert_eq!(told(Some(now.mono - 500)), Some(LeaseTold { remaining_ms: 18_000, last_heartbeat_ms: Some(500) }));
+        assert_eq!(told(held), Some(LeaseTold { remaining_ms: 18_000, last_heartbeat_ms: None, attached: false }));
+        assert_eq!(told(Some(now.mono - 500)), Some(LeaseTold { remaining_ms: 18_000, last_heartbeat_ms: Some(500), attached: false }));
         now.mono += 6000;
         let told = registry.lease_told(&key, Some(now.mono - 500), now.mono);
-        assert_eq!(told, Some(LeaseTold { remaining_ms: 14_500, last_heartbeat_ms: Some(500) }));
+        assert_eq!(told, Some(LeaseTold { remaining_ms: 14_500, last_heartbeat_ms: Some(500), attached: false }));
     }
 }

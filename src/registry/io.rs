@@ -1,5 +1,6 @@
 //! The core's two enums: what can happen to a registry, and what it wants done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{Ack, Answer};
@@ -19,6 +20,12 @@ pub type Ticket = u64;
 pub enum Input {
     /// A provider registers; answered by [`Answer::Registered`] or [`Answer::Refused`].
     Register(Ticket, Register),
+    /// A provider registers instances and holds their leases by the connection on which it asks, whose end the shell tells by
+    /// [`Input::Detached`]: all of them or none; answered by [`Answer::Attached`], [`Answer::AttachRefused`] or [`Answer::Refused`]. The
+    /// ticket names the connection from then on.
+    Attach(Ticket, BTreeMap<InstanceKey, Register>),
+    /// The connection that asked with this ticket has closed.
+    Detached(Ticket),
     /// A provider says that it lives; answered by [`Answer::Renewed`] or [`Answer::Refused`].
     Heartbeat(Ticket, Heartbeat),
     /// A provider leaves; answered by [`Answer::Deregistered`] or [`Answer::Refused`].
@@ -194,6 +201,15 @@ pub enum Output {
     DropLease {
         /// Which.
         key: InstanceKey,
+    },
+    /// This connection holds the lease no more: the instance was deregistered, or a later life of it registered. Told once for each.
+    AttachmentOver {
+        /// The question's by which it was attached.
+        attachment: Ticket,
+        /// Which instance.
+        key: InstanceKey,
+        /// The life that was held.
+        incarnation: Incarnation,
     },
     /// Give this to the bus. Changes are not sent so: see [`super::Registry::changes_after`].
     Send(To, Message),

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::time::Mono;
 use crate::model::{Incarnation, InstanceKey, ServiceKey};
 
+/// When a lease is looked at that no time ends.
+const NEVER: Mono = Mono::MAX;
+
 /// The leases held here, by key and by what is due first.
 #[derive(Default)]
 pub(super) struct Leases {
@@ -49,6 +52,10 @@ pub(super) struct Lease {
     pub(super) ttl_ms: u64,
     /// Once down, the instance stays listed so long.
     pub(super) evict_after_ms: u64,
+    /// An open connection holds it: it is not looked at until that closes.
+    attached: bool,
+    /// The connection that held it has closed: no heartbeat from before counts.
+    detached: bool,
     /// Where its instance listens; `None`: a fixed address's, which no silence ends.
     pub(super) place: Option<Place>,
     /// Another instance has been registered at its place.
@@ -131,6 +138,7 @@ impl Leases {
 
     /// Holds a lease from now on, in the place of one that was held for the same key. Without `due` no silence ends it.
     pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Option<Mono>) {
+        let due = due.map(|due| if lease.attached { NEVER } else { due });
         lease.due = due;
         let is_silent = lease.is_silent();
         let place = lease.free_place();
@@ -174,7 +182,8 @@ impl Leases {
 
     /// Notes that another instance was registered where this one listens; it is looked at at once.
     pub(super) fn replace(&mut self, key: &InstanceKey, replaced: Replaced) {
-        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.due.is_some()) else { return };
+        // A connection that is open says that it is there, whoever else is.
+        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.due.is_some() && !lease.attached) else { return };
         let was_silent = lease.is_silent();
         let since = replaced.since;
         let place = lease.free_place();
@@ -201,8 +210,39 @@ impl Leases {
     pub(super) fn reschedule(&mut self, key: &InstanceKey, due: Mono) {
         let Some(lease) = self.held.get_mut(key) else { return };
         let Some(former) = &mut lease.due else { return };
+        let due = if lease.attached { NEVER } else { due };
         self.due.remove(&(std::mem::replace(former, due), key.clone()));
         self.due.insert((due, key.clone()));
+    }
+
+    /// A connection holds this lease from now on.
+    pub(super) fn attach(&mut self, key: &InstanceKey) {
+        self.share(key);
+        let Some(lease) = self.held.get_mut(key) else { return };
+        lease.attached = true;
+        self.reschedule(key, NEVER);
+    }
+
+    /// The connection that held this lease has closed; says whether its provider counts as silent for that: a fixed address's does not.
+    pub(super) fn detach(&mut self, key: &InstanceKey, now: Mono, evict_after_ms: u64) -> bool {
+        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.attached) else { return false };
+        lease.attached = false;
+        if lease.is_fixed() {
+            return false;
+        }
+        lease.detached = true;
+        lease.renewed_at = now;
+        lease.evict_after_ms = evict_after_ms;
+        true
+    }
+
+    /// No connection holds this lease any more, which says nothing of its provider: it is to be heard within its ttl from now on.
+    pub(super) fn release(&mut self, key: &InstanceKey, now: Mono) {
+        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.attached) else { return };
+        lease.attached = false;
+        lease.renewed_at = now;
+        let due = now + lease.ttl_ms;
+        self.reschedule(key, due);
     }
 
     /// Looks at once at the late leases of a service, or at all that are late.
@@ -290,6 +330,8 @@ impl Lease {
             digest,
             ttl_ms,
             evict_after_ms,
+            attached: false,
+            detached: false,
             place: None,
             replaced: None,
             unnamed: false,
@@ -308,6 +350,26 @@ impl Lease {
 
     pub(super) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Held by a connection.
+    pub(super) fn attached(self) -> Self {
+        Self { attached: true, ..self }
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// The last sign of life that the shell and the registry know of.
+    pub(super) fn last_sign(&self, last_heartbeat: Option<Mono>, now: Mono) -> Mono {
+        if self.attached { now } else { last_heartbeat.unwrap_or(0).max(self.renewed_at) }
+    }
+
+    /// A heartbeat of `last` is a sign of life, though the lease has been late since `since`: one from before is none where another
+    /// instance has its place, or its connection has closed.
+    pub(super) fn is_renewed_by(&self, last: Mono, since: Mono, now: Mono, is_replaced: bool) -> bool {
+        last > since || (!self.detached && !is_replaced && now < last + self.ttl_ms)
     }
 
     /// Silence says nothing of it.

@@ -90,7 +90,7 @@ impl Registry {
     pub(super) fn hand_over(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let (Some(lease), Some(record)) = (self.leases.get(key), self.store.get(key)) else { return };
         let Some(heir) = Self::first_for(record, &self.leaving.heirs) else { return };
-        let at = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        let at = lease.last_sign(last_heartbeat, now.mono);
         let beat = Beat { incarnation: lease.incarnation, digest: Some(lease.digest), at };
         let rng = &mut self.rng;
         self.relays.gather(&heir, key.clone(), beat, now.mono, || rng.next(), out);

@@ -108,7 +108,8 @@ impl Registry {
         match (self.end_lease(&record.key), before) {
             // With or without a lease for what stood there: whoever is named as the owner holds one.
             _ if record.version.owner == self.life && record.registration().is_some() => self.own_again(record, now, out),
-            (Some(lease), Some(held)) => {
+            (Some(mut lease), Some(held)) => {
+                lease.renewed_at = lease.last_sign(None, now.mono);
                 self.ended.insert(record.key.clone(), Ended { lease, record: held });
                 out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
             }
@@ -151,6 +152,7 @@ impl Registry {
         if self.restore.put(record, listed.clone(), now.mono).unwrap_or(put.told) {
             out.push(Output::ViewChanged(record.key.service.clone()));
         }
+        self.follow_attached(record, now, out);
         self.note_place(record, put.before.as_deref(), now);
         if let Some(before) = &put.before {
             self.note_turn(before, record, now, out);

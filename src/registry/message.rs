@@ -318,6 +318,8 @@ pub struct LeaseTold {
     pub remaining_ms: u64,
     /// Since the last heartbeat, in ms; `None`: the lease was taken over, and none has come since.
     pub last_heartbeat_ms: Option<u64>,
+    /// An open connection to the owner holds it: no time ends it.
+    pub attached: bool,
 }
 
 /// Who a message is for.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{Answer, Refusal, Registered, Renewed};
+use super::attachment::Added;
 use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
@@ -51,7 +52,7 @@ impl AskAgain {
 }
 
 /// Where a registration stands beside what is known.
-enum Placing {
+pub(super) enum Placing {
     /// It says what the live record says: a heartbeat.
     Same(Arc<Record>),
     /// It says something new.
@@ -84,14 +85,14 @@ impl Registry {
         }
     }
 
-    fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
+    pub(super) fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
         self.refuse_if_leaving()?;
         let known = self.store.get(&register.key).cloned();
         let digest = content_digest(&register.registration);
         let created = known.as_ref().is_none_or(|known| known.registration().is_none());
         let placing = self.place(known.as_ref(), &register, now)?;
         if created {
-            self.check_limits(&register)?;
+            self.check_limits(&register, &Added::default())?;
         }
         self.ask_again.clear(&register.key);
         let record = match placing {
@@ -114,7 +115,7 @@ impl Registry {
         Ok((record, registered))
     }
 
-    fn refuse_if_leaving(&self) -> Result<(), Refusal> {
+    pub(super) fn refuse_if_leaving(&self) -> Result<(), Refusal> {
         match self.state {
             NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
             NodeState::Leaving => Err(Refusal::Leaving),
@@ -122,7 +123,7 @@ impl Registry {
         }
     }
 
-    fn place(&self, known: Option<&Arc<Record>>, register: &Register, now: Now) -> Result<Placing, Refusal> {
+    pub(super) fn place(&self, known: Option<&Arc<Record>>, register: &Register, now: Now) -> Result<Placing, Refusal> {
         let bytes_max = self.settings.limits.record_bytes;
         if register.registration.size_bytes() as u64 > bytes_max {
             return Err(Refusal::LimitReached { key: "limits.record_bytes", max: bytes_max });
@@ -157,18 +158,20 @@ impl Registry {
         }
     }
 
-    fn check_limits(&self, register: &Register) -> Result<(), Refusal> {
+    /// `added` is what others will have added before it.
+    pub(super) fn check_limits(&self, register: &Register, added: &Added) -> Result<(), Refusal> {
         let limits = &self.settings.limits;
         let reached = |key, max| Err(Refusal::LimitReached { key, max });
-        if self.store.live_count() >= limits.instances {
+        if self.store.live_count() + added.instances >= limits.instances {
             return reached("limits.instances", limits.instances);
         }
         let catalog = self.store.catalog();
-        let of_service = catalog.view(&register.key.service).map_or(0, |view| view.instances().len() as u64);
+        let listed = catalog.view(&register.key.service).map_or(0, |view| view.instances().len() as u64);
+        let of_service = listed + added.services.get(&register.key.service).copied().unwrap_or_default();
         if of_service >= limits.instances_per_service {
             return reached("limits.instances_per_service", limits.instances_per_service);
         }
-        if of_service == 0 && catalog.service_count() as u64 >= limits.services {
+        if of_service == 0 && catalog.service_count() as u64 + added.services.len() as u64 >= limits.services {
             return reached("limits.services", limits.services);
         }
         Ok(())
@@ -184,6 +187,7 @@ impl Registry {
             revision: self.store.catalog().view(&record.key.service).map_or(0, |view| view.revision()),
             ttl_ms: listed.registration.ttl().map(Ttl::ms),
             renew_every_ms: listed.registration.renew_every_ms(),
+            attached: self.leases.get(&record.key).is_some_and(Lease::is_attached),
             listed,
             ack: None,
         }
@@ -249,7 +253,7 @@ impl Registry {
     }
 
     /// Renews a live record's lease, wherever it is held; where its owner is out of reach, this node claims it.
-    fn renew(&mut self, record: Arc<Record>, beat: Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
+    pub(super) fn renew(&mut self, record: Arc<Record>, beat: Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
         let owner = record.version.owner.clone();
         if owner == self.life {
             return self.renew_own(record, beat.at, now, out);
@@ -265,7 +269,7 @@ impl Registry {
     }
 
     /// The owner is heard, and answers.
-    fn can_relay(&self, owner: &Life, now: Mono) -> bool {
+    pub(super) fn can_relay(&self, owner: &Life, now: Mono) -> bool {
         self.peers.is_life_alive(owner, now) && !self.relays.is_stuck(&owner.node, now)
     }
 
@@ -357,6 +361,16 @@ impl Registry {
         lease.place = place_of(&record.key.service.namespace, registration);
         let terms = self.terms(record, registration, lease.digest, lease.phase() == Phase::Held);
         let at = lease.renewed_at;
+        let is_attached = self.attachments.holds(&record.key, lease.incarnation);
+        let lease = match lease.phase() {
+            Phase::Held if is_attached => lease.attached(),
+            Phase::Held => lease,
+            Phase::Late(_) | Phase::Answering(_) | Phase::Over(_) => {
+                // Its connection is open: it is not late.
+                self.speak_for(&record.key, at);
+                lease
+            }
+        };
         // No silence ends a fixed address's.
         let due = registration.ttl().map(|_| due);
         self.look_from(record, registration, lease.phase(), at);

@@ -17,6 +17,8 @@ pub struct Settings {
     pub bootstrap_wait_ms: u64,
     /// How long an instance that is down stays listed, where its registration does not say. Default 60 s.
     pub evict_after_ms: u64,
+    /// How long one whose connection closed stays listed once it is down. Default 5 s; below `evict_after`.
+    pub detach_grace_ms: u64,
     /// How long a record withdrawn by silence can be brought back by a heartbeat. Default 1 h.
     pub revive_for_ms: u64,
     /// When more than so many of a hundred of this node's, or a service's, leases are silent at once, none of them is let go. Default 15.
@@ -68,6 +70,7 @@ impl Settings {
             has_bus: true,
             bootstrap_wait_ms: 2000,
             evict_after_ms: 60_000,
+            detach_grace_ms: 5000,
             revive_for_ms: 3_600_000,
             preserve_percent: 15,
             preserve_max_ms: 3_600_000,

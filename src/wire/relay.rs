@@ -27,6 +27,8 @@ pub(super) enum Verdict<'a> {
 
 /// No heartbeat has come yet.
 const NEVER: u64 = u64::MAX;
+/// With the time that is left: a connection holds it.
+const ATTACHED: u64 = 1 << 63;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Lease {
@@ -68,11 +70,12 @@ impl<'a> Verdict<'a> {
 
 impl Lease {
     pub(super) fn of(lease: &registry::LeaseTold) -> Self {
-        Self { remaining_ms: lease.remaining_ms, last_heartbeat_ms: lease.last_heartbeat_ms.unwrap_or(NEVER) }
+        let attached = if lease.attached { ATTACHED } else { 0 };
+        Self { remaining_ms: lease.remaining_ms.min(ATTACHED - 1) | attached, last_heartbeat_ms: lease.last_heartbeat_ms.unwrap_or(NEVER) }
     }
 
     pub(super) fn into_model(self) -> registry::LeaseTold {
         let last_heartbeat_ms = Some(self.last_heartbeat_ms).filter(|ms| *ms != NEVER);
-        registry::LeaseTold { remaining_ms: self.remaining_ms, last_heartbeat_ms }
+        registry::LeaseTold { remaining_ms: self.remaining_ms & !ATTACHED, last_heartbeat_ms, attached: self.remaining_ms & ATTACHED != 0 }
     }
 }

@@ -10,6 +10,7 @@ mod seeing;
 mod tls;
 mod transfer;
 mod usage;
+mod waiting;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};

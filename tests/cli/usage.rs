@@ -20,6 +20,7 @@ fn help_has_examples_and_goes_to_stdout() {
         "services",
         "instances",
         "watch",
+        "wait",
         "nodes",
         "override",
         "diff",

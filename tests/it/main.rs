@@ -3,6 +3,7 @@
 mod acceptance;
 mod acknowledgement;
 mod all_killed;
+mod attached;
 mod bad_bus;
 mod bad_http;
 mod bus_cost;

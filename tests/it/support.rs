@@ -14,7 +14,7 @@ pub(crate) mod warm_file;
 
 pub(crate) use agreement::all_agree;
 pub(crate) use auditor::Auditor;
-pub(crate) use http::{Api, Connection, Request};
+pub(crate) use http::{Api, Chunks, Connection, Request};
 pub(crate) use load::Load;
 pub(crate) use nats::Nats;
 pub(crate) use node::Node;

@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 37] = [
+const FAULTS: [(u64, Fault); 38] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -42,6 +42,7 @@ const FAULTS: [(u64, Fault); 37] = [
     (3, providers::reroute),
     (3, providers::contest),
     (3, providers::cut_off),
+    (6, providers::cut_connection),
     (1, providers::replace_all),
     (5, providers::hush),
     (4, providers::hide),

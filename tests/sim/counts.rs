@@ -59,6 +59,9 @@ pub(crate) enum Injected {
     Looked,
     /// All providers are replaced at once.
     ProvidersReplaced,
+    /// Providers that hold their leases by a connection.
+    ProviderAttached,
+    ConnectionCut,
     /// Addresses that send no heartbeats.
     FixedRegistered,
     FixedDeregistered,

@@ -15,8 +15,8 @@
 //! | | invariant | checked by |
 //! |---:|---|---|
 //! | 1 | convergence | `World::disagreement`, `World::check_contents`, `story::settle` (in time), `story::rest` (nothing is written any more), `story::rejoin` |
-//! | 2 | no live instance lost | `World::check_seen` at each write: none that answers whoever looks is down or gone; `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted; where a node stops in fair weather `World::check_late`: nobody is even late |
-//! | 3 | no zombie | `World::check_providers` |
+//! | 2 | no live instance lost | `World::check_seen` at each write: none that answers whoever looks is down or gone; `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted; where a node stops in fair weather `World::check_late`: nobody is even late; `World::check_attached`: what an open connection holds is never late at the node that has it |
+//! | 3 | no zombie | `World::check_providers`; `World::check_detached`: what a connection held is late the moment it closes |
 //! | 4 | no resurrection | `Ledger::note`: for each life of each node at each step, also past forgetting. A node's next life begins from what others hold, who are judged themselves |
 //! | 5 | one writer | `Ledger::note` |
 //! | 6 | one owner | `World::check_leases` |
@@ -43,6 +43,8 @@
 //! | a body changes on its way, its version does not | 5 |
 //! | the shell says of each due lease that nobody renewed it | 1 or 2 |
 //! | the shell never says when a due lease was renewed, so that none expires | 3 |
+//! | no node sees that a connection has closed | 3, the moment it has |
+//! | the end of one connection is taken for that of another | 2, what an open one holds |
 //! | a node takes the same epoch at each start | 5 |
 //! | relays vanish | 1 or 2 |
 //! | the shell tells no consumer of changes | 9 |
@@ -72,6 +74,7 @@
 //! | a forged record is taken for the next of its log | 11, by the forged record |
 
 mod agreement;
+mod attached;
 mod batch;
 mod bounds;
 mod bus;

@@ -36,6 +36,8 @@ pub(crate) enum Doing {
     Nothing,
     Registering,
     Renewing,
+    /// A connection holds its lease.
+    Attached,
 }
 
 /// What a provider does always.
@@ -75,6 +77,12 @@ pub(crate) struct Provider {
     pub(crate) answers_since: u64,
     /// Until then something else than the nodes keeps it from saying that it lives.
     pub(crate) disturbed_until: u64,
+    /// It holds its lease by a connection.
+    pub(crate) attaches: bool,
+    /// The question that opened the one that is open.
+    pub(crate) connection: Option<muster::registry::Ticket>,
+    /// Its last question that was no deregistration.
+    pub(crate) asked_last: Option<u64>,
     digest: Option<u128>,
     asked: u64,
     tick: u64,
@@ -111,6 +119,9 @@ impl Provider {
             hidden_from: Vec::new(),
             answers_since: 0,
             disturbed_until: 0,
+            attaches: false,
+            connection: None,
+            asked_last: None,
             digest: None,
             asked: 0,
             tick: 0,
@@ -219,6 +230,7 @@ impl World {
     /// A new process of a provider starts, on another port.
     pub(crate) fn start_provider(&mut self, index: usize) {
         let now = self.now;
+        self.close_all_of(index);
         let provider = &mut self.providers[index];
         provider.process += 1;
         provider.answers_since = now;
@@ -251,6 +263,7 @@ impl World {
 
     pub(crate) fn stop_provider(&mut self, index: usize) {
         let now = self.now;
+        self.close_all_of(index);
         let provider = &mut self.providers[index];
         provider.process += 1;
         provider.doing = Doing::Nothing;
@@ -288,6 +301,19 @@ impl World {
         let ttl_ms = provider.habits.ttl_ms;
         let (ask, next) = match provider.doing {
             Doing::Nothing => return,
+            Doing::Attached => {
+                if self.is_held(index) {
+                    let now = self.now;
+                    self.providers[index].succeeds(now);
+                }
+                return self.tick_provider(index, ttl_ms / 3);
+            }
+            // With a connection that is open it says what is new in the other way: of two the later one holds.
+            Doing::Registering if provider.attaches && provider.connection.is_none() => {
+                self.counts.add(Injected::ProviderAttached);
+                let register = self.providers[index].to_register(Ack::Local);
+                (Ask::Attach(register), TIMEOUT_MS + self.chance.between(0, 200))
+            }
             Doing::Registering => {
                 let ack = match self.chance.index(4) {
                     0 => Ack::Peer { until: 500 },
@@ -311,6 +337,7 @@ impl World {
             provider.home = order.into_iter().find(runs).unwrap_or(provider.home);
         }
         provider.asked += 1;
+        provider.asked_last = Some(provider.asked);
         let asker = Asker::Provider { provider: index, process, asked: provider.asked, from_ms: self.now };
         let to = provider.home;
         if self.now < provider.cut_off_until.max(provider.hushed_until) {
@@ -323,12 +350,17 @@ impl World {
     pub(crate) fn provider_hears(&mut self, index: usize, process: u32, asked: u64, from_ms: u64, reply: Reply) {
         let provider = &mut self.providers[index];
         if provider.process != process || provider.asked != asked {
-            return;
+            return self.abandon(index, process, asked);
         }
         match reply {
             Reply::Answered(Answer::Registered(registered)) => {
                 let digest = content_digest(&registered.listed.registration);
-                provider.doing = Doing::Renewing;
+                // What is said in another way leaves it attached.
+                provider.doing = match (provider.attaches, provider.connection) {
+                    (true, Some(_)) => Doing::Attached,
+                    (true, None) => Doing::Registering,
+                    (false, _) => Doing::Renewing,
+                };
                 provider.digest = Some(registered.digest);
                 provider.succeeds(from_ms);
                 provider.registered += 1;
@@ -341,6 +373,18 @@ impl World {
                 }
                 let after = self.chance.between(1, self.providers[index].habits.ttl_ms / 3);
                 self.tick_provider(index, after);
+            }
+            Reply::Answered(Answer::Attached(all)) => {
+                let digest = content_digest(&provider.content());
+                let key = provider.key.clone();
+                provider.succeeds(from_ms);
+                provider.registered += 1;
+                let is_right = all.len() == 1 && all[0].attached && all[0].digest == digest;
+                self.attached(index, process, asked);
+                if !is_right {
+                    self.violate(Invariant::TrueAnswers, format!("{key} was answered {all:?}"));
+                }
+                self.tick_provider(index, 1);
             }
             Reply::Answered(Answer::Renewed(_)) => {
                 provider.succeeds(from_ms);
@@ -365,6 +409,7 @@ impl World {
                 self.tick_provider(index, 1);
             }
             Reply::Answered(Answer::Refused(Refusal::Warming | Refusal::Leaving | Refusal::NameTaken)) | Reply::Unreachable => {
+                self.abandon(index, process, asked);
                 let nodes = self.slots.len();
                 self.providers[index].home = self.chance.index(nodes);
                 let after = self.chance.between(50, 300);
@@ -379,6 +424,7 @@ impl World {
                     | Refusal::Busy,
                 )
                 | Answer::Deregistered { .. }
+                | Answer::AttachRefused { .. }
                 | Answer::OverrideSet { .. }
                 | Answer::OverrideDeleted
                 | Answer::Inspected(_)

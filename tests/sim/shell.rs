@@ -49,6 +49,8 @@ pub(crate) struct Effects {
     pub(crate) reborn: bool,
     /// The node has handed over what it owned, but for so many leases.
     pub(crate) handed_over: Option<usize>,
+    /// Connections that hold their instance no more.
+    pub(crate) over: Vec<Ticket>,
     /// How many outputs there were in all.
     pub(crate) outputs: usize,
 }
@@ -134,6 +136,7 @@ impl Shell {
                 Output::DropLease { key } => {
                     self.leases.remove(&key);
                 }
+                Output::AttachmentOver { attachment, .. } => effects.over.push(attachment),
                 Output::Send(to, message) => effects.sends.push((self.epoch, to, message)),
                 Output::Reconnect => effects.reconnect = true,
                 Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),

@@ -30,6 +30,10 @@ pub(crate) enum Sabotage {
     NeverRenew,
     /// The shell never says when a due lease was renewed.
     NeverExpire,
+    /// The shell does not see that a connection is closed.
+    MissEnds,
+    /// The end of any connection is taken for that of the newest.
+    MistakeEnds,
     /// A node takes the same epoch at each start.
     ReuseEpochs,
     /// Relays vanish, and are answered as if they had not.
@@ -293,6 +297,16 @@ fn leases_that_are_never_renewed_are_found() {
 #[test]
 fn leases_that_never_expire_are_found() {
     is_found(Sabotage::NeverExpire, &[Invariant::NoZombie]);
+}
+
+#[test]
+fn ends_of_connections_that_nobody_sees_are_found() {
+    is_found_as(Sabotage::MissEnds, &[Invariant::NoZombie], "saw the connection");
+}
+
+#[test]
+fn the_end_of_a_former_connection_that_is_taken_for_that_of_the_present_one_is_found() {
+    is_found_as(Sabotage::MistakeEnds, &[Invariant::NothingLost], "whose connection");
 }
 
 #[test]

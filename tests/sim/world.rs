@@ -18,6 +18,7 @@ use muster::wire::Codec;
 pub(crate) use node::Slot;
 pub(crate) use request::{Ask, Asker, Reply};
 
+use crate::attached::Connections;
 use crate::bounds::Expiries;
 use crate::bus::Bus;
 use crate::chance::Chance;
@@ -120,6 +121,18 @@ pub(crate) enum Event {
     },
     /// It is looked whether everything is within its bounds.
     Look,
+    /// The node's end of a connection that holds a lease sees that it is closed.
+    Detached {
+        node: usize,
+        life: u32,
+        attachment: Ticket,
+    },
+    /// The provider's end does.
+    ConnectionEnds {
+        provider: usize,
+        process: u32,
+        attachment: Ticket,
+    },
     /// A provider starts again.
     Restart {
         provider: usize,
@@ -148,6 +161,7 @@ pub(crate) struct World {
     /// Of the nodes that have one.
     pub(crate) disks: BTreeMap<usize, Disk>,
     pub(crate) providers: Vec<Provider>,
+    pub(crate) connections: Connections,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
@@ -201,6 +215,7 @@ impl World {
             slots,
             disks: BTreeMap::new(),
             providers: Vec::new(),
+            connections: Connections::new(),
             consumers: Vec::new(),
             counts: Counts::default(),
             trace: Trace::default(),
@@ -303,6 +318,8 @@ impl World {
             Event::Look => self.look(),
             Event::Told { consumer, stream, telling } => self.consumer_hears(consumer, stream, telling),
             Event::Connect { consumer, stream } => self.connect(consumer, stream),
+            Event::Detached { node, life, attachment } => self.detach(node, life, attachment),
+            Event::ConnectionEnds { provider, process, attachment } => self.connection_ends(provider, process, attachment),
             Event::Restart { provider } => {
                 if !self.providers[provider].runs() {
                     self.start_provider(provider);

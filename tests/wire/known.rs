@@ -38,7 +38,13 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("relayed", Message::Relayed { ticket: 12, verdicts: verdicts() }),
         ("applied", Message::Applied { epoch: Epoch(7), seq: 43 }),
         ("ask_lease", Message::AskLease { ticket: 13, key: key("web", "w-1") }),
-        ("told_lease", Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: Some(6000) }) }),
+        (
+            "told_lease",
+            Message::ToldLease {
+                ticket: 13,
+                lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: Some(6000), attached: false }),
+            },
+        ),
         ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
         ("later_beacon", Message::Beacon(later_beacon())),
         ("later_causes", Message::Change(later_causes())),
@@ -51,6 +57,10 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("told_probe_failed", told_probe(ProbeOutcome::Failed { why: "HTTP 503".into(), code: Some(503) })),
         ("told_probe_forbidden", told_probe(ProbeOutcome::Forbidden { why: "loopback".into() })),
         ("told_probe_not_tried", told_probe(ProbeOutcome::NotTried)),
+        (
+            "told_attached",
+            Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: None, attached: true }) },
+        ),
     ]
 }
 

@@ -54,9 +54,9 @@ fn to_response(inspected: &Inspected, now: Mono) -> Option<Response> {
     let listed = &inspected.listed;
     let lease = inspected.lease.map(|lease| LeaseDetail {
         ttl_ms: registration.ttl().map(Ttl::ms),
-        remaining_ms: registration.ttl().map(|_| lease.remaining_ms),
+        remaining_ms: registration.ttl().filter(|_| !lease.attached).map(|_| lease.remaining_ms),
         last_heartbeat_ms: lease.last_heartbeat_ms,
-        attached: false,
+        attached: lease.attached,
         preserved: false,
     });
     let detail = Detail {

@@ -26,6 +26,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    pub(super) fn of(body: Body) -> Self {
+        Self { body, unread: String::new() }
+    }
+
     pub(super) async fn open(door: &Door, query: &str, last_event_id: Option<&str>) -> Self {
         let mut request = Request::get(format!("/v1/watch?{query}"));
         if let Some(id) = last_event_id {
@@ -35,7 +39,7 @@ impl Stream {
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         assert_eq!(answer.status(), 200);
         assert_eq!(["content-type", "cache-control", "x-accel-buffering"].map(header), ["text/event-stream", "no-store", "no"]);
-        let mut stream = Self { body: answer.into_body(), unread: String::new() };
+        let mut stream = Self::of(answer.into_body());
         let retry = stream.block().await.unwrap();
         let ms: u64 = retry.strip_prefix("retry: ").unwrap().parse().unwrap();
         assert!((1000..=5000).contains(&ms));
@@ -70,6 +74,11 @@ impl Stream {
         let event = self.next().await;
         assert_eq!(event.name, name, "{event:?}");
         event
+    }
+
+    /// Nothing comes any more.
+    pub(super) async fn ends(&mut self) {
+        assert_eq!(self.block().await, None);
     }
 
     /// Nothing comes for a while.

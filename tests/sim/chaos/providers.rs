@@ -100,12 +100,21 @@ pub(super) fn contest(world: &mut World) {
     world.contest(index, until);
 }
 
+/// A connection that holds a lease is cut, where this one has one.
+pub(super) fn cut_connection(world: &mut World) {
+    let index = world.some_provider();
+    world.cut_connection(index);
+}
+
 /// Half of all providers, or all of them, reach no node, and then come back together.
 pub(super) fn cut_off(world: &mut World) {
     world.counts.add(Injected::ProvidersCutOff);
     let every = world.chance.pick(&[1, 2, 2]);
     world.say_fault(&format!("every {every}. provider is cut off"));
     let until = world.now + until_heal(world, 25_000);
+    for index in (0..world.providers.len()).step_by(every) {
+        world.cut_connection(index);
+    }
     for provider in world.providers.iter_mut().step_by(every) {
         provider.cut_off_until = until;
         provider.disturbed_until = provider.disturbed_until.max(until);

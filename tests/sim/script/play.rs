@@ -395,6 +395,8 @@ fn split<'a>(words: &[&'a str]) -> Result<(Option<u64>, Option<&'a str>), String
 fn answered(answer: &Answer, wanted: Option<&str>) -> Outcome {
     let is = match answer {
         Answer::Registered(_) => "registered",
+        Answer::Attached(_) => "attached",
+        Answer::AttachRefused { .. } => "not attached",
         Answer::Renewed(_) => "renewed",
         Answer::Deregistered { .. } => "deregistered",
         Answer::Inspected(_) => "inspected",

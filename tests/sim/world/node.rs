@@ -187,6 +187,7 @@ impl World {
             self.reply(pending.asker, Reply::Unreachable, TIMEOUT_MS);
         }
         self.end_streams(node);
+        self.end_connections(node);
         self.note_losses();
     }
 
@@ -241,6 +242,7 @@ impl World {
                     self.violate(of, what);
                 }
             }
+            self.check_attached(node, changed);
             if let Err(Violation { of, what }) = self.ledger.note(&life, changed) {
                 self.violate(of, what);
             }
@@ -262,6 +264,7 @@ impl World {
         for state in &effects.became {
             self.trace.say(self.now, || format!("n{node} becomes {}", state.as_str()));
             if *state == NodeState::Leaving {
+                self.say_goodbye(node);
                 self.end_streams(node);
             }
         }
@@ -270,6 +273,9 @@ impl World {
             self.feed_consumers(node, service);
         }
         self.complete_consumers(node);
+        for attachment in effects.over {
+            self.connection_is_over(attachment);
+        }
         for (ticket, answer) in effects.answers {
             self.answer(node, ticket, answer);
         }

@@ -33,6 +33,7 @@ impl World {
         self.slots[node].pause = Some(Pause::default());
         let life = self.slots[node].life;
         self.after(ms, Event::Resume { node, life });
+        self.miss_pings(node, ms);
     }
 
     /// A paused node goes on, with what waited for it, or with a part of that and a new connection.
@@ -66,6 +67,7 @@ impl World {
             | Event::Checked { node, .. }
             | Event::Seen { node, .. }
             | Event::Save { node, .. }
+            | Event::Detached { node, .. }
             | Event::Request { node, .. } => *node,
             Event::Reply { .. }
             | Event::Tick { .. }
@@ -78,6 +80,7 @@ impl World {
             | Event::Look
             | Event::Told { .. }
             | Event::Connect { .. }
+            | Event::ConnectionEnds { .. }
             | Event::Restart { .. } => return Some(event),
         };
         let Some(pause) = &mut self.slots[node].pause else { return Some(event) };

@@ -12,6 +12,7 @@ use crate::teeth::Sabotage;
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     Register(Register),
+    Attach(Register),
     Heartbeat(Heartbeat),
     Deregister(Deregister),
 }
@@ -19,7 +20,7 @@ pub(crate) enum Ask {
 impl Ask {
     pub(crate) fn key(&self) -> &InstanceKey {
         match self {
-            Self::Register(register) => &register.key,
+            Self::Register(register) | Self::Attach(register) => &register.key,
             Self::Heartbeat(heartbeat) => &heartbeat.key,
             Self::Deregister(deregister) => &deregister.key,
         }
@@ -32,7 +33,7 @@ impl Ask {
             Ack::Peer { until } | Ack::All { until } => *until += mono,
         };
         match self {
-            Self::Register(register) => {
+            Self::Register(register) | Self::Attach(register) => {
                 register.at = mono;
                 settle(&mut register.ack);
             }
@@ -107,7 +108,7 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
-        if matches!(ask, Ask::Register(_)) {
+        if matches!(ask, Ask::Register(_) | Ask::Attach(_)) {
             self.clear_overrides(node);
         }
         self.next_ticket += 1;
@@ -119,6 +120,10 @@ impl World {
         self.slots[node].pending.insert(ticket, Pending { asker, written: None, was_ready, lives });
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
+            Ask::Attach(register) => {
+                self.open_connection(node, ticket, &register.key, asker);
+                Input::Attach(ticket, [(register.key.clone(), register)].into())
+            }
             Ask::Heartbeat(heartbeat) => Input::Heartbeat(ticket, heartbeat),
             Ask::Deregister(deregister) => Input::Deregister(ticket, deregister),
         };
@@ -173,7 +178,9 @@ impl World {
         let report = match &answer {
             Answer::Registered(registered) => registered.ack.as_ref(),
             Answer::Deregistered { ack } => ack.as_ref(),
-            Answer::Renewed(_)
+            Answer::Attached(_)
+            | Answer::AttachRefused { .. }
+            | Answer::Renewed(_)
             | Answer::Inspected(_)
             | Answer::Diff(_)
             | Answer::OverrideSet { .. }
@@ -203,6 +210,10 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, node: usize, asker: Asker, answer: Answer) {
+        let answer = match answer {
+            Answer::AttachRefused { refusal, .. } => Answer::Refused(refusal),
+            other => other,
+        };
         self.trace.say_more(self.now, || format!("n{node} answers {asker:?} {answer:?}"));
         let is_lost = self.now < self.chaos_until && self.chance.permille(self.answers_lost);
         if is_lost && matches!(asker, Asker::Provider { .. }) {

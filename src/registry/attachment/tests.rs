@@ -1,0 +1,243 @@
+//! Attachments: what an open connection means for a lease, and what its end does.
+
+use super::*;
+use crate::model::{
+    Address, Check, CheckKind, Epoch, InstanceId, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceName, Status, Ttl,
+    Version,
+};
+use crate::registry::message::To;
+use crate::registry::{Ack, Beacon, Change, Deregister, Envelope, Heartbeat, Input, Message, Purpose, Settings};
+
+const TTL_MS: u64 = 3000;
+const START: Now = Now { mono: 1_000_000, wall: 0 };
+
+fn at(ms: u64) -> Now {
+    Now { mono: START.mono + ms, wall: 0 }
+}
+
+fn peer() -> Life {
+    Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }
+}
+
+fn key(id: &str) -> InstanceKey {
+    let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+    InstanceKey { service, id: InstanceId::parse(id).unwrap() }
+}
+
+fn register(id: &str, port: u16, now: Now) -> Register {
+    let ttl = Ttl::from_ms(TTL_MS).unwrap();
+    let mut draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(port).unwrap(), ttl);
+    draft.check = Some(Check { kind: CheckKind::None, interval_ms: 10_000, timeout_ms: 1000, failures: 1, successes: 1 });
+    let registration = Arc::new(Registration::new(draft).unwrap());
+    Register { key: key(id), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono }
+}
+
+fn node() -> Registry {
+    Registry::new(Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) }, 1, START)
+}
+
+fn feed(registry: &mut Registry, input: Input, now: Now) -> Outbox {
+    let mut out = Outbox::new();
+    registry.handle(input, now, &mut out);
+    out
+}
+
+fn attach(registry: &mut Registry, ticket: Ticket, ids: &[&str], now: Now) -> Answer {
+    let members = ids.iter().map(|id| (key(id), register(id, 80, now))).collect();
+    answer(&feed(registry, Input::Attach(ticket, members), now))
+}
+
+fn answer(out: &Outbox) -> Answer {
+    out.iter().find_map(|output| if let Output::Answer(_, answer) = output { Some(answer.clone()) } else { None }).unwrap()
+}
+
+/// Those whose connections were told that they hold them no more.
+fn over(out: &Outbox) -> Vec<(Ticket, InstanceKey)> {
+    let of = |output: &Output| match output {
+        Output::AttachmentOver { attachment, key, .. } => Some((*attachment, key.clone())),
+        _ => None,
+    };
+    out.iter().filter_map(of).collect()
+}
+
+fn seen(registry: &Registry, id: &str) -> (Status, Cause) {
+    let record = registry.record(&key(id)).unwrap();
+    let status = registry.listed(record).map_or(Status::Down, |listed| listed.status);
+    (status, record.cause)
+}
+
+/// Lets time pass as the shell does: every lease that is due is asked for, and was renewed when the registry itself last heard of it.
+fn pass(registry: &mut Registry, from: u64, to: u64) {
+    for ms in (from..=to).step_by(100) {
+        let mut out = Outbox::new();
+        registry.advance(at(ms), &mut out);
+        for output in out {
+            if let Output::AskLease { key, purpose } = output {
+                registry.handle(Input::Lease { key, last_heartbeat: None, purpose }, at(ms), &mut Outbox::new());
+            }
+        }
+    }
+}
+
+fn hear(registry: &mut Registry, message: Message, now: Now) -> Outbox {
+    feed(registry, Input::Received(Envelope { from: peer(), message }), now)
+}
+
+/// The peer has written this of what is held here.
+fn change(registry: &mut Registry, seq: Seq, id: &str, step: impl FnOnce(&mut Record), now: Now) -> Outbox {
+    let mut record = Record::clone(registry.record(&key(id)).unwrap());
+    record.version = Version { owner: peer(), seq, ..record.version };
+    step(&mut record);
+    hear(registry, Message::Change(Change { first: seq, last: seq, wants_ack: false, records: vec![Arc::new(record)] }), now)
+}
+
+fn relayed(out: &Outbox) -> bool {
+    out.iter().any(|output| matches!(output, Output::Send(To::Node(_), Message::Relay { .. })))
+}
+
+#[test]
+fn while_its_connection_is_open_no_time_ends_it_and_then_it_goes_within_a_ttl_and_the_grace() {
+    let mut registry = node();
+    assert!(matches!(attach(&mut registry, 7, &["a"], START), Answer::Attached(registered) if registered[0].attached));
+    pass(&mut registry, 0, 60_000);
+    assert_eq!(seen(&registry, "a"), (Status::Up, Cause::Registered));
+    feed(&mut registry, Input::Detached(7), at(60_050));
+    assert_eq!(seen(&registry, "a"), (Status::Suspect, Cause::Detached));
+    pass(&mut registry, 60_100, 60_000 + TTL_MS);
+    assert_eq!(seen(&registry, "a").0, Status::Suspect);
+    pass(&mut registry, 60_000 + TTL_MS, 60_200 + TTL_MS);
+    assert_eq!(seen(&registry, "a").0, Status::Down);
+    pass(&mut registry, 60_200 + TTL_MS, 65_000 + TTL_MS);
+    assert!(registry.record(&key("a")).unwrap().registration().is_some());
+    // The last of its service goes only where nothing is unclear: this node has no peer to doubt.
+    pass(&mut registry, 65_000 + TTL_MS, 65_500 + TTL_MS);
+    assert!(registry.record(&key("a")).unwrap().registration().is_none(), "it is gone");
+}
+
+#[test]
+fn heartbeats_from_before_do_not_bring_back_what_has_detached_and_later_ones_do() {
+    let mut registry = node();
+    attach(&mut registry, 7, &["a"], START);
+    feed(&mut registry, Input::Detached(7), at(1000));
+    feed(&mut registry, Input::Lease { key: key("a"), last_heartbeat: Some(at(900).mono), purpose: Purpose::Due }, at(1100));
+    assert_eq!(seen(&registry, "a").0, Status::Suspect);
+    let beat = Heartbeat { key: key("a"), incarnation: None, digest: None, reported: None, at: at(1200).mono };
+    feed(&mut registry, Input::Heartbeat(8, beat), at(1200));
+    assert_eq!(seen(&registry, "a"), (Status::Up, Cause::Recovered));
+    // From now on it is an ordinary lease.
+    pass(&mut registry, 1200, 1400 + TTL_MS);
+    assert_eq!(seen(&registry, "a"), (Status::Suspect, Cause::Expired));
+}
+
+#[test]
+fn one_bad_member_refuses_all() {
+    let mut registry = node();
+    let mut bad = register("b", 80, START);
+    attach(&mut registry, 1, &["b"], START);
+    feed(&mut registry, Input::Register(2, Register { incarnation: Incarnation::new(5), ..bad.clone() }), START);
+    bad.incarnation = Incarnation::new(4);
+    let members = BTreeMap::from([(key("a"), register("a", 80, START)), (key("b"), bad)]);
+    let refusal = Refusal::Superseded { incarnation: Incarnation::new(5).unwrap() };
+    let head = registry.head();
+    let refused = answer(&feed(&mut registry, Input::Attach(3, members), START));
+    assert_eq!(refused, Answer::AttachRefused { key: key("b"), refusal });
+    assert_eq!((registry.head(), registry.record(&key("a"))), (head, None));
+}
+
+#[test]
+fn the_members_count_together_against_a_limit() {
+    let mut registry = node();
+    registry.settings.limits.instances_per_service = 2;
+    assert!(matches!(attach(&mut registry, 1, &["a", "b", "c"], START), Answer::AttachRefused { .. }));
+    assert_eq!(registry.record_count(), 0);
+    assert!(matches!(attach(&mut registry, 1, &["a", "b"], START), Answer::Attached(_)));
+}
+
+#[test]
+fn a_former_connection_that_closes_late_changes_nothing() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a", "b"], START);
+    attach(&mut registry, 2, &["a"], START);
+    feed(&mut registry, Input::Detached(1), START);
+    assert_eq!((seen(&registry, "a").0, seen(&registry, "b").0), (Status::Up, Status::Suspect));
+    feed(&mut registry, Input::Detached(2), START);
+    assert_eq!(seen(&registry, "a").0, Status::Suspect);
+}
+
+#[test]
+fn what_is_said_in_other_ways_leaves_it_attached() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a"], START);
+    for (ticket, port) in [(2, 80), (3, 81)] {
+        feed(&mut registry, Input::Register(ticket, register("a", port, START)), START);
+    }
+    pass(&mut registry, 0, 5 * TTL_MS);
+    assert_eq!(seen(&registry, "a"), (Status::Up, Cause::Updated));
+    feed(&mut registry, Input::Detached(1), at(6 * TTL_MS));
+    assert_eq!(seen(&registry, "a"), (Status::Suspect, Cause::Detached));
+}
+
+#[test]
+fn whoever_holds_it_hears_that_it_was_deregistered_or_that_a_later_life_registered() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a", "b"], START);
+    let deregister = Deregister { key: key("a"), incarnation: None, actor: None, ack: Ack::Local };
+    assert_eq!(over(&feed(&mut registry, Input::Deregister(2, deregister), START)), [(1, key("a"))]);
+    let later = Register { takeover: true, ..register("b", 80, START) };
+    assert_eq!(over(&feed(&mut registry, Input::Register(3, later), START)), [(1, key("b"))]);
+    feed(&mut registry, Input::Detached(1), START);
+    assert_eq!(seen(&registry, "b").0, Status::Up);
+}
+
+#[test]
+fn a_lease_that_another_node_holds_comes_here_and_that_node_is_told_until_it_knows() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a"], START);
+    feed(&mut registry, Input::Detached(1), START);
+    hear(&mut registry, Message::Beacon(Beacon::of(NodeState::Ready)), START);
+    change(&mut registry, 1, "a", |record| record.version.generation += 1, START);
+    assert!(!registry.holds_lease(&key("a")));
+    attach(&mut registry, 2, &["a"], START);
+    let record = registry.record(&key("a")).unwrap();
+    assert_eq!((&record.version.owner, seen(&registry, "a").0), (&registry.life, Status::Up));
+    let seq = record.version.seq;
+    let mut told = 0;
+    for ms in (100..3000).step_by(100) {
+        hear(&mut registry, Message::Beacon(Beacon::of(NodeState::Ready)), at(ms));
+        let mut out = Outbox::new();
+        registry.advance(at(ms), &mut out);
+        told += usize::from(relayed(&out));
+    }
+    assert!(told >= 3, "{told}");
+    let applied = vec![crate::registry::AppliedAt { life: registry.life.clone(), seq, age_ms: Some(0) }];
+    hear(&mut registry, Message::Beacon(Beacon { applied, ..Beacon::of(NodeState::Ready) }), at(3000));
+    registry.advance(at(4500), &mut Outbox::new());
+    assert_eq!(registry.attachments.next_deadline(), None);
+}
+
+#[test]
+fn what_another_node_took_while_the_connection_is_open_is_kept_alive_there() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a"], START);
+    hear(&mut registry, Message::Beacon(Beacon::of(NodeState::Ready)), START);
+    change(&mut registry, 1, "a", |record| (record.version.generation, record.cause) = (1, Cause::Adopted), START);
+    let mut told = 0;
+    for ms in (100..3000).step_by(100) {
+        hear(&mut registry, Message::Beacon(Beacon::of(NodeState::Ready)), at(ms));
+        let mut out = Outbox::new();
+        registry.advance(at(ms), &mut out);
+        told += usize::from(relayed(&out));
+    }
+    assert!(told >= 3, "{told}");
+    assert_eq!(registry.record(&key("a")).unwrap().version.owner, peer(), "nothing is taken from a node that is heard");
+    assert!(over(&change(&mut registry, 2, "a", |record| record.version.deregistered = true, at(3000))).len() == 1);
+}
+
+#[test]
+fn a_node_that_leaves_takes_the_end_of_a_connection_for_no_silence() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a"], START);
+    feed(&mut registry, Input::Leave, START);
+    feed(&mut registry, Input::Detached(1), START);
+    assert_eq!(seen(&registry, "a").0, Status::Up);
+}
