@@ -3,6 +3,7 @@
 //! They are what `/v1/openapi.json` describes. Nothing here checks or decides: names and bounds are the model's.
 
 pub mod consume;
+pub mod drain;
 pub mod operate;
 pub mod overrides;
 pub mod problem;

@@ -3,15 +3,18 @@
 mod batch;
 pub mod body;
 mod consume;
+mod drain;
 pub mod edge;
 pub mod extract;
 pub mod fault;
 mod feed;
 mod index;
 mod jitter;
+mod line;
 pub mod listener;
 mod operate;
 mod origin;
+mod outlet;
 mod overrides;
 mod params;
 mod patience;
@@ -90,6 +93,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(provide::routes())
         .merge(batch::routes())
+        .merge(drain::routes())
         .merge(operate::routes())
         .merge(overrides::routes())
         .merge(index::routes())

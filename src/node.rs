@@ -9,8 +9,9 @@ mod saver;
 pub mod store;
 mod task;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use port::{BusPort, FromBus, Said, ToNode};
@@ -19,8 +20,9 @@ use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox,
-    Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, DeliveryReport, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input,
+    Inspected, Mono, NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings,
+    View, Watcher,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
@@ -36,6 +38,8 @@ const COMMANDS_MAX: usize = 16_384;
 const HEARD_MAX: usize = 4096;
 /// How many relays and questions may wait for the bus; one more is dropped, and said again.
 const DIRECT_MAX: usize = 4096;
+/// How many questions about deliveries may wait for the door; one more is not asked, and its drain ends at its deadline.
+const DELIVERIES_MAX: usize = 4096;
 /// How many pulls and their answers may wait for the bus, each up to a frame; one more is dropped, and asked again.
 const BULK_MAX: usize = 64;
 
@@ -53,6 +57,21 @@ struct Shared {
     metrics: Arc<Metrics>,
     leases: LeaseTable,
     board: Board,
+    /// The subscribers of other nodes, as they are known.
+    elsewhere: ArcSwap<Elsewhere>,
+    /// Where it is asked who has been sent something; nobody does where there is no door.
+    deliveries: OnceLock<mpsc::Sender<AskedDelivery>>,
+}
+
+/// The question who at this node has been sent what an instance is now; to be answered by [`Handle::tell_delivered`].
+#[derive(Debug, Clone)]
+pub struct AskedDelivery {
+    /// Comes back with the answer.
+    pub question: u64,
+    /// Which instance. The catalog shows it.
+    pub key: InstanceKey,
+    /// When to answer at the latest.
+    pub until: Mono,
 }
 
 /// Why a question was not answered; nothing was changed.
@@ -144,6 +163,43 @@ impl Handle {
             Answer::Deregistered { ack } => Ok(ack),
             other => Err(refused(other)),
         }
+    }
+
+    /// Drains an instance: with `wait` until it is over, else `None` at once.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn drain(&self, drain: Drain) -> Result<Option<Drained>, Refused> {
+        match self.ask(|reply| Command::Drain(drain, reply)).await? {
+            Answer::Drained(drained) => Ok(Some(drained)),
+            Answer::Draining => Ok(None),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Takes the questions who has been sent something, from now on; `None`: somebody does already.
+    #[must_use]
+    pub fn serve_deliveries(&self) -> Option<mpsc::Receiver<AskedDelivery>> {
+        let (to_door, asked) = mpsc::channel(DELIVERIES_MAX);
+        self.shared.deliveries.set(to_door).is_ok().then_some(asked)
+    }
+
+    /// Answers such a question.
+    pub async fn tell_delivered(&self, question: u64, report: DeliveryReport) {
+        // A node that has stopped has nobody to tell.
+        let _ = self.commands.send(Command::Delivered(question, report)).await;
+    }
+
+    /// Tells who holds streams and polls here, and how many that are, where these are not all.
+    pub async fn tell_audience(&self, watchers: Vec<Watcher>, count: u64) {
+        // A node that has stopped has nobody to tell.
+        let _ = self.commands.send(Command::Audience(watchers, count)).await;
+    }
+
+    /// The subscribers of other nodes, as they are known here.
+    #[must_use]
+    pub fn audience_elsewhere(&self) -> Arc<Elsewhere> {
+        self.shared.elsewhere.load_full()
     }
 
     /// Everything known of one instance; `None` when no live record is known.
@@ -281,6 +337,8 @@ fn refused(answer: Answer) -> Refused {
         Answer::Registered(_)
         | Answer::Renewed(_)
         | Answer::Deregistered { .. }
+        | Answer::Drained(_)
+        | Answer::Draining
         | Answer::OverrideSet { .. }
         | Answer::OverrideDeleted
         | Answer::Diff(_)
@@ -335,6 +393,8 @@ pub fn spawn_with(
         metrics: metrics::of(name.as_str()),
         leases: LeaseTable::new(name.clone()),
         board: Board::new(task::condition(&registry)),
+        elsewhere: ArcSwap::from_pointee(Elsewhere::default()),
+        deliveries: OnceLock::new(),
         clock,
         name,
     });
@@ -376,7 +436,7 @@ mod tests {
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(ttl_ms).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
         let at = handle.clock().mono();
-        let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at };
+        let register = Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at };
         handle.register(register).await.unwrap()
     }
 

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Request, Response};
+use axum::http::{Method, Request, Response};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::edge::Edge;
+use super::line::Line;
+use super::outlet::{Outlet, Watched};
 use super::patience::Patience;
 use super::tls::Tls;
 
@@ -127,7 +129,7 @@ impl Serving {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.take(stream),
+                Ok((stream, address)) => self.take(stream, address),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted");
@@ -139,7 +141,7 @@ impl Serving {
         self.let_go().await;
     }
 
-    fn take(&self, stream: TcpStream) {
+    fn take(&self, stream: TcpStream, address: SocketAddr) {
         prepare(&stream);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             let connection = Connection {
@@ -147,6 +149,7 @@ impl Serving {
                 app: self.app.clone(),
                 builder: Arc::clone(&self.builder),
                 cut: self.cut.clone(),
+                address,
                 place,
             };
             tokio::spawn(connection.run(stream, self.tls.clone()));
@@ -177,6 +180,8 @@ struct Connection {
     app: App,
     builder: Arc<Builder<TokioExecutor>>,
     cut: CancellationToken,
+    /// The other end's.
+    address: SocketAddr,
     #[expect(dead_code, reason = "its place among the connections; free again when this is dropped")]
     place: OwnedSemaphorePermit,
 }
@@ -209,13 +214,19 @@ impl Connection {
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, first: Pin<&mut Sleep>) {
         let patience = Patience::new(self.app.node.clock().instant());
-        let service = service_fn(|request: Request<Incoming>| {
+        let outlet = Arc::new(Outlet::default());
+        let line = Arc::new(Line::new(Arc::clone(&outlet), self.address));
+        let service = service_fn(|mut request: Request<Incoming>| {
             patience.asked();
+            // Only who reads is a subscriber.
+            if request.method() == Method::GET {
+                request.extensions_mut().insert(Arc::clone(&line));
+            }
             let edge = self.edge.clone();
             async move { Ok::<_, Infallible>(edge.answer(request).await) }
         });
         let builder = self.builder(&patience);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, outlet)), service));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return log_end(ended),

@@ -1,6 +1,7 @@
 //! The door from outside, over a real node: what each call answers, and that nothing hurts it.
 
 mod consume;
+mod delivery;
 mod http1;
 mod operate;
 mod overrides;

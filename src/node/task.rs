@@ -12,11 +12,11 @@ use tokio::time::MissedTickBehavior;
 use super::inquiry::Inquiry;
 use super::port::{FromBus, Said};
 use super::saver::ToSaver;
-use super::{Condition, Shared, report};
+use super::{AskedDelivery, Condition, Shared, report};
 use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
-    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
-    Overrides, PeerAnswer, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To,
+    Answer, Beacon, BusHealth, Change, ClusterView, DeliveryReport, Deregister, Drain, Heartbeat, Input, Message, NodeState, Notice, Now,
+    Outbox, Output, Overrides, PeerAnswer, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To, Watcher,
 };
 use crate::shutdown::Shutdown;
 
@@ -34,6 +34,9 @@ pub(super) enum Command {
     Register(Register, Reply),
     Heartbeat(Heartbeat, Reply),
     Deregister(Deregister, Reply),
+    Drain(Drain, Reply),
+    Delivered(u64, DeliveryReport),
+    Audience(Vec<Watcher>, u64),
     Inspect(InstanceKey, Reply),
     SetOverride(SetOverride, Reply),
     DeleteOverride(OverrideKey, Reply),
@@ -76,6 +79,8 @@ pub(super) struct Task {
     changed: BTreeSet<ServiceKey>,
     /// An override changed: readers see which there are even where no view changed with it.
     overrides_changed: bool,
+    /// Who has been sent something, to be asked once it can be seen.
+    deliveries: Vec<AskedDelivery>,
     outbox: Outbox,
     inquiry: Inquiry,
     /// Peers that are being asked; each is asked once at a time.
@@ -108,6 +113,7 @@ impl Task {
             answers: Vec::new(),
             changed: BTreeSet::new(),
             overrides_changed: false,
+            deliveries: Vec::new(),
             outbox,
             inquiry,
             inquiries: JoinSet::new(),
@@ -168,6 +174,9 @@ impl Task {
             Command::Register(register, reply) => (Input::Register(ticket, register), reply),
             Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
             Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
+            Command::Drain(drain, reply) => (Input::Drain(ticket, drain), reply),
+            Command::Delivered(question, report) => return self.feed(Input::Delivered { question, report }, now),
+            Command::Audience(watchers, count) => return self.feed(Input::Audience { watchers, count }, now),
             Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
             Command::SetOverride(set, reply) => (Input::SetOverride(ticket, set), reply),
             Command::DeleteOverride(key, reply) => (Input::DeleteOverride(ticket, key), reply),
@@ -245,6 +254,7 @@ impl Task {
         if std::mem::take(&mut self.overrides_changed) || !changed.is_empty() {
             self.shared.board.show(self.registry.catalog());
         }
+        self.ask_deliveries();
         for (reply, answer) in self.answers.drain(..) {
             // Nobody to tell: whoever asked has gone.
             let _ = reply.send(answer);
@@ -256,6 +266,17 @@ impl Task {
         self.shared.board.show_condition(condition(&self.registry));
         if let Some(saver) = self.saver.as_ref().filter(|_| std::mem::take(&mut self.has_changed)) {
             saver.changed.notify_one();
+        }
+    }
+
+    /// Asks who has been sent what can be seen now.
+    fn ask_deliveries(&mut self) {
+        let Some(door) = self.shared.deliveries.get() else { return };
+        for asked in self.deliveries.drain(..) {
+            if door.try_send(asked).is_err() {
+                // Its drain ends at its deadline, and says that nobody here knows.
+                self.shared.metrics.dropped("deliveries");
+            }
         }
     }
 
@@ -304,6 +325,12 @@ impl Task {
                     self.has_changed = true;
                     report::changed(&self.shared, &changed);
                 }
+                // Where there is no door nobody is missing.
+                Output::AskDelivery { question, .. } if self.shared.deliveries.get().is_none() => {
+                    inputs.push_back(Input::Delivered { question, report: DeliveryReport::default() });
+                }
+                Output::AskDelivery { question, key, until } => self.deliveries.push(AskedDelivery { question, key, until }),
+                Output::AudienceChanged => self.shared.elsewhere.store(Arc::new(self.registry.audience_elsewhere(self.now()))),
                 Output::ViewChanged(service) => {
                     self.changed.insert(service);
                 }
@@ -328,7 +355,9 @@ impl Task {
 
     fn send(&self, to: To, message: Message) {
         let (queue, name) = match &message {
-            Message::Pull { .. } | Message::Pulled { .. } => (&self.bus.bulk, "bulk"),
+            Message::Pull { .. } | Message::Pulled { .. } | Message::AskAudience { .. } | Message::ToldAudience { .. } => {
+                (&self.bus.bulk, "bulk")
+            }
             Message::Change(_)
             | Message::Beacon(_)
             | Message::Relay { .. }
@@ -336,6 +365,8 @@ impl Task {
             | Message::Applied { .. }
             | Message::AskLease { .. }
             | Message::ToldLease { .. }
+            | Message::AskDelivery { .. }
+            | Message::ToldDelivery { .. }
             | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(self.said((to, message))) {

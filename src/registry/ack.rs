@@ -120,6 +120,8 @@ fn with_report(answer: Answer, report: AckReport) -> Answer {
         Answer::Renewed(_)
         | Answer::Inspected(_)
         | Answer::Diff(_)
+        | Answer::Drained(_)
+        | Answer::Draining
         | Answer::OverrideSet { .. }
         | Answer::OverrideDeleted
         | Answer::Refused(_) => answer,

@@ -39,6 +39,12 @@ impl Registry {
             }
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
+            Message::AskAudience { ticket, from: first } => self.handle_ask_audience(&from, ticket, first, out),
+            Message::ToldAudience { ticket, page } => self.handle_told_audience(&from, ticket, page, now, out),
+            Message::AskDelivery { question, key, seq, within_ms } => {
+                self.handle_ask_delivery(&from, question, key, seq, within_ms, now, out);
+            }
+            Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
         }
     }
@@ -132,6 +138,7 @@ impl Registry {
         self.compare_beacon(&from.node, &beacon, now, out);
         let was_long_alone = self.peers.any_heard_at.is_some_and(|at| at + FORGET_AFTER_MS <= now.mono);
         self.compare_overrides(&from.node, &beacon, now.mono, out);
+        self.compare_audience(from, &beacon, now.mono, out);
         self.peers.heard(&from.node, beacon, now.mono);
         if was_long_alone {
             self.become_newborn(now, out);

@@ -222,6 +222,10 @@ impl Lease {
         Self { due: None, phase, renewed_at, not_before: 0, made_up: None, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
     }
 
+    pub(super) fn due(&self) -> Option<Mono> {
+        self.due
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }

@@ -127,7 +127,7 @@ mod tests {
         let registration = Arc::new(Registration::new(draft).unwrap());
         let register = |key| {
             let registration = Arc::clone(&registration);
-            Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono }
+            Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: now.mono }
         };
         for id in ["a", "b"] {
             registry.handle(Input::Register(1, register(key(id))), now, &mut Outbox::new());

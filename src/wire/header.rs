@@ -51,10 +51,14 @@ pub(super) enum Kind {
     AskLease = 8,
     ToldLease = 9,
     Overrides = 10,
+    AskAudience = 14,
+    ToldAudience = 15,
+    AskDelivery = 16,
+    ToldDelivery = 17,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -65,6 +69,10 @@ impl Kind {
         Self::AskLease,
         Self::ToldLease,
         Self::Overrides,
+        Self::AskAudience,
+        Self::ToldAudience,
+        Self::AskDelivery,
+        Self::ToldDelivery,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -79,6 +87,10 @@ impl Kind {
             Message::AskLease { .. } => Self::AskLease,
             Message::ToldLease { .. } => Self::ToldLease,
             Message::Overrides(_) => Self::Overrides,
+            Message::AskAudience { .. } => Self::AskAudience,
+            Message::ToldAudience { .. } => Self::ToldAudience,
+            Message::AskDelivery { .. } => Self::AskDelivery,
+            Message::ToldDelivery { .. } => Self::ToldDelivery,
         }
     }
 

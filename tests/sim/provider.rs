@@ -161,6 +161,7 @@ impl Provider {
             registration: Arc::new(self.content()),
             incarnation: self.named(),
             takeover: false,
+            says_up: false,
             actor: None,
             ack,
             at: 0,
