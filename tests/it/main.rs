@@ -10,6 +10,7 @@ mod bus_cost;
 mod certificates;
 mod configuration;
 mod dead_owner;
+mod drain;
 mod expiry;
 mod fake_nats;
 mod mixed_versions;

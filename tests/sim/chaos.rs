@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 35] = [
+const FAULTS: [(u64, Fault); 37] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -47,6 +47,8 @@ const FAULTS: [(u64, Fault); 35] = [
     (2, operators::delete_override),
     (3, operators::register_fixed),
     (2, operators::deregister_fixed),
+    (5, operators::drain),
+    (4, providers::drain_provider),
     (4, move_consumer),
 ];
 

@@ -161,7 +161,7 @@ impl Provider {
             registration: Arc::new(self.content()),
             incarnation: self.named(),
             takeover: false,
-            says_up: false,
+            says_up: self.habits.reports && self.reported == Reported::Up,
             actor: None,
             ack,
             at: 0,
@@ -348,11 +348,14 @@ impl World {
                 other @ (Answer::Refused(
                     Refusal::LimitReached { .. }
                     | Refusal::UnknownOverride
+                    | Refusal::UnknownInstance
                     | Refusal::UnknownNode(_)
                     | Refusal::UnreachableNode(_)
                     | Refusal::Busy,
                 )
                 | Answer::Deregistered { .. }
+                | Answer::Drained(_)
+                | Answer::Draining
                 | Answer::OverrideSet { .. }
                 | Answer::OverrideDeleted
                 | Answer::Inspected(_)

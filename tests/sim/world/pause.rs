@@ -64,6 +64,7 @@ impl World {
             | Event::Publish { node, .. }
             | Event::TellLink { node, .. }
             | Event::Checked { node, .. }
+            | Event::Delivered { node, .. }
             | Event::Save { node, .. }
             | Event::Request { node, .. } => *node,
             Event::Reply { .. }
