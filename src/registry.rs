@@ -45,6 +45,7 @@ mod relay;
 mod relayed;
 mod repair;
 mod restore;
+mod reuse;
 mod rng;
 mod serve;
 mod settings;

@@ -11,7 +11,7 @@ use super::merge::{Step, Why};
 use super::message::NodeState;
 use super::record::{Body, Record, Seen};
 use super::time::{Mono, Now};
-use super::{Outbox, Registry};
+use super::{Outbox, Registry, reuse};
 use crate::model::{Cause, InstanceKey, Ttl};
 
 /// How many leases one call looks at; the rest is due at once again, so that a mass expiry does not hold up everything else.
@@ -92,16 +92,25 @@ impl Registry {
         let trusted_until = anew_from(self.hears_majority.since).max(lease.not_before);
         let heard_until = anew_from(self.is_heard.since);
         let deadline = (last + lease.ttl_ms).max(trusted_until);
+        let replaced_due = lease.replaced_due(&key.service, last);
+        let is_replaced = replaced_due.is_some_and(|due| due <= now.mono);
+        if lease.replaced.is_some() && replaced_due.is_none() {
+            self.leases.share(key);
+        }
         match lease.phase() {
-            Phase::Held if now.mono < deadline => self.leases.reschedule(key, deadline),
+            Phase::Held if now.mono < deadline && !is_replaced => {
+                self.leases.reschedule(key, replaced_due.map_or(deadline, |due| due.min(deadline)));
+            }
             // A heartbeat was taken without asking just as the deadline fired.
-            Phase::Late(since) | Phase::Over(since) if last > since || now.mono < last + lease.ttl_ms => {
+            Phase::Late(since) | Phase::Over(since) if last > since || (now.mono < last + lease.ttl_ms && replaced_due.is_none()) => {
                 self.recover(&record, last, now, out);
             }
             // It may be this node that is late.
             _ if self.health.is_poor() || self.health.is_returning() => self.leases.reschedule(key, now.mono + AGAIN_MS),
             Phase::Held => self.become_suspect(&record, last, now, out),
-            Phase::Late(since) | Phase::Over(since) if self.is_preserved(&record) => self.stay_suspect(&record, since, last, now, out),
+            Phase::Late(since) | Phase::Over(since) if replaced_due.is_none() && self.is_preserved(&record) => {
+                self.stay_suspect(&record, since, last, now, out);
+            }
             Phase::Late(since) if now.mono < (since + lease.ttl_ms).max(trusted_until) => {
                 self.leases.reschedule(key, (since + lease.ttl_ms).max(trusted_until));
             }
@@ -167,27 +176,33 @@ impl Registry {
         let terms = self.terms(record, registration, lease.digest, false);
         out.push(Output::HoldLease { key: record.key.clone(), terms, at: last });
         let body = Body::Live { registration: Arc::clone(registration), seen, draining: record.is_draining() };
-        let why = silence(cause, last, now.mono);
+        let why = self.why_silent(record, cause, last, now.mono);
         self.write(record.key.clone(), Step::same(&record.version), body, why, now, out);
     }
 
     /// Takes a silent instance from the list; a late heartbeat can still bring it back.
     fn withdraw(&mut self, record: &Record, last: Mono, now: Now, out: &mut Outbox) {
+        let why = self.why_silent(record, Cause::Expired, last, now.mono);
         self.leases.end(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
         let body = Body::Withdrawn { kept: record.registration().cloned(), named: false };
-        self.write(record.key.clone(), Step::generation(&record.version), body, silence(Cause::Expired, last, now.mono), now, out);
+        self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
+    }
+
+    /// `cause`, but where another instance has its place: that is why its silence counts.
+    fn why_silent(&self, record: &Record, cause: Cause, last: Mono, now: Mono) -> Why {
+        let replaced = self.leases.get(&record.key).and_then(|lease| lease.replaced.as_deref()).filter(|replaced| last <= replaced.since);
+        let silent_ms = now.saturating_sub(last);
+        let why = match replaced {
+            Some(replaced) => Why::saying(Cause::AddressReused, reuse::detail(replaced, record)),
+            None => Why::saying(cause, format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100)),
+        };
+        Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..why }
     }
 }
 
 fn grace_ms(record: &Record) -> u64 {
     record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::grace_ms)
-}
-
-fn silence(cause: Cause, last: Mono, now: Mono) -> Why {
-    let silent_ms = now.saturating_sub(last);
-    let detail = format!("no heartbeat for {}.{} s", silent_ms / 1000, silent_ms % 1000 / 100);
-    Why { last_heartbeat_ms: Some(u32::try_from(silent_ms).unwrap_or(u32::MAX)), ..Why::saying(cause, detail) }
 }
 
 #[cfg(test)]

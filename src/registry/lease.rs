@@ -16,6 +16,8 @@ pub(super) struct Leases {
     all: Tally,
     /// Of each service's.
     services: BTreeMap<ServiceKey, Tally>,
+    /// Where their instances listen, but for those whose place is another's by now.
+    places: BTreeSet<(Place, InstanceKey)>,
 }
 
 /// How many of some leases are late.
@@ -47,6 +49,10 @@ pub(super) struct Lease {
     pub(super) ttl_ms: u64,
     /// Once down, the instance stays listed so long.
     pub(super) evict_after_ms: u64,
+    /// Where its instance listens; `None`: a fixed address's, which no silence ends.
+    pub(super) place: Option<Place>,
+    /// Another instance has been registered at its place.
+    pub(super) replaced: Option<Box<Replaced>>,
     /// It was registered without an incarnation by a node that knew nothing of the instance: a higher one may be known elsewhere.
     pub(super) unnamed: bool,
 }
@@ -69,6 +75,18 @@ pub(super) struct Ended {
     pub(super) lease: Lease,
     /// What it was held for.
     pub(super) record: std::sync::Arc<super::record::Record>,
+}
+
+/// The fingerprint of a namespace, an address and a port.
+pub(super) type Place = u128;
+
+/// Another instance was registered where this one listens: its own process is likely gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replaced {
+    /// When this node heard of it: a heartbeat after that says that both are there.
+    pub(super) since: Mono,
+    /// By whom.
+    pub(super) by: InstanceKey,
 }
 
 impl Phase {
@@ -111,11 +129,13 @@ impl Leases {
     /// Holds a lease from now on, in the place of one that was held for the same key. Without `due` no silence ends it.
     pub(super) fn hold(&mut self, key: InstanceKey, mut lease: Lease, due: Option<Mono>) {
         lease.due = due;
-        let is_silent = lease.phase.is_silent();
+        let is_silent = lease.is_silent();
+        let place = lease.free_place();
         if let Some(former) = self.held.insert(key.clone(), lease) {
             self.let_go(&key, &former);
         }
         let Some(due) = due else { return };
+        self.places.extend(place.map(|place| (place, key.clone())));
         self.count(&key, is_silent, 1);
         if is_silent {
             self.silent.insert(key.clone());
@@ -126,8 +146,13 @@ impl Leases {
     /// Notes how late a lease is.
     pub(super) fn set_phase(&mut self, key: &InstanceKey, phase: Phase) {
         let Some(lease) = self.held.get_mut(key).filter(|lease| lease.due.is_some()) else { return };
-        let (was_silent, is_silent) = (lease.phase.is_silent(), phase.is_silent());
+        let was_silent = lease.is_silent();
         lease.phase = phase;
+        let is_silent = lease.is_silent();
+        self.count_anew(key, was_silent, is_silent);
+    }
+
+    fn count_anew(&mut self, key: &InstanceKey, was_silent: bool, is_silent: bool) {
         if was_silent != is_silent {
             self.count(key, was_silent, -1);
             self.count(key, is_silent, 1);
@@ -137,6 +162,36 @@ impl Leases {
                 self.silent.remove(key);
             }
         }
+    }
+
+    /// The leases whose instances listen at this place, and whose place is still theirs.
+    pub(super) fn at(&self, place: Place) -> Vec<InstanceKey> {
+        self.places.range((place, InstanceKey::least())..).take_while(|(at, _)| *at == place).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Notes that another instance was registered where this one listens; it is looked at at once.
+    pub(super) fn replace(&mut self, key: &InstanceKey, replaced: Replaced) {
+        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.due.is_some()) else { return };
+        let was_silent = lease.is_silent();
+        let since = replaced.since;
+        let place = lease.free_place();
+        lease.replaced = Some(Box::new(replaced));
+        let is_silent = lease.is_silent();
+        if let Some(place) = place {
+            self.places.remove(&(place, key.clone()));
+        }
+        self.count_anew(key, was_silent, is_silent);
+        self.reschedule(key, since);
+    }
+
+    /// Its provider was heard after another instance took its place: both are there.
+    pub(super) fn share(&mut self, key: &InstanceKey) {
+        let Some(lease) = self.held.get_mut(key) else { return };
+        let was_silent = lease.is_silent();
+        lease.replaced = None;
+        let (is_silent, place) = (lease.is_silent(), lease.free_place());
+        self.places.extend(place.map(|place| (place, key.clone())));
+        self.count_anew(key, was_silent, is_silent);
     }
 
     /// Looks at a lease again at `due`; never at a fixed address's.
@@ -172,7 +227,10 @@ impl Leases {
     fn let_go(&mut self, key: &InstanceKey, lease: &Lease) {
         let Some(due) = lease.due else { return };
         self.due.remove(&(due, key.clone()));
-        let is_silent = lease.phase.is_silent();
+        if let Some(place) = lease.free_place() {
+            self.places.remove(&(place, key.clone()));
+        }
+        let is_silent = lease.is_silent();
         self.count(key, is_silent, -1);
         if is_silent {
             self.silent.remove(key);
@@ -219,7 +277,30 @@ impl Leases {
 impl Lease {
     /// A lease in this phase, renewed at `renewed_at`; [`Leases::hold`] says when it is looked at.
     pub(super) fn new(incarnation: Incarnation, digest: u128, ttl_ms: u64, evict_after_ms: u64, renewed_at: Mono, phase: Phase) -> Self {
-        Self { due: None, phase, renewed_at, not_before: 0, made_up: None, incarnation, digest, ttl_ms, evict_after_ms, unnamed: false }
+        Self {
+            due: None,
+            phase,
+            renewed_at,
+            not_before: 0,
+            made_up: None,
+            incarnation,
+            digest,
+            ttl_ms,
+            evict_after_ms,
+            place: None,
+            replaced: None,
+            unnamed: false,
+        }
+    }
+
+    /// Its silence counts among the others': of one whose place is another's by now it says nothing of the network.
+    fn is_silent(&self) -> bool {
+        self.phase.is_silent() && self.replaced.is_none()
+    }
+
+    /// Where it listens, while that is its own.
+    fn free_place(&self) -> Option<Place> {
+        self.place.filter(|_| self.replaced.is_none())
     }
 
     pub(super) fn due(&self) -> Option<Mono> {

@@ -146,6 +146,7 @@ impl Registry {
         if self.restore.put(record, listed.clone(), now.mono).unwrap_or(put.told) {
             out.push(Output::ViewChanged(record.key.service.clone()));
         }
+        self.note_place(record, put.before.as_deref(), now);
         if let Some(before) = &put.before {
             self.note_turn(before, record, now, out);
         }

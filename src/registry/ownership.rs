@@ -10,6 +10,7 @@ use super::merge::{Step, Why, kept};
 use super::message::NodeState;
 use super::record::{Body, Record, Seen, content_digest};
 use super::relay::Beat;
+use super::reuse::place_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
 use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Reported, Ttl};
@@ -368,7 +369,8 @@ impl Registry {
         Lease::new(record.version.incarnation, digest, registration.ttl().unwrap_or(Ttl::LONGEST).ms(), evict_after_ms, at, phase)
     }
 
-    fn hold_lease(&mut self, record: &Record, registration: &Registration, lease: Lease, due: Mono, out: &mut Outbox) {
+    fn hold_lease(&mut self, record: &Record, registration: &Registration, mut lease: Lease, due: Mono, out: &mut Outbox) {
+        lease.place = place_of(&record.key.service.namespace, registration);
         let terms = self.terms(record, registration, lease.digest, lease.phase() == Phase::Held);
         let at = lease.renewed_at;
         // No silence ends a fixed address's.

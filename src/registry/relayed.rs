@@ -123,14 +123,16 @@ mod tests {
         let mut registry = Registry::new(settings, 1, now);
         let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
         let key = |id| InstanceKey { service: service.clone(), id: InstanceId::parse(id).unwrap() };
-        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(3000).unwrap());
-        let registration = Arc::new(Registration::new(draft).unwrap());
-        let register = |key| {
-            let registration = Arc::clone(&registration);
+        let content = |port| {
+            let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(port).unwrap(), Ttl::from_ms(3000).unwrap());
+            Arc::new(Registration::new(draft).unwrap())
+        };
+        let register = |key, port| {
+            let registration = content(port);
             Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: now.mono }
         };
-        for id in ["a", "b"] {
-            registry.handle(Input::Register(1, register(key(id))), now, &mut Outbox::new());
+        for (port, id) in [(1, "a"), (2, "b")] {
+            registry.handle(Input::Register(1, register(key(id), port)), now, &mut Outbox::new());
         }
         let later = Now { mono: now.mono + 3000, wall: 0 };
         for id in ["a", "b"] {
@@ -139,7 +141,7 @@ mod tests {
         let owner = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
         let silent = Record::clone(registry.record(&key("a")).unwrap());
         let version = Version { owner: owner.clone(), seq: 1, ..silent.version.clone() };
-        let body = Body::Live { registration: Arc::clone(&registration), seen: Seen::Down, draining: false };
+        let body = Body::Live { registration: content(3), seen: Seen::Down, draining: false };
         let record = Arc::new(Record { key: key("c"), version, body, ..silent });
         let incarnation = record.version.incarnation;
         let change = Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![record] });

@@ -74,7 +74,11 @@ fn a_line_that_fails_is_named_and_leaves_the_others() {
 fn more_than_one_batch_and_one_page_are_carried_whole() {
     let ((_one, one), (_other, other)) = (dev(1), dev(1));
     let line = |number: usize| {
-        format!("{{\"service\":\"s{}\",\"id\":\"i{number:04}\",\"address\":\"10.0.0.7\",\"port\":80,\"ttl\":\"5m\"}}\n", number % 3)
+        format!(
+            "{{\"service\":\"s{}\",\"id\":\"i{number:04}\",\"address\":\"10.0.0.7\",\"port\":{},\"ttl\":\"5m\"}}\n",
+            number % 3,
+            number + 1
+        )
     };
     let lines: String = (0..2345).map(line).collect();
     let (_, out, err) = with_stdin(&["import", "-s", &one[0]], &lines);

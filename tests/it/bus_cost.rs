@@ -57,7 +57,8 @@ impl Drop for Listener {
 
 async fn register(node: &Node, id: &str) {
     let target = format!("/v1/services/user/instances/{id}");
-    node.put(&target, &json!({"address": "10.0.0.7", "port": 8080, "ttl": "1m"})).await.expect(201);
+    // Each has a name of its own: who listens where another does is looked at.
+    node.put(&target, &json!({"address": format!("{id}.example.com"), "port": 8080, "ttl": "1m"})).await.expect(201);
 }
 
 /// The last seq of the log of each node.

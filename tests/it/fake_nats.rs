@@ -147,7 +147,7 @@ async fn a_server_that_takes_only_short_messages_is_complained_of() {
     until_log_has(&nodes[0], "raise its max_payload").await;
     let large: serde_json::Map<String, Value> = (0..12).map(|number| (format!("k{number}"), json!("x".repeat(1024)))).collect();
     let ops: Vec<Value> = (0..20)
-        .map(|number| json!({"op": "register", "service": "user", "id": format!("u{number}"), "address": "10.0.0.7", "port": 8080, "ttl": "1h", "metadata": large}))
+        .map(|number| json!({"op": "register", "service": "user", "id": format!("u{number}"), "address": "10.0.0.7", "port": number + 1, "ttl": "1h", "metadata": large}))
         .collect();
     nodes[0].post("/v1/batch", &json!({ "ops": ops })).await.expect(200);
     eventually("what does not fit is counted", NOTICE, async || {

@@ -9,6 +9,7 @@ mod bus_cost;
 #[path = "../common/certificates.rs"]
 mod certificates;
 mod configuration;
+mod cut_off;
 mod dead_owner;
 mod drain;
 mod expiry;
@@ -20,6 +21,8 @@ mod outage;
 mod partition;
 mod paused;
 mod permissions;
+mod restarted;
+mod reused_address;
 mod rolling_restart;
 mod round_robin;
 mod shutdown;

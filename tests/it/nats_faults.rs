@@ -62,7 +62,8 @@ async fn flood(api: Api, number: usize, taken: Arc<AtomicUsize>, ends: Arc<Atomi
             return;
         }
         let target = format!("/v1/services/s{}/instances/n{number}-{count}", count % 20);
-        let put = Request::new("PUT", &target).json(&json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h"}));
+        let put = Request::new("PUT", &target)
+            .json(&json!({"address": format!("10.0.0.{}", number + 1), "port": count % 60_000 + 1, "ttl": "1h"}));
         connection.send(&put).await.expect("an answer").expect(201);
         taken.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(REGISTER_EVERY).await;

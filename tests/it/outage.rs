@@ -28,7 +28,7 @@ async fn time_rounds(node: &Node, prefix: &str, count: usize) -> Duration {
     let begun = Instant::now();
     for round in 0..count {
         let target = format!("/v1/services/user/instances/{prefix}-{round}");
-        let put = Request::new("PUT", &target).json(&json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h"}));
+        let put = Request::new("PUT", &target).json(&json!({"address": "10.0.0.7", "port": round + 1, "ttl": "1h"}));
         let heartbeat = Request::new("POST", &format!("{target}/heartbeat"));
         let list = Request::new("GET", "/v1/services/user/instances?limit=10");
         for (request, status) in [(put, 201), (heartbeat, 200), (list, 200)] {

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::support::load::address;
 use crate::support::{Api, Nats, Node, Request, all_agree, eventually};
 
 const CLUSTER: &str = "round-robin";
@@ -65,7 +66,7 @@ async fn say(api: Api, op: &str, numbers: Vec<usize>, status: u64) {
 fn op_of(op: &str, number: usize) -> Value {
     let mut said = json!({"op": op, "service": format!("s{}", number % 100), "id": format!("i{number:05}")});
     if op == "register" {
-        let more = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h"});
+        let more = json!({"address": address(number), "port": 8080, "ttl": "1h"});
         said.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     }
     said

@@ -50,8 +50,8 @@ impl Fixed {
 }
 
 /// What is said of a fixed address.
-pub(crate) fn content(port: u16) -> Registration {
-    let draft = RegistrationDraft { ttl: None, ..draft(port, 1000) };
+pub(crate) fn content(key: &InstanceKey, port: u16) -> Registration {
+    let draft = RegistrationDraft { ttl: None, ..draft(key, port, 1000) };
     Registration::new(draft).expect("unreachable: it is within the bounds")
 }
 
@@ -62,7 +62,7 @@ impl World {
             return;
         }
         let (key, port) = (key(service, &format!("fixed{count}")), count as u16 + 1);
-        let registration = Arc::new(content(port));
+        let registration = Arc::new(content(&key, port));
         let register = Register {
             key: key.clone(),
             registration,
@@ -136,7 +136,9 @@ impl World {
             let record = self.registry(node).and_then(|registry| registry.record(&address.key));
             let listed = record.and_then(|record| record.to_listed());
             match address.wanted {
-                Wanted::Listed => listed.is_none_or(|listed| *listed.registration != content(address.port) || listed.status != Status::Up),
+                Wanted::Listed => {
+                    listed.is_none_or(|listed| *listed.registration != content(&address.key, address.port) || listed.status != Status::Up)
+                }
                 Wanted::Gone => listed.is_some(),
                 Wanted::Either => false,
             }

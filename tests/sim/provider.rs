@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster::model::{Address, Incarnation, InstanceKey, Port, Registration, RegistrationDraft, Reported, Ttl};
-use muster::registry::{Ack, Answer, Deregister, Heartbeat, Refusal, Register, content_digest};
+use muster::registry::{Ack, Answer, Deregister, Heartbeat, Refusal, Register, content_digest, key_hash};
 
 use crate::counts::Injected;
 use crate::invariant::Invariant;
@@ -47,6 +47,8 @@ pub(crate) struct Habits {
     pub(crate) sends_digest: bool,
     /// Says its status with each heartbeat.
     pub(crate) reports: bool,
+    /// Listens where others do too, of its service or another; what it says differs by something else than its port.
+    pub(crate) shares_place: bool,
 }
 
 pub(crate) struct Provider {
@@ -146,8 +148,13 @@ impl Provider {
 
     /// What it says of itself now.
     pub(crate) fn content(&self) -> Registration {
-        let mut draft = draft(self.port, self.habits.ttl_ms);
+        let mut draft = draft(&self.key, self.port, self.habits.ttl_ms);
         draft.reported = self.reported;
+        if self.habits.shares_place {
+            draft.address = Address::parse("10.0.0.1").expect("unreachable: it is an address");
+            draft.port = Port::new(80).expect("unreachable: it is not 0");
+            draft.metadata.insert("process".to_owned(), self.port.to_string());
+        }
         Registration::new(draft).expect("unreachable: it is within the bounds")
     }
 
@@ -183,9 +190,10 @@ impl Provider {
     }
 }
 
-/// A registration that differs by its port.
-pub(crate) fn draft(port: u16, ttl_ms: u64) -> RegistrationDraft {
-    let address = Address::parse("10.0.0.1").expect("unreachable: it is an address");
+/// A registration of an instance that has an address of its own; what is said of it differs by its port.
+pub(crate) fn draft(key: &InstanceKey, port: u16, ttl_ms: u64) -> RegistrationDraft {
+    let [a, b, c, ..] = key_hash(key).to_le_bytes();
+    let address = Address::parse(&format!("10.{a}.{b}.{c}")).expect("unreachable: it is an address");
     let ttl = Ttl::from_ms(ttl_ms).expect("unreachable: it is a ttl");
     let mut draft = RegistrationDraft::new(address, Port::new(port).expect("unreachable: it is not 0"), ttl);
     draft.evict_after_ms = Some(EVICT_AFTER_MS);

@@ -36,7 +36,8 @@ fn cluster_with(seed: u64, habits: &[Habit], settings: fn(&mut Settings)) -> Wor
 /// So many providers that go on, whatever happens, each at a node of its own.
 fn providers(world: &mut World, count: usize) {
     for index in 0..count {
-        let habits = Habits { route: Route::Sticky, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false };
+        let habits =
+            Habits { route: Route::Sticky, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false, shares_place: false };
         let home = index % world.slots.len();
         world.providers.push(Provider::new(key("s", &format!("i{index}")), habits, home));
         world.start_provider(index);
@@ -51,7 +52,7 @@ fn register(world: &mut World, node: usize, key: &InstanceKey) {
 
 fn register_life(world: &mut World, node: usize, key: &InstanceKey, incarnation: Option<u64>) {
     let incarnation = incarnation.map(|number| Incarnation::new(number).unwrap());
-    let registration = Arc::new(Registration::new(draft(1, 3_600_000)).unwrap());
+    let registration = Arc::new(Registration::new(draft(key, 1, 3_600_000)).unwrap());
     let register =
         Register { key: key.clone(), registration, incarnation, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
     assert!(matches!(world.ask_now(node, Ask::Register(register)), Some(Answer::Registered(_))));

@@ -31,13 +31,13 @@ pub(crate) fn cluster(nodes: usize) -> World {
     world
 }
 
-fn content(port: u16) -> Registration {
-    Registration::new(draft(port, TTL_MS)).unwrap()
+fn content(key: &InstanceKey, port: u16) -> Registration {
+    Registration::new(draft(key, port, TTL_MS)).unwrap()
 }
 
 pub(crate) fn try_register(world: &mut World, node: usize, key: &InstanceKey, port: u16, incarnation: Option<u64>) -> Answer {
     let incarnation = incarnation.map(|number| Incarnation::new(number).unwrap());
-    let registration = Arc::new(content(port));
+    let registration = Arc::new(content(key, port));
     let register =
         Register { key: key.clone(), registration, incarnation, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
     world.ask_now(node, Ask::Register(register)).expect("a registration is answered at once")
@@ -79,7 +79,7 @@ pub(crate) fn agree_within(world: &mut World, ms: u64) {
 }
 
 pub(crate) fn provider(world: &mut World, id: &str, route: Route) -> usize {
-    let habits = Habits { route, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false };
+    let habits = Habits { route, ttl_ms: TTL_MS, is_named: true, sends_digest: true, reports: false, shares_place: false };
     world.providers.push(Provider::new(key("s", id), habits, 0));
     world.start_provider(world.providers.len() - 1);
     world.providers.len() - 1
@@ -345,7 +345,7 @@ fn one_that_sends_the_digest_of_another_content_is_told_to_register() {
     let a = key("s", "a");
     register(&mut world, 0, &a, 1);
     world.run_for(50);
-    let other = content_digest(&content(2));
+    let other = content_digest(&content(&a, 2));
     assert_eq!(heartbeat(&mut world, 0, &a, Some(other)), Answer::Refused(Refusal::UnknownLease));
     // At another node it is the owner who says so: the next heartbeat there is refused.
     assert!(matches!(heartbeat(&mut world, 1, &a, Some(other)), Answer::Renewed(_)));
@@ -361,10 +361,10 @@ fn a_whole_copy_whose_giver_dies_is_taken_from_another() {
     world.start(1);
     world.run_for(3000);
     for count in 0..3000_u16 {
-        let mut large = draft(count + 1, 60_000);
+        let key = key(&format!("s{}", count / 50), &format!("i{count}"));
+        let mut large = draft(&key, count + 1, 60_000);
         large.metadata.insert("text".to_owned(), "x".repeat(1000));
         let registration = Arc::new(Registration::new(large).unwrap());
-        let key = key(&format!("s{}", count / 50), &format!("i{count}"));
         let register =
             Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
         world.ask_now(0, Ask::Register(register));

@@ -96,6 +96,8 @@ fn begin(story: &Story) -> World {
             is_named: world.chance.permille(600),
             sends_digest: world.chance.permille(600),
             reports: world.chance.permille(200),
+            // Two of one service, and one of each other.
+            shares_place: index < 4,
         };
         let home = world.chance.index(nodes);
         world.providers.push(Provider::new(key(["a", "b", "c"][index % 3], &format!("i{index}")), habits, home));

@@ -207,8 +207,8 @@ impl World {
     /// A record comes from nowhere.
     pub(crate) fn invent(&mut self, node: usize) {
         if self.is_sabotaged(Sabotage::GrowForEver) && self.is_ready(node) {
-            let registration = muster::model::Registration::new(draft(1, 60_000)).expect("unreachable: it is within the bounds");
             let key = key("a", &format!("x{}", self.now));
+            let registration = muster::model::Registration::new(draft(&key, 1, 60_000)).expect("unreachable: it is within the bounds");
             let registration = Arc::new(registration);
             let register =
                 Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };

@@ -6,8 +6,8 @@ use super::Door;
 
 async fn with_instances(name: &str) -> Door {
     let door = Door::open(name);
-    for (service, id, zone) in [("user", "u1", "a"), ("user", "u2", "b"), ("cart", "c1", "a")] {
-        let body = json!({"address": "10.0.0.7", "port": 80, "zone": zone, "metadata": {"v": "1"}}).to_string();
+    for (port, (service, id, zone)) in (80..).zip([("user", "u1", "a"), ("user", "u2", "b"), ("cart", "c1", "a")]) {
+        let body = json!({"address": "10.0.0.7", "port": port, "zone": zone, "metadata": {"v": "1"}}).to_string();
         assert_eq!(door.put(&format!("/v1/services/{service}/instances/{id}"), &body).await.status, 201);
     }
     door

@@ -1,5 +1,6 @@
 //! A load: many instances kept by heartbeats in batches over a few connections, each of which turns to the next node when its own fails it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,11 +44,16 @@ struct Lane {
 impl Load {
     /// Registers `count` instances of `service` over `lanes` connections, spread over the nodes, and begins to renew them.
     pub(crate) async fn start(service: &str, count: usize, lanes: usize, ttl: Duration, nodes: &[Api]) -> Self {
-        let ids: Vec<String> = (0..count).map(|number| format!("i{number:05}")).collect();
+        Self::of(service, 0..count, lanes, ttl, nodes).await
+    }
+
+    /// The same with the instances of these numbers.
+    pub(crate) async fn of(service: &str, numbers: Range<usize>, lanes: usize, ttl: Duration, nodes: &[Api]) -> Self {
+        let ids: Vec<String> = numbers.map(|number| format!("i{number:05}")).collect();
         let told = Arc::new(Told::default());
         let ttl_ms = u64::try_from(ttl.as_millis()).expect("a ttl");
         let mut running = JoinSet::new();
-        for (number, ids) in ids.chunks(count.div_ceil(lanes)).enumerate() {
+        for (number, ids) in ids.chunks(ids.len().div_ceil(lanes)).enumerate() {
             let mut turned = nodes.to_vec();
             turned.rotate_left(number % nodes.len());
             let mut lane = Lane { service: service.into(), ids: ids.to_vec(), ttl_ms, nodes: turned, told: Arc::clone(&told) };
@@ -96,7 +102,8 @@ impl Lane {
 
     fn register(&self, id: &str) -> Value {
         let mut op = self.op("register", id);
-        let more = json!({"address": "10.0.0.7", "port": 8080, "ttl": self.ttl_ms});
+        let number: usize = id[1..].parse().expect("a number");
+        let more = json!({"address": address(number), "port": 8080, "ttl": self.ttl_ms});
         op.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         op
     }
@@ -136,4 +143,9 @@ impl Lane {
         }
         rest
     }
+}
+
+/// Where the instance of this number listens, as nobody else does: nothing answers there.
+pub(crate) fn address(number: usize) -> String {
+    format!("10.7.{}.{}", number / 250, number % 250 + 1)
 }

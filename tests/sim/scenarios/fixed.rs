@@ -13,7 +13,7 @@ use crate::world::{Ask, World, key};
 
 /// A fixed address: it sends no heartbeats.
 fn register_fixed(world: &mut World, node: usize, key: &InstanceKey, port: u16) {
-    let registration = Arc::new(Registration::new(RegistrationDraft { ttl: None, ..draft(port, TTL_MS) }).unwrap());
+    let registration = Arc::new(Registration::new(RegistrationDraft { ttl: None, ..draft(key, port, TTL_MS) }).unwrap());
     let register = Register {
         key: key.clone(),
         registration,

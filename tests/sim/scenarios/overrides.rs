@@ -251,7 +251,7 @@ fn an_override_says_when_the_silent_go_and_whether() {
     let mut world = cluster(1);
     let (soon, never) = (key("soon", "a"), key("never", "a"));
     for key in [&soon, &never] {
-        let draft = RegistrationDraft { evict_after_ms: Some(60_000), ..draft(1, TTL_MS) };
+        let draft = RegistrationDraft { evict_after_ms: Some(60_000), ..draft(key, 1, TTL_MS) };
         let registration = Arc::new(Registration::new(draft).unwrap());
         let register = Register {
             key: key.clone(),
@@ -285,7 +285,7 @@ fn what_is_preserved_against_an_operators_will_goes_at_once() {
     let mut world = cluster(1);
     let keys = ["a", "b", "c", "d"].map(|id| key("s", id));
     for key in &keys {
-        let registration = Arc::new(Registration::new(draft(1, 60_000)).unwrap());
+        let registration = Arc::new(Registration::new(draft(key, 1, 60_000)).unwrap());
         let at = world.now_at(0).mono;
         let register = Register {
             key: key.clone(),

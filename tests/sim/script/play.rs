@@ -150,7 +150,7 @@ fn act(world: &mut World, words: &[&str]) -> Outcome {
         ["heartbeat", node, id, rest @ ..] => {
             let node = node_of(world, node)?;
             let digest = match rest.first() {
-                Some(port) if *port != "=>" => Some(content_digest(&content(number(port)? as u16)?)),
+                Some(port) if *port != "=>" => Some(content_digest(&content(&key_of(id), number(port)? as u16)?)),
                 Some(_) | None => None,
             };
             let (_, wanted) = split(&rest[usize::from(digest.is_some())..])?;
@@ -389,8 +389,8 @@ fn answered(answer: &Answer, wanted: Option<&str>) -> Outcome {
     hold(wanted.is_none_or(|wanted| wanted == is), || format!("the answer is {is}"))
 }
 
-fn content(port: u16) -> Result<Registration, String> {
-    Registration::new(draft(port, TTL_MS)).map_err(|_| "that is no port".to_owned())
+fn content(key: &InstanceKey, port: u16) -> Result<Registration, String> {
+    Registration::new(draft(key, port, TTL_MS)).map_err(|_| "that is no port".to_owned())
 }
 
 fn hold(is_so: bool, otherwise: impl FnOnce() -> String) -> Outcome {
