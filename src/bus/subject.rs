@@ -57,8 +57,12 @@ impl Topic {
             Message::Beacon(_) => Self::Beacon,
             Message::Pull { .. } | Message::Pulled { .. } | Message::AskAudience { .. } | Message::ToldAudience { .. } => Self::Pull,
             Message::Relay { .. } | Message::Relayed { .. } => Self::Relay,
-            Message::Applied { .. } | Message::AskLease { .. } | Message::ToldLease { .. } | Message::Overrides(_) => Self::Ask,
-            Message::AskDelivery { .. } | Message::ToldDelivery { .. } => Self::Ask,
+            Message::Applied { .. }
+            | Message::AskLease { .. }
+            | Message::ToldLease { .. }
+            | Message::AskDelivery { .. }
+            | Message::ToldDelivery { .. }
+            | Message::Overrides(_) => Self::Ask,
         }
     }
 

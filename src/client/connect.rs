@@ -22,7 +22,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream says something every 10 s; three times that without a byte, and it is dead. So is any other answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// No answer is waited for longer: the longest drain, and what it takes to say how it went.
-const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(360);
+const ANSWER_TIMEOUT_MAX: Duration = Duration::from_mins(6);
 /// How often nodes that answer "not now" are asked again, all of them, before giving up: about 3 s in all.
 const ROUNDS_MAX: usize = 5;
 /// The largest answer that is read: more than a million instances.

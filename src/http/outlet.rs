@@ -84,7 +84,9 @@ impl Outlet {
             awaiting.receipts = rest;
             (left, std::mem::take(&mut awaiting.wakers))
         };
-        left.into_iter().for_each(|(_, receipt)| receipt.sent());
+        for (_, receipt) in left {
+            receipt.sent();
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -39,6 +39,7 @@ pub struct ToNode(pub(super) mpsc::Sender<FromBus>);
 
 /// What a bus tells its node.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages; boxed, each would cost an allocation")]
 pub enum FromBus {
     /// It can publish, and hears.
     Connected,

@@ -29,7 +29,7 @@ const ANSWER_MS: Mono = 500;
 /// How long an answer is kept for a peer that asks again.
 const KEEP_MS: Mono = 5000;
 /// No deadline of a peer's counts for more.
-const WITHIN_MS_MAX: u64 = 300_000;
+pub(super) const WITHIN_MS_MAX: u64 = 300_000;
 
 /// Who at one node has been sent a change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -264,16 +264,9 @@ impl Registry {
 
 /// The nodes it asks.
 impl Registry {
-    pub(super) fn handle_ask_delivery(
-        &mut self,
-        from: &Life,
-        question: u64,
-        key: InstanceKey,
-        seq: Seq,
-        within_ms: u64,
-        now: Now,
-        out: &mut Outbox,
-    ) {
+    /// Whether those who are here were sent what `from` wrote of an instance, at `seq` of its log; to be answered until then.
+    pub(super) fn handle_ask_delivery(&mut self, from: &Life, question: u64, about: (InstanceKey, Seq), until: Mono, out: &mut Outbox) {
+        let (key, seq) = about;
         let place = (from.node.clone(), question);
         if let Some(asked) = self.drains.asked.get(&place) {
             if let State::Told(report) = &asked.state {
@@ -282,7 +275,6 @@ impl Registry {
             return;
         }
         if self.drains.asked.len() < ASKED_MAX {
-            let until = now.mono + within_ms.min(WITHIN_MS_MAX);
             self.drains.asked.insert(place, Asked { from: from.clone(), key, seq, until, state: State::Waiting });
         }
     }

@@ -1,6 +1,7 @@
 //! Hearing: what each message of a peer does here. Peers' input is checked like strangers'.
 
 use super::applied::FORGET_AFTER_MS;
+use super::drain::WITHIN_MS_MAX;
 use super::io::Output;
 use super::merge::quarantine;
 use super::message::{Beacon, Change, Envelope, Message, NodeState, To};
@@ -42,7 +43,8 @@ impl Registry {
             Message::AskAudience { ticket, from: first } => self.handle_ask_audience(&from, ticket, first, out),
             Message::ToldAudience { ticket, page } => self.handle_told_audience(&from, ticket, page, now, out),
             Message::AskDelivery { question, key, seq, within_ms } => {
-                self.handle_ask_delivery(&from, question, key, seq, within_ms, now, out);
+                let until = now.mono + within_ms.min(WITHIN_MS_MAX);
+                self.handle_ask_delivery(&from, question, (key, seq), until, out);
             }
             Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),

@@ -57,7 +57,7 @@ async fn poll(api: Api, id: String, seen: Arc<AtomicUsize>) {
         let request =
             Request::new("GET", "/v1/services/user/instances?wait=20s").header("if-none-match", &etag).header("muster-client", "poll/1");
         let Ok(answer) = connection.send(&request).await else { return };
-        etag = answer.header("etag").expect("an etag").to_owned();
+        answer.header("etag").expect("an etag").clone_into(&mut etag);
         let drains =
             |answer: &Value| answer["instances"].as_array().into_iter().flatten().any(|at| at["id"] == *id && at["status"] == "draining");
         if answer.status == 200 && drains(&answer.json()) && !is_noted {

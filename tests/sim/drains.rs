@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Whoever follows the service here has it once the events that are on their way have arrived. Now and then somebody does not read.
-    pub(crate) fn ask_delivery(&mut self, node: usize, asked: AskedDelivery) {
+    pub(crate) fn ask_delivery(&mut self, node: usize, asked: &AskedDelivery) {
         let life = self.slots[node].life;
         let over = asked.until.saturating_sub(self.now_at(node).mono);
         let there = self.consumers.iter().filter(|consumer| consumer.is_at(node, &asked.key.service));
@@ -73,7 +73,7 @@ impl World {
             let has_changed = held.is_some_and(|held| held > version) || self.wills.changes > 0;
             let there = self.consumers.iter().filter(|consumer| consumer.is_at(node, &key.service) && consumer.since < asked_at);
             let misses = |listed: &muster::model::Listed| listed.status == Status::Up && listed.weight > 0;
-            if !has_changed && there.filter_map(|consumer| consumer.told(&key.id)).any(|listed| misses(listed)) {
+            if !has_changed && there.filter_map(|consumer| consumer.told(&key.id)).any(misses) {
                 broken = Some(format!("n{at} says that all were sent that {key} drains, and a consumer at n{node} was not"));
             }
         }

@@ -213,8 +213,9 @@ impl Held {
         let (outlet, mark) = outlet.unzip();
         let answered = Answered { view: Arc::clone(view), outlet, mark: mark.unwrap_or_default() };
         let mut polled = polled.lock();
-        let told = self.0.take_answered(|key| is_told(&self.0.selection, view, newest, &key.id));
-        told.into_iter().for_each(|receipt| answered.keep(receipt));
+        for receipt in self.0.take_answered(|key| is_told(&self.0.selection, view, newest, &key.id)) {
+            answered.keep(receipt);
+        }
         polled.answered = Some(answered);
     }
 }

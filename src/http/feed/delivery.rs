@@ -136,16 +136,17 @@ pub(super) async fn serve(node: Handle, audience: Arc<Audience>, mut asked: mpsc
 
 /// Asks everyone at once; the future waits for what they say.
 fn prove(node: Handle, audience: &Audience, asked: AskedDelivery) -> impl Future<Output = ()> + use<> {
-    let view = node.catalog().view(&asked.key.service).cloned().unwrap_or_default();
-    let delivery = Delivery::begin(audience, &asked.key, &view);
+    let AskedDelivery { question, key, until } = asked;
+    let view = node.catalog().view(&key.service).cloned().unwrap_or_default();
+    let delivery = Delivery::begin(audience, &key, &view);
     async move {
-        let over = tokio::time::sleep_until(node.clock().instant_of(asked.until).into());
+        let over = tokio::time::sleep_until(node.clock().instant_of(until).into());
         tokio::select! {
             biased;
             () = delivery.end() => {}
             () = over => {}
         }
-        node.tell_delivered(asked.question, delivery.report()).await;
+        node.tell_delivered(question, delivery.report()).await;
     }
 }
 

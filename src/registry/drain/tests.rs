@@ -74,14 +74,11 @@ fn asked(out: &Outbox) -> Option<u64> {
 
 /// Which nodes are asked.
 fn nodes_asked(out: &Outbox) -> Vec<&str> {
-    let node = |output: &Output| match output {
-        Output::Send(To::Node(_), Message::AskDelivery { .. }) => true,
-        _ => false,
+    let node = |output| match output {
+        &Output::Send(To::Node(ref to), Message::AskDelivery { .. }) => Some(to.as_str()),
+        _ => None,
     };
-    out.iter()
-        .filter(|output| node(output))
-        .filter_map(|output| if let Output::Send(To::Node(to), _) = output { Some(to.as_str()) } else { None })
-        .collect()
+    out.iter().filter_map(node).collect()
 }
 
 fn drained(out: &Outbox) -> Option<Drained> {

@@ -268,7 +268,7 @@ impl World {
             self.feed_consumers(node, service);
         }
         self.complete_consumers(node);
-        for asked in effects.deliveries {
+        for asked in &effects.deliveries {
             self.ask_delivery(node, asked);
         }
         for (ticket, answer) in effects.answers {
