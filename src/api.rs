@@ -4,6 +4,7 @@
 
 pub mod consume;
 pub mod drain;
+pub mod events;
 pub mod operate;
 pub mod overrides;
 pub mod problem;

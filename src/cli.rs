@@ -5,6 +5,7 @@ mod consume;
 mod dev;
 mod diff;
 mod drain;
+mod events;
 mod export;
 mod failure;
 mod holding;
@@ -20,6 +21,7 @@ mod serve;
 mod signal;
 mod start;
 mod watch;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -69,6 +71,10 @@ enum Verb {
     Subscribers(drain::Subscribers),
     /// Follow services: a line for each instance that comes (+), changes (~) or goes (-)
     Watch(watch::Arguments),
+    /// List what happened to instances, or follow what happens
+    Events(events::Arguments),
+    /// Say how an instance is, how it came to be so, and who did it
+    Why(why::Arguments),
     /// List the cluster's nodes: have they converged, and who lags?
     Nodes(nodes::Arguments),
     /// Say what instances are to be listed as, whatever their providers and the registry say
@@ -116,6 +122,8 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Services(arguments) => on_one_core(consume::services(arguments)),
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),
+        Verb::Events(arguments) => on_one_core(events::run(arguments)),
+        Verb::Why(arguments) => on_one_core(why::run(arguments)),
         Verb::Nodes(arguments) => on_one_core(nodes::run(arguments)),
         Verb::Override(arguments) => on_one_core(overrides::run(arguments)),
         Verb::Diff(arguments) => on_one_core(diff::run(arguments)),

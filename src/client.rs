@@ -4,6 +4,7 @@
 
 mod connect;
 mod error;
+mod happening;
 mod query;
 mod register;
 mod replica;
@@ -15,14 +16,16 @@ use std::time::Duration;
 
 pub use connect::{Builder, SERVER_DEFAULT};
 pub use error::{Attempt, BuildError, Error};
+pub use happening::{Happened, Happenings};
 pub use query::Query;
 pub use register::{HeldEvent, Lease};
 pub use replica::{Change, Held, Replica};
 pub use tls::Tls;
 pub use watch::{Followed, Watch, WatchEvent};
 
-use crate::api::consume::{FoundInstances, Instances, Services};
+use crate::api::consume::{Detail, FoundInstances, Instances, Services};
 use crate::api::drain::{Drained, Subscribers};
+use crate::api::events::Events;
 use crate::api::operate::{Cluster, Diff};
 use crate::api::overrides::{Override, Overrides, SetOverride};
 use crate::api::provide::{Batch, BatchAnswer};
@@ -166,6 +169,38 @@ impl Client {
     /// [`Error`]; nothing was changed.
     pub async fn subscribers(&self, service: &ServiceName, query: Query) -> Result<Answer<Subscribers<'static>>, Error> {
         self.get(&["v1", "services", service.as_str(), "subscribers"], query).await
+    }
+
+    /// Everything known of one instance.
+    ///
+    /// # Errors
+    /// [`Error`], also when no such instance is listed.
+    pub async fn detail(&self, key: &InstanceKey) -> Result<Answer<Detail<'static>>, Error> {
+        self.get(&instance_path(key), Query::of_namespace(&key.service.namespace)).await
+    }
+
+    /// What happened to instances and why, the newest first.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn events(&self, query: Query) -> Result<Answer<Events<'static>>, Error> {
+        self.get(&["v1", "events"], query).await
+    }
+
+    /// What happened to one instance and why, the newest first, also when it is gone; `query` narrows it.
+    ///
+    /// # Errors
+    /// [`Error`], also when nothing is known of it.
+    pub async fn history(&self, key: &InstanceKey, query: Query) -> Result<Answer<Events<'static>>, Error> {
+        let [v1, services, service, instances, id] = instance_path(key);
+        let query = query.with("namespace", key.service.namespace.as_str());
+        self.get(&[v1, services, service, instances, id, "history"], query).await
+    }
+
+    /// Follows what happens to instances, as `query` narrows it, until it is dropped.
+    #[must_use]
+    pub fn follow_events(&self, query: Query) -> Happenings {
+        Happenings::new(Arc::clone(&self.connection), query)
     }
 
     /// Follows services of one namespace, with what `query` selects of them, until it is dropped.

@@ -1,10 +1,12 @@
 //! The HTTP door: one listener, one edge that every request passes, and the routes of the API behind it.
 
+mod actor;
 mod batch;
 pub mod body;
 mod consume;
 mod drain;
 pub mod edge;
+mod events;
 pub mod extract;
 pub mod fault;
 mod feed;
@@ -99,6 +101,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(index::routes())
         .merge(consume::routes())
         .merge(watch::routes())
+        .merge(events::routes())
 }
 
 #[cfg(test)]

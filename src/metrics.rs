@@ -29,6 +29,7 @@ pub struct Metrics {
     frames_received: Family,
     frames_bad: Family,
     dropped: Family,
+    events_lost: Family,
     stream_events: Family,
     warm_writes: Family,
     /// When the warm file was last written, in seconds since 1970; 0: not by this process.
@@ -132,6 +133,11 @@ impl Metrics {
             frames_received: family("muster_bus_frames_received_total", "kind", "Sound frames heard on the bus, by kind"),
             frames_bad: family("muster_bus_frames_bad_total", "why", "Frames that changed nothing, by what was wrong with them"),
             dropped: family("muster_dropped_total", "queue", "What a full queue let go of, by queue; it is said or asked again"),
+            events_lost: family(
+                "muster_events_lost_total",
+                "where",
+                "Events of the history that did not get there: to the `disk`, the `bus`, or a slow `stream`",
+            ),
             stream_events: family("muster_stream_events_total", "event", "Events written to subscribers, by event"),
             warm_writes: family("muster_warm_writes_total", "result", "Writes of the warm file: `ok` or `failed`"),
             warm_written_at: gauge(
@@ -231,6 +237,11 @@ impl Metrics {
     /// A full queue let go of something.
     pub fn dropped(&self, queue: &'static str) {
         self.dropped.add(queue, 1);
+    }
+
+    /// Events of the history did not get somewhere.
+    pub fn events_lost(&self, place: &'static str, count: u64) {
+        self.events_lost.add(place, count);
     }
 
     /// Events were written to a subscriber.

@@ -1,6 +1,8 @@
 //! The node: the one task that owns the registry and does what it wants done, and the handle through which others reach it.
 
 mod board;
+mod deliveries;
+pub mod history;
 mod inquiry;
 mod leases;
 mod port;
@@ -14,18 +16,19 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub use port::{BusPort, FromBus, Said, ToNode};
+pub use history::{Event, EventId, History};
+pub use port::{AskedDelivery, BusPort, FromBus, Said, ToNode};
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, DeliveryReport, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input,
-    Inspected, Mono, NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings,
-    View, Watcher,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input, Inspected, Mono,
+    NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
+use history::journal::Journal;
 use inquiry::Inquiry;
 use leases::LeaseTable;
 use saver::Saver;
@@ -38,8 +41,6 @@ const COMMANDS_MAX: usize = 16_384;
 const HEARD_MAX: usize = 4096;
 /// How many relays and questions may wait for the bus; one more is dropped, and said again.
 const DIRECT_MAX: usize = 4096;
-/// How many questions about deliveries may wait for the door; one more is not asked, and its drain ends at its deadline.
-const DELIVERIES_MAX: usize = 4096;
 /// How many pulls and their answers may wait for the bus, each up to a frame; one more is dropped, and asked again.
 const BULK_MAX: usize = 64;
 
@@ -61,17 +62,7 @@ struct Shared {
     elsewhere: ArcSwap<Elsewhere>,
     /// Where it is asked who has been sent something; nobody does where there is no door.
     deliveries: OnceLock<mpsc::Sender<AskedDelivery>>,
-}
-
-/// The question who at this node has been sent what an instance is now; to be answered by [`Handle::tell_delivered`].
-#[derive(Debug, Clone)]
-pub struct AskedDelivery {
-    /// Comes back with the answer.
-    pub question: u64,
-    /// Which instance. The catalog shows it.
-    pub key: InstanceKey,
-    /// When to answer at the latest.
-    pub until: Mono,
+    history: History,
 }
 
 /// Why a question was not answered; nothing was changed.
@@ -175,31 +166,6 @@ impl Handle {
             Answer::Draining => Ok(None),
             other => Err(refused(other)),
         }
-    }
-
-    /// Takes the questions who has been sent something, from now on; `None`: somebody does already.
-    #[must_use]
-    pub fn serve_deliveries(&self) -> Option<mpsc::Receiver<AskedDelivery>> {
-        let (to_door, asked) = mpsc::channel(DELIVERIES_MAX);
-        self.shared.deliveries.set(to_door).is_ok().then_some(asked)
-    }
-
-    /// Answers such a question.
-    pub async fn tell_delivered(&self, question: u64, report: DeliveryReport) {
-        // A node that has stopped has nobody to tell.
-        let _ = self.commands.send(Command::Delivered(question, report)).await;
-    }
-
-    /// Tells who holds streams and polls here, and how many that are, where these are not all.
-    pub async fn tell_audience(&self, watchers: Vec<Watcher>, count: u64) {
-        // A node that has stopped has nobody to tell.
-        let _ = self.commands.send(Command::Audience(watchers, count)).await;
-    }
-
-    /// The subscribers of other nodes, as they are known here.
-    #[must_use]
-    pub fn audience_elsewhere(&self) -> Arc<Elsewhere> {
-        self.shared.elsewhere.load_full()
     }
 
     /// Everything known of one instance; `None` when no live record is known.
@@ -317,6 +283,12 @@ impl Handle {
         self.shared.board.is_followed(service)
     }
 
+    /// What happened to instances, as this node learned of it.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.shared.history
+    }
+
     async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<Answer, Refused> {
         self.put(command).await
     }
@@ -389,7 +361,9 @@ pub fn spawn_with(
     if let Some(Restored { records, overrides, age_ms }) = restored {
         registry.handle(Input::Restore { records, overrides, saved_at: now.mono.saturating_sub(age_ms) }, now, &mut outbox);
     }
+    let (recorder, history) = history::open();
     let shared = Arc::new(Shared {
+        history: history.clone(),
         metrics: metrics::of(name.as_str()),
         leases: LeaseTable::new(name.clone()),
         board: Board::new(task::condition(&registry)),
@@ -402,13 +376,15 @@ pub fn spawn_with(
     let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
+        let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics));
+        shutdown.spawn("journal", journal.run(store.folder().to_owned()));
         let (to_saver, ends) = saver::channel(to_commands.clone());
         shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
         to_saver
     });
-    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver);
+    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, saver, recorder);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
-    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect };
+    let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect, history };
     (Handle { shared, commands: to_commands }, port)
 }
 

@@ -13,7 +13,7 @@ const LINES_MAX: usize = 500;
 const FLOORS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("registry", &["model"]),
-    ("node", &["model", "registry", "wire", "clock", "shutdown", "metrics", "tls"]),
+    ("node", &["model", "registry", "wire", "api", "clock", "shutdown", "metrics", "tls"]),
     ("bus", &["model", "registry", "node", "wire", "config", "clock", "random", "shutdown", "metrics"]),
     ("http", &["model", "registry", "node", "api", "config", "clock", "shutdown", "metrics", "nearest", "tls", "units"]),
     ("api", &["model", "units"]),

@@ -46,7 +46,7 @@ impl Hub {
 
     /// Puts a node on the bus, until it ends.
     pub fn attach(&self, port: BusPort, life: Life, shutdown: &Shutdown) {
-        let BusPort { to_node, beacons, changes, direct, bulk, reconnect: _ } = port;
+        let BusPort { to_node, beacons, changes, direct, bulk, reconnect: _, history: _ } = port;
         let numbers = metrics::of(life.node.as_str());
         let ear = Ear::new(&self.cluster, &life.node, to_node, Arc::clone(&numbers));
         let (queues, waiting): (Vec<_>, Vec<_>) = Lane::ALL.iter().map(|_| mpsc::channel(WAITING_MAX)).unzip();

@@ -10,6 +10,7 @@
 
 mod access;
 mod link;
+mod telling;
 mod watchman;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::shutdown::Shutdown;
 use crate::wire::Codec;
 use access::Access;
 use link::Link;
+use telling::Teller;
 use watchman::Watchman;
 
 /// Why a node cannot even try to reach its bus. That no server answers is no such reason: it goes on trying.
@@ -67,7 +69,7 @@ const EVENTS_MAX: usize = 64;
 pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusConfig, shutdown: &Shutdown) -> Result<(), StartError> {
     // The client takes the process's cryptography. Where another program has chosen that already, it holds.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let BusPort { to_node, beacons, changes, direct, bulk, reconnect } = port;
+    let BusPort { to_node, beacons, changes, direct, bulk, reconnect, history } = port;
     let numbers = metrics::of(life.node.as_str());
     let ear = Ear::new(cluster, &life.node, to_node, numbers.clone());
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
@@ -83,6 +85,8 @@ pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusCon
     for reader in readers {
         shutdown.spawn("bus reader", read(reader, ear.clone(), ended.clone()));
     }
+    let teller = Teller::new(link.clone(), cluster.clone(), history, numbers.clone());
+    shutdown.spawn("bus events", teller.tell(ended.clone()));
     shutdown.spawn("bus", Watchman::new(link, ear, numbers).watch(events, reconnect, ended));
     Ok(())
 }

@@ -129,19 +129,20 @@ pub(super) struct Call<'a> {
     query: Query,
     body: Option<Vec<u8>>,
     timeout: Duration,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(path: &'a [&'a str], query: Query) -> Self {
-        Self { method: Method::GET, path, query, body: None, timeout: ANSWER_TIMEOUT }
+        Self { method: Method::GET, path, query, body: None, timeout: ANSWER_TIMEOUT, headers: Vec::new() }
     }
 
     pub(super) fn delete(path: &'a [&'a str], query: Query) -> Self {
-        Self { method: Method::DELETE, path, query, body: None, timeout: ANSWER_TIMEOUT }
+        Self { method: Method::DELETE, path, query, body: None, timeout: ANSWER_TIMEOUT, headers: Vec::new() }
     }
 
     pub(super) fn put(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
-        Self { method: Method::PUT, path, query, body: Some(body), timeout: ANSWER_TIMEOUT }
+        Self { method: Method::PUT, path, query, body: Some(body), timeout: ANSWER_TIMEOUT, headers: Vec::new() }
     }
 
     /// The same with another time for its answer to begin; then the next server is asked.
@@ -150,8 +151,14 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// The same with one header more; one that cannot be sent makes the call fail.
+    pub(super) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
     pub(super) fn post(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
-        Self { method: Method::POST, path, query, body: Some(body), timeout: ANSWER_TIMEOUT }
+        Self { method: Method::POST, path, query, body: Some(body), timeout: ANSWER_TIMEOUT, headers: Vec::new() }
     }
 }
 
@@ -258,6 +265,9 @@ impl Connection {
         url.query_pairs_mut().extend_pairs(call.query.iter());
         let http = if call.timeout < SILENCE_MAX { &self.http } else { &self.patient };
         let mut request = http.request(call.method.clone(), url).header("muster-client", &self.name);
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }

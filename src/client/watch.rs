@@ -19,7 +19,7 @@ use crate::model::{Namespace, ServiceName};
 const EVENT_BYTES_MAX: usize = 256 << 20;
 
 /// How long a node that leaves may have us wait; another one is there meanwhile.
-const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Which services of a namespace are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,8 @@ pub enum WatchEvent {
     Lost(String),
 }
 
-struct Opened {
+/// A stream of events, as they come.
+pub(super) struct Opened {
     events: BoxStream<'static, Result<Sse, sse_stream::Error>>,
     /// Bytes since the last event.
     unread: Arc<AtomicUsize>,
@@ -216,7 +217,7 @@ impl Watch {
 }
 
 impl Opened {
-    fn new(response: reqwest::Response) -> Self {
+    pub(super) fn new(response: reqwest::Response) -> Self {
         let unread = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&unread);
         let bytes = response.bytes_stream().inspect(move |chunk| {
@@ -228,7 +229,7 @@ impl Opened {
     }
 
     /// The next event, or why there is none.
-    async fn next(&mut self) -> Result<Sse, String> {
+    pub(super) async fn next(&mut self) -> Result<Sse, String> {
         let event = match self.events.next().await {
             Some(Ok(sse)) => Ok(sse),
             Some(Err(error)) => Err(format!("the stream broke: {error}")),
@@ -239,7 +240,7 @@ impl Opened {
     }
 }
 
-fn endless() -> ExponentialBackoff {
+pub(super) fn endless() -> ExponentialBackoff {
     backoff().without_max_times().build()
 }
 

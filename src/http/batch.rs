@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::actor::Actor;
 use super::body::{self, Limits};
 use super::extract::Arrived;
 use super::fault::{Fault, FaultCode, Faults};
@@ -53,14 +54,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         (status = "default", description = "Refused whole; nothing was changed", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-async fn batch(Arrived(at): Arrived, State(app): State<App>, mut query: Query, request: Request) -> Result<Response, Problem> {
+async fn batch(
+    Arrived(at): Arrived,
+    State(app): State<App>,
+    actor: Actor,
+    mut query: Query,
+    request: Request,
+) -> Result<Response, Problem> {
     let write = Write::read(&mut query, at);
     let body = body::read(request, Limits::of_batch(&app.config.http)).await?;
     let mut faults = Faults::default();
     let ops = read_ops(&body, &mut faults)?;
     query.add(faults);
     let ops = query.finish_with(ops)?;
-    let ops = ops.into_iter().map(|op| op.and_then(|said| to_op(&app, said, write))).collect();
+    let ops = ops.into_iter().map(|op| op.and_then(|said| to_op(&app, &actor, said, write))).collect();
     let results = perform(&app, ops, write).await;
     Ok(body::json(StatusCode::OK, &BatchAnswer { results }))
 }
@@ -118,7 +125,7 @@ fn fields_of(op: OpWord) -> Fields {
     }
 }
 
-fn to_op(app: &App, mut said: Said, write: Write) -> Ready<Op> {
+fn to_op(app: &App, Actor(actor): &Actor, mut said: Said, write: Write) -> Ready<Op> {
     let mut faults = Faults::default();
     let op = said::needed(said.op, "op", "", &mut faults);
     let key = to_key(&mut said, &mut faults);
@@ -129,11 +136,12 @@ fn to_op(app: &App, mut said: Said, write: Write) -> Ready<Op> {
         Some(OpWord::Register) => said
             .take_registration(&app.config.leases, "", &mut faults)
             .zip(key)
-            .map(|(registration, key)| Op::Register(Box::new(to_register(key, registration, &said, false, write)))),
+            .map(|(registration, key)| Register { actor: actor.clone(), ..to_register(key, registration, &said, false, write) })
+            .map(|register| Op::Register(Box::new(register))),
         Some(OpWord::Heartbeat) => key.map(|key| Op::Heartbeat(to_heartbeat(key, &said, write.at))),
         Some(OpWord::Deregister) => key.map(|key| {
             let incarnation: Option<Incarnation> = said.incarnation.map(|life| life.0);
-            Op::Deregister(Deregister { key, incarnation, actor: None, ack: write.ack() })
+            Op::Deregister(Deregister { key, incarnation, actor: actor.clone(), ack: write.ack() })
         }),
         None => None,
     };

@@ -34,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 }
 
 /// A node that does not know enough must not say that there is nothing.
-fn check_warm(app: &App) -> Result<(), Problem> {
+pub(in crate::http) fn check_warm(app: &App) -> Result<(), Problem> {
     if app.node.condition().can_answer() {
         return Ok(());
     }
@@ -42,7 +42,7 @@ fn check_warm(app: &App) -> Result<(), Problem> {
 }
 
 /// An answer that has no place for how far it can be relied on is not made from a disk.
-fn check_ready(app: &App) -> Result<(), Problem> {
+pub(in crate::http) fn check_ready(app: &App) -> Result<(), Problem> {
     if app.node.condition().has_been_ready {
         return Ok(());
     }
@@ -56,7 +56,7 @@ fn warming() -> Problem {
 /// To be asked again each time: what is listed can change at any moment.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
-fn json(shape: &impl Serialize) -> Response {
+pub(in crate::http) fn json(shape: &impl Serialize) -> Response {
     let mut response = body::json(StatusCode::OK, shape);
     response.headers_mut().insert(header::CACHE_CONTROL, NO_CACHE);
     response

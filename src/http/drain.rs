@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::actor::Actor;
 use super::extract::{Arrived, PathNames};
 use super::params::{InstancePath, NamespaceKey, ServicePath};
 use super::problem::Problem;
@@ -45,14 +46,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         (status = "default", description = "Refused; nothing was changed", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-async fn drain(Arrived(at): Arrived, State(app): State<App>, names: PathNames, mut query: Query) -> Result<Response, Problem> {
+async fn drain(
+    Arrived(at): Arrived,
+    State(app): State<App>,
+    names: PathNames,
+    Actor(actor): Actor,
+    mut query: Query,
+) -> Result<Response, Problem> {
     let key = names.instance(&mut query);
     let deadline_ms = query.ms("deadline", 0..=DEADLINE_MS_MAX).unwrap_or(DEADLINE_MS);
     let wait = query.flag("wait").unwrap_or(false);
     let deregister = query.flag("deregister").unwrap_or(true);
     let incarnation = query.number("incarnation", 1..=crate::model::INCARNATION_MAX).and_then(Incarnation::new);
     let key = query.finish_with(key)?;
-    let drain = Drain { key, incarnation, until: at + deadline_ms, deregister, wait, actor: None };
+    let drain = Drain { key, incarnation, until: at + deadline_ms, deregister, wait, actor };
     Ok(match app.node.drain(drain).await? {
         Some(drained) => body::json(StatusCode::OK, &Drained::from(drained)),
         None => StatusCode::ACCEPTED.into_response(),

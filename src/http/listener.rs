@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::actor::Peer;
 use super::edge::Edge;
 use super::line::Line;
 use super::outlet::{Outlet, Watched};
@@ -147,6 +148,7 @@ impl Serving {
             let connection = Connection {
                 edge: self.edge.clone(),
                 app: self.app.clone(),
+                peer: Peer(address.ip()),
                 builder: Arc::clone(&self.builder),
                 cut: self.cut.clone(),
                 address,
@@ -178,6 +180,7 @@ impl Serving {
 struct Connection {
     edge: Edge,
     app: App,
+    peer: Peer,
     builder: Arc<Builder<TokioExecutor>>,
     cut: CancellationToken,
     /// The other end's.
@@ -222,6 +225,7 @@ impl Connection {
             if request.method() == Method::GET {
                 request.extensions_mut().insert(Arc::clone(&line));
             }
+            request.extensions_mut().insert(self.peer);
             let edge = self.edge.clone();
             async move { Ok::<_, Infallible>(edge.answer(request).await) }
         });

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::actor::Actor;
 use super::body::{self, Limits};
 use super::consume::page::namespaces;
 use super::extract::PathNames;
@@ -85,9 +86,10 @@ async fn get(State(app): State<App>, names: PathNames, mut query: Query) -> Resu
 )]
 async fn put(State(app): State<App>, names: PathNames, mut query: Query, request: Request) -> Result<Response, Problem> {
     let key = names.override_key(&mut query);
+    let author = Actor::of(request.headers(), request.extensions()).0.map(|actor| actor.to_string());
     let body = body::read(request, Limits::of_one(&app.config.http)).await?;
     let mut faults = Faults::default();
-    let said = OverrideSaid::read(&body, &mut faults)?.into_override(app.node.clock().wall(), &mut faults);
+    let said = OverrideSaid::read(&body, &mut faults)?.into_override(author, app.node.clock().wall(), &mut faults);
     query.add(faults);
     let (key, (value, expires_in_ms)) = query.finish_with(key.zip(said))?;
     let set = SetOverride { key: key.clone(), value: value.clone(), expires_in_ms };

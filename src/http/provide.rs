@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::App;
+use super::actor::Actor;
 use super::body::{self, Limits};
 use super::extract::{Arrived, PathNames};
 use super::fault::Faults;
@@ -151,12 +152,18 @@ async fn heartbeat(
         (status = "default", description = "Refused; nothing was changed", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-async fn deregister(Arrived(at): Arrived, State(app): State<App>, names: PathNames, mut query: Query) -> Result<Response, Problem> {
+async fn deregister(
+    Arrived(at): Arrived,
+    State(app): State<App>,
+    Actor(actor): Actor,
+    names: PathNames,
+    mut query: Query,
+) -> Result<Response, Problem> {
     let key = names.instance(&mut query);
     let incarnation = query.number("incarnation", 1..=crate::model::INCARNATION_MAX).and_then(Incarnation::new);
     let write = Write::read(&mut query, at);
     let key = query.finish_with(key)?;
-    let ack = app.node.deregister(Deregister { key, incarnation, actor: None, ack: write.ack() }).await?;
+    let ack = app.node.deregister(Deregister { key, incarnation, actor, ack: write.ack() }).await?;
     Ok(match missed(ack.as_ref(), write.asked) {
         Some(ack) => body::json(StatusCode::ACCEPTED, &Deregistered { ack }),
         None => StatusCode::NO_CONTENT.into_response(),
@@ -173,16 +180,17 @@ async fn read_register(
 ) -> Result<(Register, Write), Problem> {
     let write = Write::read(&mut query, at);
     let takeover = query.flag("takeover").unwrap_or_default();
+    let Actor(actor) = Actor::of(request.headers(), request.extensions());
     let body = body::read(request, Limits::of_one(&app.config.http)).await?;
     let mut faults = Faults::default();
     let mut said = Said::read(&body, Fields::REGISTER, &mut faults)?;
     let registration = said.take_registration(&app.config.leases, "", &mut faults);
     query.add(faults);
     let (key, registration) = query.finish_with(key.zip(registration))?;
-    Ok((to_register(key, registration, &said, takeover, write), write))
+    Ok((Register { actor, ..to_register(key, registration, &said, takeover, write) }, write))
 }
 
-/// A registration for the node.
+/// A registration for the node; who asks is to be said by whoever knows.
 pub(super) fn to_register(key: InstanceKey, registration: Arc<ValidRegistration>, said: &Said, takeover: bool, write: Write) -> Register {
     let says_up = said.status.as_ref().is_some_and(|status| status.0 == Reported::Up);
     let incarnation = said.incarnation.map(|life| life.0);

@@ -2,7 +2,7 @@
 
 mod counting;
 mod request;
-mod rhythm;
+pub(super) mod rhythm;
 mod roster;
 mod subscription;
 
@@ -79,12 +79,17 @@ async fn watch(State(app): State<App>, headers: HeaderMap, caller: Caller, mut q
             Body::from_stream(Subscription::new(&app, request, &caller, mailbox, open))
         }
     };
+    Ok(answer(stream))
+}
+
+/// A stream as an answer.
+pub(super) fn answer(stream: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, stream).into_response())
+    (headers, stream).into_response()
 }
 
 /// How much of a service is told.
@@ -95,7 +100,7 @@ enum Detail {
 }
 
 /// A place for a stream, where the node can answer and has one left.
-fn open(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
+pub(super) fn open(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
     check_ready(app)?;
     app.feeds.mood().open(mailbox).ok_or_else(|| {
         app.metrics.streams_refused.increment(1);

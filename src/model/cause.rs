@@ -79,6 +79,28 @@ impl Cause {
             Self::AddressReused => "address_reused",
         }
     }
+
+    /// What happened, in plain words, as a sentence without its end.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Registered => "its provider registered it",
+            Self::Updated => "its provider said something else of it",
+            Self::Expired => "its provider was not heard in time",
+            Self::Recovered => "its provider was heard again",
+            Self::Deregistered => "it was taken away by request",
+            Self::Superseded => "a new life of its process took its place",
+            Self::Adopted => "another node became its owner",
+            Self::OwnerLost => "its owner is gone, and another node took it over without having heard its provider",
+            Self::Preserved => "its provider is silent, but so are too many others for that to prove anything: it stays listed",
+            Self::Detached => "the connection that held its lease closed",
+            Self::ProbeFailed => "it did not answer when it was looked at",
+            Self::ProbeSucceeded => "it answers when it is looked at, though its provider is silent",
+            Self::Drained => "somebody asked for it to leave: nothing new is to be sent there",
+            Self::AddressReused => "another instance was registered under its address and port",
+            Self::Overridden => "an operator's override says so",
+        }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -102,6 +124,7 @@ mod tests {
     fn each_word_is_one_cause() {
         for cause in Cause::ALL {
             assert_eq!(cause.as_str().parse(), Ok(cause));
+            assert!(!cause.sentence().ends_with('.') && cause.sentence().contains(' '));
         }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::model::Epoch;
-use crate::registry::{Beacon, Change, Envelope, Message, To};
+use super::history::History;
+use crate::model::{Epoch, InstanceKey};
+use crate::registry::{Beacon, Change, Envelope, Message, Mono, To};
 
 /// The bus's end.
 pub struct BusPort {
@@ -22,6 +23,8 @@ pub struct BusPort {
     pub bulk: mpsc::Receiver<Said<(To, Message)>>,
     /// Told when the node is deaf: connect anew.
     pub reconnect: Arc<Notify>,
+    /// What happened to instances: the bus tells others of what this node wrote.
+    pub history: History,
 }
 
 /// What a node says, and in which life: it may have begun another before this leaves, and speak of another log then.
@@ -36,6 +39,17 @@ pub struct Said<T> {
 /// Hands the node what its bus heard. When the node's queue is full the bus waits, and its own buffer overflows: beacons will show the gap.
 #[derive(Clone)]
 pub struct ToNode(pub(super) mpsc::Sender<FromBus>);
+
+/// The question who at this node has been sent what an instance is now; to be answered by [`super::Handle::tell_delivered`].
+#[derive(Debug, Clone)]
+pub struct AskedDelivery {
+    /// Comes back with the answer.
+    pub question: u64,
+    /// Which instance. The catalog shows it.
+    pub key: InstanceKey,
+    /// When to answer at the latest.
+    pub until: Mono,
+}
 
 /// What a bus tells its node.
 #[derive(Debug)]

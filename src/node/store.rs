@@ -68,6 +68,11 @@ impl Store {
         Ok(Self { folder: folder.to_owned(), codec: Codec::new(cluster), _lock: lock })
     }
 
+    /// The folder, for what else the node keeps there.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What was saved last, as far as it is whole: from the current file, else from the one before it. `now` is the wall clock's.
     ///
     /// Nothing here keeps a node from starting: what cannot be read is said in the log.

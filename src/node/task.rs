@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::history::{Event, Recorder};
 use super::inquiry::Inquiry;
 use super::port::{FromBus, Said};
 use super::saver::ToSaver;
@@ -88,6 +89,9 @@ pub(super) struct Task {
     /// Whoever waits until this node has handed over what it owns.
     leaving: Vec<oneshot::Sender<()>>,
     has_handed_over: bool,
+    history: Recorder,
+    /// While it warms a node learns of what has long been so: that is nothing that happens.
+    is_warming: bool,
 }
 
 impl Task {
@@ -99,9 +103,12 @@ impl Task {
         bus: BusEnds,
         inquiry: Inquiry,
         saver: Option<ToSaver>,
+        history: Recorder,
     ) -> Self {
         Self {
             epoch: registry.settings().epoch,
+            history,
+            is_warming: registry.state() == NodeState::Warming,
             registry,
             shared,
             bus,
@@ -260,6 +267,7 @@ impl Task {
             let _ = reply.send(answer);
         }
         self.publish();
+        self.history.tell();
         // The task that is woken last runs next on this thread, the others wait for one that is free: a change is told soonest this way.
         self.shared.board.tell(&changed);
         // Last: nobody may hold a picture from disk and hear that it is the present.
@@ -324,6 +332,10 @@ impl Task {
                 Output::Changed(changed) => {
                     self.has_changed = true;
                     report::changed(&self.shared, &changed);
+                    let is_news = !self.is_warming || changed.own || changed.from.is_some();
+                    if let Some(event) = Event::of(&changed).filter(|_| is_news) {
+                        self.history.record(event);
+                    }
                 }
                 // Where there is no door nobody is missing.
                 Output::AskDelivery { question, .. } if self.shared.deliveries.get().is_none() => {
@@ -336,6 +348,7 @@ impl Task {
                 }
                 Output::BecameState(state) => {
                     self.has_changed = true;
+                    self.is_warming = state == NodeState::Warming;
                     self.shared.leases.set_closed(state == NodeState::Leaving);
                     report::became(&self.shared, state);
                 }

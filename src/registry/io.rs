@@ -301,4 +301,6 @@ pub struct Changed {
     pub own: bool,
     /// Another life of a node held the lease of the live instance before.
     pub moved: bool,
+    /// Somebody who looks sees a difference: in whether it is listed, or in what, whose, or why it is.
+    pub is_visible: bool,
 }

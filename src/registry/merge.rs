@@ -135,13 +135,18 @@ impl Registry {
         let to = listed.as_ref().map(|listed| listed.status);
         let put = self.store.put(record, listed.clone(), now.mono);
         let is_of_another = |before: &Arc<Record>| before.registration().is_some() && before.version.owner != record.version.owner;
+        let from = put.before.as_deref().and_then(|before| self.listed(before)).map(|listed| listed.status);
+        let moved = record.registration().is_some() && put.before.as_ref().is_some_and(is_of_another);
+        let has_turned = |before: &Arc<Record>| (before.cause, before.version.incarnation) != (record.cause, record.version.incarnation);
+        let is_other = put.told || moved || put.before.as_ref().is_some_and(has_turned);
         out.push(Output::Changed(Changed {
             record: Arc::clone(record),
-            from: put.before.as_deref().and_then(|before| self.listed(before)).map(|listed| listed.status),
+            from,
             to,
             cause: record.cause,
             own,
-            moved: record.registration().is_some() && put.before.as_ref().is_some_and(is_of_another),
+            moved,
+            is_visible: (from.is_some() || to.is_some()) && is_other,
         }));
         if self.restore.put(record, listed.clone(), now.mono).unwrap_or(put.told) {
             out.push(Output::ViewChanged(record.key.service.clone()));
@@ -199,5 +204,49 @@ mod tests {
         assert!(registry.merge(&greater, &peer, now, &mut Outbox::new()));
         let version = &registry.record(&key).unwrap().version;
         assert_eq!((version.edition, version.seq, registry.holds_lease(&key)), (1, 2, true));
+    }
+
+    /// What is told of a record that is heard after `known`, which was heard too.
+    fn told(known: &Record, next: Record) -> Changed {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n9").unwrap(), Epoch(9)), 1, now);
+        let from = known.version.owner.clone();
+        let mut out = Outbox::new();
+        assert!(registry.merge(&Arc::new(known.clone()), &from, now, &mut out));
+        out.clear();
+        let version = Version { generation: next.version.generation + 1, ..next.version };
+        assert!(registry.merge(&Arc::new(Record { version, ..next }), &from, now, &mut out));
+        let changed = |output| if let Output::Changed(changed) = output { Some(changed) } else { None };
+        out.into_iter().find_map(changed).unwrap()
+    }
+
+    #[test]
+    fn what_nobody_can_see_is_told_as_such_and_a_new_owner_or_cause_is_seen() {
+        let owner = |node: &str| Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(1) };
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let incarnation = Incarnation::FIRST;
+        let version = Version { incarnation, edition: 0, deregistered: false, generation: 0, live: true, owner: owner("n1"), seq: 1 };
+        let known = Record {
+            key: InstanceKey { service, id: InstanceId::parse("a").unwrap() },
+            version,
+            body: Body::Live { registration: Arc::new(Registration::new(draft).unwrap()), seen: Seen::Well, draining: false },
+            cause: Cause::Registered,
+            changed_at: 0,
+            actor: None,
+            detail: None,
+            last_heartbeat_ms: None,
+        };
+        assert!(!told(&known, known.clone()).is_visible);
+        assert!(told(&known, Record { cause: Cause::Recovered, ..known.clone() }).is_visible);
+        let moved = Version { owner: owner("n2"), ..known.version.clone() };
+        assert!(told(&known, Record { version: moved.clone(), ..known.clone() }).is_visible);
+        let life = Version { incarnation: incarnation.next(), ..known.version.clone() };
+        assert!(told(&known, Record { version: life, ..known.clone() }).is_visible);
+        let withdrawn = Version { live: false, ..known.version.clone() };
+        let gone = Record { version: withdrawn, body: Body::Withdrawn { kept: None, named: false }, ..known.clone() };
+        assert!(told(&known, gone.clone()).is_visible);
+        let gone_elsewhere = Record { version: Version { live: false, ..moved }, cause: Cause::Adopted, ..gone.clone() };
+        assert!(!told(&gone, gone_elsewhere).is_visible, "of what is not listed nobody sees who remembers it");
     }
 }

@@ -4,6 +4,7 @@ mod canned;
 #[path = "../common/certificates.rs"]
 mod certificates;
 mod cluster;
+mod happening;
 mod refusals;
 mod seeing;
 mod tls;

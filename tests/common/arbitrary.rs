@@ -84,8 +84,8 @@ fn check() -> impl Strategy<Value = Check> {
         .prop_map(|(kind, interval_ms, timeout_ms, failures, successes)| Check { kind, interval_ms, timeout_ms, failures, successes })
 }
 
-/// Any valid registration.
-pub(crate) fn registration() -> impl Strategy<Value = Arc<Registration>> {
+/// Any valid registration. Boxed: whatever is made of several of them would not fit a test's stack.
+pub(crate) fn registration() -> BoxedStrategy<Arc<Registration>> {
     let listens = (address(), port(), btree_map(WORD, port(), 0..4));
     let place = (proptest::option::of(LABEL), proptest::option::of(LABEL));
     let words = (btree_set(WORD, 0..4), btree_map(WORD, WORD, 0..6));
@@ -96,7 +96,7 @@ pub(crate) fn registration() -> impl Strategy<Value = Arc<Registration>> {
         proptest::option::of(check()),
         proptest::option::of(0..=86_400_000_u32),
     );
-    (listens, place, words, terms).prop_map(registration_of)
+    (listens, place, words, terms).prop_map(registration_of).boxed()
 }
 
 type Listens = (Address, Port, BTreeMap<String, Port>);
@@ -136,8 +136,8 @@ fn cause() -> impl Strategy<Value = Cause> {
     proptest::sample::select(Cause::ALL.into_iter().filter(|cause| *cause != Cause::Overridden).collect::<Vec<_>>())
 }
 
-/// Any valid record.
-pub(crate) fn record() -> impl Strategy<Value = Arc<Record>> {
+/// Any valid record. Boxed likewise.
+pub(crate) fn record() -> BoxedStrategy<Arc<Record>> {
     let note = || proptest::option::of(WORD.prop_map(|text| Arc::from(text.as_str())));
     (key(), body(), cause(), any::<u64>(), note(), note(), any::<Option<u32>>())
         .prop_flat_map(|(key, body, cause, changed_at, actor, detail, last_heartbeat_ms)| {
@@ -154,6 +154,7 @@ pub(crate) fn record() -> impl Strategy<Value = Arc<Record>> {
             })
         })
         .prop_map(Arc::new)
+        .boxed()
 }
 
 /// Any batch of records.

@@ -14,6 +14,7 @@ mod dead_owner;
 mod drain;
 mod expiry;
 mod fake_nats;
+mod happening;
 mod mixed_versions;
 mod namesake;
 mod nats_faults;

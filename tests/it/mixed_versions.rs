@@ -134,13 +134,14 @@ async fn what_an_elder_node_hears_has_the_layout_it_knows() {
     let heard = codec.decode_from(&frame, &ours).expect("a sound frame");
     let Message::Change(change) = &heard.message else { panic!("{heard:?}") };
     assert_eq!((change.records.len(), change.records[0].key.id.as_str()), (1, "u1"));
-    // It ends with no actor, no detail, and nothing that came after the first version.
-    assert!(frame.ends_with(&[0, 0, 0]), "it ends otherwise than the first version's: {:?}", &frame[frame.len() - 8..]);
+    // It ends with an actor, which the first version knew, no detail, and nothing that came after it.
+    let by_us = b"\x01\x09127.0.0.1\0";
+    assert!(frame.ends_with(&[&by_us[..], &[0]].concat()), "it ends otherwise than the first version's: {:?}", &frame[frame.len() - 8..]);
     assert_eq!(codec.encode(&heard.from, &heard.message).expect("it was a frame"), frame, "it can be said in another way");
     // As to elder nodes, what came later stands at the end, where they skip it: of a fixed address one mark without content.
     node.put(target, &json!({"address": "10.0.0.7", "port": 8080, "ttl": "none"})).await.expect(200);
     let frame = tokio::time::timeout(SEEN_WITHIN, changes.next()).await.expect("a change is heard").expect("a message").payload;
-    assert!(frame.ends_with(&[0, 0, 1, 2, 0]), "{:?}", &frame[frame.len() - 8..]);
+    assert!(frame.ends_with(&[&by_us[..], &[1, 2, 0]].concat()), "{:?}", &frame[frame.len() - 8..]);
 
     let beacon = tokio::time::timeout(SEEN_WITHIN, beacons.next()).await.expect("a beacon is heard").expect("a message").payload;
     let heard = codec.decode_from(&beacon, &ours).expect("a sound frame");

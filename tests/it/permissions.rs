@@ -44,6 +44,10 @@ async fn nodes_hear_each_other_and_speak_only_for_themselves() {
     let detail = nodes[2].get(target).await.expect(200);
     assert!(detail["lease"]["remaining_ms"].is_u64(), "the owner was not asked: {detail}");
 
+    for node in &nodes {
+        assert!(!node.log().to_lowercase().contains("permissions violation"), "{} may not say what it says", node.name);
+    }
+
     // With the key of n1, nothing can be said as n2, and what others are asked cannot be heard.
     let seed = keys["n1"].seed().expect("its seed");
     let (denied, mut denials) = tokio::sync::mpsc::channel(10);

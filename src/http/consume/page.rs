@@ -46,7 +46,7 @@ pub(super) fn service_key(text: &str, namespace: Option<&Namespace>) -> Option<S
 }
 
 /// `after=`, read by `parse`.
-pub(super) fn after<T>(query: &mut Query, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+pub(in crate::http) fn after<T>(query: &mut Query, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let text = query.one("after")?;
     let parsed = parse(&text);
     if parsed.is_none() {

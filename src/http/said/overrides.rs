@@ -64,7 +64,12 @@ impl OverrideSaid {
     }
 
     /// The override that is said, and for how long; `None`: the faults say why not.
-    pub(in crate::http) fn into_override(self, created_at: u64, faults: &mut Faults) -> Option<(Arc<Override>, Option<u64>)> {
+    pub(in crate::http) fn into_override(
+        self,
+        author: Option<String>,
+        created_at: u64,
+        faults: &mut Faults,
+    ) -> Option<(Arc<Override>, Option<u64>)> {
         let before = faults.len();
         let expires_in_ms = self.expires_in.map(Millis::get);
         if let Some(ms) = expires_in_ms.filter(|ms| !(EXPIRES_IN_MS_MIN..=EXPIRES_IN_MS_MAX).contains(ms)) {
@@ -84,7 +89,7 @@ impl OverrideSaid {
             evict_after_ms: self.evict_after.map(Millis::saturating),
             preserve: self.preserve,
             reason: reason.unwrap_or_default(),
-            author: None,
+            author,
             created_at,
         };
         match Override::new(draft) {
@@ -129,7 +134,7 @@ mod tests {
     fn read(body: &str) -> Result<Read, Vec<(String, String)>> {
         let mut faults = Faults::default();
         let said = OverrideSaid::read(body.as_bytes(), &mut faults).unwrap();
-        let read = said.into_override(0, &mut faults);
+        let read = said.into_override(None, 0, &mut faults);
         let is_sound = faults.is_empty();
         let told = || faults.into_iter().map(|fault| (fault.pointer.unwrap(), fault.code)).collect();
         read.filter(|_| is_sound).ok_or_else(told)

@@ -15,34 +15,34 @@ const COMMENT_EVERY: Duration = Duration::from_secs(10);
 const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=5000;
 
 /// The first line: when to come back after a loss.
-pub(super) fn retry() -> Bytes {
+pub(in crate::http) fn retry() -> Bytes {
     format!("retry: {}\n\n", jitter(RETRY_MS)).into()
 }
 
 /// A line that says nothing.
-pub(super) fn comment() -> Bytes {
+pub(in crate::http) fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }
 
 /// How far what is sent can be relied on has changed.
-pub(super) fn notice(stale: bool) -> Bytes {
+pub(in crate::http) fn notice(stale: bool) -> Bytes {
     plain("notice", None, &Notice { stale: Some(stale), ..Notice::default() })
 }
 
 /// The last event: this node stops.
-pub(super) fn goodbye() -> Bytes {
+pub(in crate::http) fn goodbye() -> Bytes {
     plain("goodbye", None, &Goodbye { reconnect_ms: jitter(RETRY_MS) })
 }
 
 /// When comments are due: the first after one period.
-pub(super) fn comments() -> Interval {
+pub(in crate::http) fn comments() -> Interval {
     let mut interval = every(COMMENT_EVERY);
     interval.reset();
     interval
 }
 
 /// Ready at once, and then again when `period` has passed since it last was.
-pub(super) fn every(period: Duration) -> Interval {
+pub(in crate::http) fn every(period: Duration) -> Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
