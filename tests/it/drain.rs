@@ -17,8 +17,8 @@ use crate::support::{Api, Nats, Node, Request, eventually};
 const SUBSCRIBERS: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn register(node: &Api, id: &str, metadata: &Value) {
-    let body = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h", "metadata": metadata});
+async fn register(node: &Api, id: &str, port: u16) {
+    let body = json!({"address": "10.0.0.7", "port": port, "ttl": "1h"});
     node.put(&format!("/v1/services/user/instances/{id}?ack=all&ack_timeout=10s"), &body).await.expect(201);
 }
 
@@ -91,8 +91,8 @@ fn missing(drained: &Value) -> BTreeSet<(String, String, String)> {
 async fn the_answer_comes_after_the_last_of_five_hundred_was_sent_it() {
     let nats = Nats::start(1).await;
     let nodes = Node::start_cluster(3, "drain-500", &nats.urls(), &[]).await;
-    register(&nodes[0], "u-1", &json!({})).await;
-    register(&nodes[0], "u-2", &json!({})).await;
+    register(&nodes[0], "u-1", 8081).await;
+    register(&nodes[0], "u-2", 8082).await;
     let seen = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
     for number in 0..SUBSCRIBERS {
@@ -126,7 +126,7 @@ async fn whoever_was_not_sent_it_is_named_at_a_stopped_node_too() {
     let value = "v".repeat(500);
     let metadata: Value = (0..28).map(|key| (format!("key-{key}"), Value::from(value.clone()))).collect::<serde_json::Map<_, _>>().into();
     for number in 0..400 {
-        let body = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1h", "metadata": metadata});
+        let body = json!({"address": "10.0.0.7", "port": 8000 + number, "ttl": "1h", "metadata": metadata});
         nodes[0].put(&format!("/v1/services/user/instances/u-{number}"), &body).await.expect(201);
     }
     nodes[1].hears_peers(3).await;
