@@ -4,6 +4,7 @@
 
 pub mod attach;
 pub mod consume;
+pub mod drain;
 pub mod events;
 pub mod operate;
 pub mod overrides;

@@ -4,6 +4,7 @@ mod check;
 mod consume;
 mod dev;
 mod diff;
+mod drain;
 mod events;
 mod export;
 mod failure;
@@ -61,10 +62,14 @@ enum Verb {
     Register(holding::Arguments),
     /// Take an instance away
     Deregister(provide::Deregister),
+    /// Take an instance away with notice: everyone who follows its service is told first
+    Drain(drain::Drain),
     /// List services and how their instances are
     Services(consume::Services),
     /// List a service's instances, or search those of all services
     Instances(consume::Instances),
+    /// List who follows a service, on all nodes
+    Subscribers(drain::Subscribers),
     /// Follow services: a line for each instance that comes (+), changes (~) or goes (-)
     Watch(watch::Arguments),
     /// Wait until a service has so many instances to call
@@ -115,6 +120,8 @@ fn perform(verb: Verb) -> Result<Code, Failure> {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Register(arguments) => on_one_core(holding::run(arguments)),
         Verb::Deregister(arguments) => on_one_core(provide::deregister(arguments)),
+        Verb::Drain(arguments) => on_one_core(drain::drain(arguments)),
+        Verb::Subscribers(arguments) => on_one_core(drain::subscribers(arguments)),
         Verb::Services(arguments) => on_one_core(consume::services(arguments)),
         Verb::Instances(arguments) => on_one_core(consume::instances(arguments)),
         Verb::Watch(arguments) => on_one_core(watch::run(arguments)),

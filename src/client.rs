@@ -13,6 +13,7 @@ mod tls;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use connect::{Builder, SERVER_DEFAULT};
 pub use error::{Attempt, BuildError, Error};
@@ -24,6 +25,7 @@ pub use tls::Tls;
 pub use watch::{Followed, Watch, WatchEvent};
 
 use crate::api::consume::{Detail, FoundInstances, Instances, Services};
+use crate::api::drain::{Drained, Subscribers};
 use crate::api::events::Events;
 use crate::api::operate::{Cluster, Diff};
 use crate::api::overrides::{Override, Overrides, SetOverride};
@@ -140,6 +142,34 @@ impl Client {
             query = query.with("incarnation", incarnation.to_string());
         }
         self.connection.send(&connect::Call::delete(&instance_path(key), query)).await.map(drop)
+    }
+
+    /// Drains an instance: it is listed as draining until everybody who follows its service has been sent that, or for so long; then it is
+    /// taken away, if that is wanted. `None`: it was not waited for, and goes on.
+    ///
+    /// # Errors
+    /// [`Error`]; where no answer came it may be under way.
+    pub async fn drain(&self, key: &InstanceKey, deadline: Duration, wait: bool, deregister: bool) -> Result<Option<Drained>, Error> {
+        let query = Query::of_namespace(&key.service.namespace)
+            .with("deadline", deadline.as_millis().to_string())
+            .with("wait", wait.to_string())
+            .with("deregister", deregister.to_string());
+        let [v1, services, service, instances, id] = instance_path(key);
+        let path = [v1, services, service, instances, id, "drain"];
+        let call = connect::Call::post(&path, query, Vec::new());
+        if !wait {
+            return self.connection.send(&call).await.map(|_| None);
+        }
+        let reply = self.connection.send(&call.within(deadline + connect::ANSWER_TIMEOUT)).await?;
+        Ok(Some(reply.into_answer()?.value))
+    }
+
+    /// Who follows a service, on all nodes.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was changed.
+    pub async fn subscribers(&self, service: &ServiceName, query: Query) -> Result<Answer<Subscribers<'static>>, Error> {
+        self.get(&["v1", "services", service.as_str(), "subscribers"], query).await
     }
 
     /// Everything known of one instance.

@@ -5,6 +5,7 @@ mod attach;
 mod batch;
 pub mod body;
 mod consume;
+mod drain;
 pub mod edge;
 mod events;
 pub mod extract;
@@ -12,9 +13,11 @@ pub mod fault;
 mod feed;
 mod index;
 mod jitter;
+mod line;
 pub mod listener;
 mod operate;
 mod origin;
+mod outlet;
 mod overrides;
 mod params;
 mod patience;
@@ -98,6 +101,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(provide::routes())
         .merge(attach::routes())
         .merge(batch::routes())
+        .merge(drain::routes())
         .merge(operate::routes())
         .merge(overrides::routes())
         .merge(index::routes())

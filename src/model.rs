@@ -8,6 +8,7 @@ mod name;
 mod overrides;
 mod selection;
 mod status;
+mod subscriber;
 mod version;
 
 pub use cause::Cause;
@@ -21,4 +22,5 @@ pub use overrides::{
 };
 pub use selection::{SELECTION_TERMS_MAX, Selection, SelectionDraft, SelectionError};
 pub use status::{Reported, Status};
+pub use subscriber::{SUBSCRIBER_BYTES_MAX, Subscriber, subscriber_name};
 pub use version::{Epoch, INCARNATION_MAX, Incarnation, Life, Seq, Version};

@@ -2,7 +2,9 @@
 
 mod attachments;
 mod board;
+mod deliveries;
 mod dialer;
+mod eyes;
 pub mod history;
 mod inquiry;
 mod leases;
@@ -14,25 +16,27 @@ pub mod store;
 mod task;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use attachments::Attachment;
 pub use dialer::Guard;
 pub use history::{Event, EventId, History};
-pub use port::{BusPort, FromBus, Said, ToNode};
+pub use port::{AskedDelivery, BusPort, FromBus, Said, ToNode};
 pub use probe::Probing;
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Heartbeat, Input, Inspected, Mono, NodeState, Now, Outbox,
-    Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input, Inspected, Mono,
+    NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
+use eyes::Eyes;
 use history::journal::Journal;
 use inquiry::Inquiry;
 use leases::LeaseTable;
@@ -64,6 +68,10 @@ struct Shared {
     metrics: Arc<Metrics>,
     leases: LeaseTable,
     board: Board,
+    /// The subscribers of other nodes, as they are known.
+    elsewhere: ArcSwap<Elsewhere>,
+    /// Where it is asked who has been sent something; nobody does where there is no door.
+    deliveries: OnceLock<mpsc::Sender<AskedDelivery>>,
     history: History,
 }
 
@@ -169,6 +177,18 @@ impl Handle {
     pub async fn deregister(&self, deregister: Deregister) -> Result<Option<AckReport>, Refused> {
         match self.ask(|reply| Command::Deregister(deregister, reply)).await? {
             Answer::Deregistered { ack } => Ok(ack),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Drains an instance: with `wait` until it is over, else `None` at once.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn drain(&self, drain: Drain) -> Result<Option<Drained>, Refused> {
+        match self.ask(|reply| Command::Drain(drain, reply)).await? {
+            Answer::Drained(drained) => Ok(Some(drained)),
+            Answer::Draining => Ok(None),
             other => Err(refused(other)),
         }
     }
@@ -316,6 +336,8 @@ fn refused(answer: Answer) -> Refused {
         | Answer::AttachRefused { .. }
         | Answer::Renewed(_)
         | Answer::Deregistered { .. }
+        | Answer::Drained(_)
+        | Answer::Draining
         | Answer::OverrideSet { .. }
         | Answer::OverrideDeleted
         | Answer::Diff(_)
@@ -374,12 +396,14 @@ pub fn spawn_with(
         metrics: metrics::of(name.as_str()),
         leases: LeaseTable::new(name.clone()),
         board: Board::new(task::condition(&registry)),
+        elsewhere: ArcSwap::from_pointee(Elsewhere::default()),
+        deliveries: OnceLock::new(),
         clock,
         name,
     });
     let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
     let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
-    let prober = Prober::new(asking.probing.clone(), clock);
+    let eyes = Eyes::new(inquiry, Prober::new(asking.probing.clone(), clock), Arc::clone(&shared.metrics));
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
         let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics));
@@ -388,94 +412,11 @@ pub fn spawn_with(
         shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
         to_saver
     });
-    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, inquiry, prober, saver, recorder);
+    let task = Task::new(registry, outbox, Arc::clone(&shared), ends, eyes, saver, recorder);
     shutdown.spawn("node", task.run(commands, heard, shutdown.clone()));
     let port = BusPort { to_node: ToNode(to_heard), beacons, changes, direct, bulk, reconnect, history };
     (Handle { shared, commands: to_commands }, port)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::{Address, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceName, Status, Ttl};
-    use crate::registry::Ack;
-
-    fn key(service: &str, id: &str) -> InstanceKey {
-        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse(service).unwrap() };
-        InstanceKey { service, id: InstanceId::parse(id).unwrap() }
-    }
-
-    fn alone() -> (Handle, Shutdown) {
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
-        let shutdown = Shutdown::new();
-        let (handle, _) = spawn(settings, Clock::start(), &shutdown);
-        (handle, shutdown)
-    }
-
-    async fn register(handle: &Handle, key: InstanceKey, ttl_ms: u64) -> Registered {
-        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(ttl_ms).unwrap());
-        let registration = Arc::new(Registration::new(draft).unwrap());
-        let at = handle.clock().mono();
-        let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at };
-        handle.register(register).await.unwrap()
-    }
-
-    fn beat(handle: &Handle, key: InstanceKey) -> Heartbeat {
-        Heartbeat { key, incarnation: None, digest: None, reported: None, at: handle.clock().mono() }
-    }
-
-    #[tokio::test]
-    async fn what_was_answered_can_be_read_and_is_told_to_followers() {
-        let (handle, shutdown) = alone();
-        let mut cell = handle.follow(&key("user", "a").service);
-        assert_eq!(cell.borrow_and_update().instances().len(), 0);
-        let registered = register(&handle, key("user", "a"), 15_000).await;
-        assert!(registered.created);
-        let view = Arc::clone(handle.catalog().view(&key("user", "a").service).unwrap());
-        assert_eq!((view.revision(), view.instances().len()), (registered.revision, 1));
-        cell.changed().await.unwrap();
-        assert_eq!(cell.borrow().revision(), registered.revision);
-        shutdown.begin();
-        assert!(shutdown.ended(std::time::Duration::from_secs(5)).await);
-    }
-
-    #[tokio::test]
-    async fn a_heartbeat_renews_and_silence_is_told() {
-        let (handle, _shutdown) = alone();
-        register(&handle, key("user", "a"), 50).await;
-        register(&handle, key("user", "b"), 60_000).await;
-        assert_eq!(handle.heartbeat(beat(&handle, key("user", "b"))).await.unwrap().status, Status::Up);
-        let unknown = handle.heartbeat(beat(&handle, key("user", "c"))).await;
-        assert_eq!(unknown.unwrap_err(), Refused::ByRegistry(Refusal::UnknownLease));
-        let mut cell = handle.follow(&key("user", "a").service);
-        let is_suspect = |view: &Arc<View>| view.instances().values().any(|listed| listed.status != Status::Up);
-        let is_told = tokio::time::timeout(std::time::Duration::from_secs(10), cell.wait_for(is_suspect)).await.is_ok();
-        assert!(is_told, "silence was not told");
-        let recovered = handle.heartbeat(beat(&handle, key("user", "a"))).await.unwrap();
-        assert_eq!(recovered.status, Status::Up);
-    }
-
-    #[tokio::test]
-    async fn a_node_that_leaves_while_it_warms_has_nothing_to_show() {
-        let shutdown = Shutdown::new();
-        let (handle, _port) = spawn(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), Clock::start(), &shutdown);
-        handle.leave().await;
-        assert_eq!(handle.condition().state, NodeState::Leaving);
-        assert!(!handle.condition().can_answer());
-        let (ready, _shutdown) = alone();
-        ready.leave().await;
-        assert!(ready.condition().can_answer());
-    }
-
-    #[tokio::test]
-    async fn a_node_that_leaves_takes_no_writes() {
-        let (handle, _shutdown) = alone();
-        register(&handle, key("user", "a"), 15_000).await;
-        handle.leave().await;
-        let refused = handle.heartbeat(beat(&handle, key("user", "a"))).await;
-        assert_eq!(refused.unwrap_err(), Refused::ByRegistry(Refusal::Leaving));
-        assert_eq!(handle.condition().state, NodeState::Leaving);
-    }
-}
+mod tests;

@@ -13,12 +13,14 @@ mod adoption;
 mod answer;
 mod applied;
 mod attachment;
+mod audience;
 mod cluster;
 mod contest;
 mod describe;
 mod diff;
 mod digest;
 mod divergence;
+mod drain;
 mod expiry;
 mod forget;
 mod health;
@@ -62,13 +64,17 @@ mod walk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use answer::{Ack, AckReport, Answer, Inspected, Looked, Refusal, Registered, Renewed};
+pub use answer::{Ack, AckReport, Answer, Drained, Inspected, Looked, Missing, Refusal, Registered, Renewed};
 pub use applied::LIVES_MAX;
+pub use audience::{
+    AudienceAt, AudiencePage, Elsewhere, INTEREST_PREFIXES_MAX, INTEREST_SERVICES_MAX, Interest, PAGE_MAX, WATCHERS_MAX, Watcher,
+};
 pub use cluster::{ClusterView, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
-pub use io::{Changed, Deregister, Heartbeat, Input, LeaseTerms, Output, PeerAnswer, Purpose, Register, SetOverride, Ticket};
+pub use drain::{DeliveryReport, MISSING_MAX};
+pub use io::{Changed, Deregister, Drain, Heartbeat, Input, LeaseTerms, Output, PeerAnswer, Purpose, Register, SetOverride, Ticket};
 pub use link::BusHealth;
 pub use message::{
     AppliedAt, Beacon, Change, ENTRIES_MAX, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To,
@@ -127,6 +133,8 @@ pub struct Registry {
     restore: restore::Restore,
     copies: serve::Copies,
     acks: ack::Acks,
+    drains: drain::Drains,
+    audience: audience::Audience,
     inspections: inspect::Inspections,
     health: health::Health,
     preserve: preserve::Preserve,
@@ -176,6 +184,8 @@ impl Registry {
             restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
+            drains: drain::Drains::default(),
+            audience: audience::Audience::default(),
             inspections: inspect::Inspections::default(),
             health: health::Health::new(now.mono),
             preserve: preserve::Preserve::default(),
@@ -204,6 +214,9 @@ impl Registry {
             Input::Detached(attachment) => self.handle_detached(attachment, now, out),
             Input::Heartbeat(ticket, heartbeat) => self.handle_heartbeat(ticket, &heartbeat, now, out),
             Input::Deregister(ticket, deregister) => self.handle_deregister(ticket, deregister, now, out),
+            Input::Drain(ticket, drain) => self.handle_drain(ticket, drain, now, out),
+            Input::Delivered { question, report } => self.handle_delivered(question, report, now, out),
+            Input::Audience { watchers, count } => self.handle_audience(watchers, count),
             Input::SetOverride(ticket, set) => self.handle_set_override(ticket, set, now, out),
             Input::DeleteOverride(ticket, key) => self.handle_delete_override(ticket, &key, now, out),
             Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
@@ -226,6 +239,7 @@ impl Registry {
             Input::Restore { records, overrides, saved_at } => self.handle_restore(&records, overrides, saved_at, now, out),
             Input::Leave => self.become_leaving(now, out),
         }
+        self.begin_deliveries(out);
     }
 
     /// Does what has become due; to be called at [`Registry::next_deadline`] or later.
@@ -240,6 +254,7 @@ impl Registry {
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
         }
+        self.advance_drains(now, out);
         self.advance_inspections(now, out);
         self.advance_comparisons(now, out);
         let rng = &mut self.rng;
@@ -272,6 +287,7 @@ impl Registry {
             self.attachments.next_deadline(),
             self.next_override(),
             self.acks.next_deadline(),
+            self.drains.next_deadline(),
             self.inspections.next_deadline(),
             self.comparisons.next_deadline(),
             self.relays.next_deadline(),
@@ -423,6 +439,7 @@ impl Registry {
             preserving: self.is_preserving(),
             gives_way: self.has_stepped_down,
             members: self.peers.members.to_said(now.mono),
+            audience: self.audience.to_said(),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }
@@ -446,6 +463,7 @@ impl Registry {
         self.advance_namesake(now, out);
         self.judge_peers(now, out);
         self.note_lost(now.mono);
+        self.keep_audiences(now.mono, out);
         self.advance_preserve(now, out);
     }
 }

@@ -9,6 +9,7 @@
 //! breaks a rule there is left out and noted, and the rest goes on: it may come from a node whose rules are newer. Nothing here panics,
 //! and nothing is allocated on the word of a length that was not held against a bound before.
 
+mod audience;
 mod beacon;
 mod body;
 mod change;
@@ -234,9 +235,13 @@ fn seq_of(message: &Message) -> Seq {
         | Message::Applied { .. }
         | Message::AskLease { .. }
         | Message::ToldLease { .. }
-        | Message::Overrides(_)
         | Message::AskProbe { .. }
-        | Message::ToldProbe { .. } => 0,
+        | Message::ToldProbe { .. }
+        | Message::AskAudience { .. }
+        | Message::ToldAudience { .. }
+        | Message::AskDelivery { .. }
+        | Message::ToldDelivery { .. }
+        | Message::Overrides(_) => 0,
     }
 }
 

@@ -197,6 +197,9 @@ pub struct Service<'a> {
     #[serde(flatten)]
     #[cfg_attr(feature = "server", schema(value_type = ServiceCounts<'static>))]
     pub counts: ServiceCounts<'a>,
+    /// How many follow it, on all nodes.
+    #[serde(default)]
+    pub subscribers: usize,
     /// The overrides that are about it or instances of it.
     #[serde(default)]
     #[cfg_attr(feature = "server", schema(value_type = Vec<String>))]

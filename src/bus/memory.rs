@@ -128,6 +128,7 @@ mod tests {
             registration: Arc::new(Registration::new(draft).unwrap()),
             incarnation: None,
             takeover: false,
+            says_up: false,
             actor: None,
             ack: Ack::Local,
             at: at.clock().mono(),

@@ -55,14 +55,16 @@ impl Topic {
         match message {
             Message::Change(_) => Self::Change,
             Message::Beacon(_) => Self::Beacon,
-            Message::Pull { .. } | Message::Pulled { .. } => Self::Pull,
+            Message::Pull { .. } | Message::Pulled { .. } | Message::AskAudience { .. } | Message::ToldAudience { .. } => Self::Pull,
             Message::Relay { .. } | Message::Relayed { .. } => Self::Relay,
             Message::Applied { .. }
             | Message::AskLease { .. }
             | Message::ToldLease { .. }
-            | Message::Overrides(_)
             | Message::AskProbe { .. }
-            | Message::ToldProbe { .. } => Self::Ask,
+            | Message::ToldProbe { .. }
+            | Message::AskDelivery { .. }
+            | Message::ToldDelivery { .. }
+            | Message::Overrides(_) => Self::Ask,
         }
     }
 

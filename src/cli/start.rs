@@ -194,6 +194,7 @@ mod tests {
             preserving: false,
             gives_way: false,
             members: Vec::new(),
+            audience: crate::registry::AudienceAt::default(),
         };
         let from = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
         FromBus::Received(Envelope { from, message: Message::Beacon(beacon) })
@@ -224,7 +225,8 @@ mod tests {
         let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register = Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
+        let register =
+            Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
         handle.register(register).await.unwrap();
         // The peer never becomes ready, so that what the node owns stays with it; and something does not end.
         assert!(port.to_node.send(warming()).await);

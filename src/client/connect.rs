@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream says something every 10 s; three times that without a byte, and it is dead. So is any other answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// No answer is waited for longer: the longest drain, and what it takes to say how it went.
+const ANSWER_TIMEOUT_MAX: Duration = Duration::from_mins(6);
 /// How often nodes that answer "not now" are asked again, all of them, before giving up: about 3 s in all.
 const ROUNDS_MAX: usize = 5;
 /// The largest answer that is read: more than a million instances.
@@ -74,8 +76,9 @@ impl Builder {
             return Err(BuildError::NoServer);
         }
         let name = self.name.unwrap_or_else(|| concat!("muster/", env!("CARGO_PKG_VERSION")).to_owned());
-        let http = to_http(&servers, &self.tls, self.token.as_ref())?;
-        let connection = Connection { http, servers, current: AtomicUsize::new(0), name };
+        let http = to_http(&servers, &self.tls, self.token.as_ref(), SILENCE_MAX)?;
+        let patient = to_http(&servers, &self.tls, self.token.as_ref(), ANSWER_TIMEOUT_MAX)?;
+        let connection = Connection { http, patient, servers, current: AtomicUsize::new(0), name };
         Ok(Client { connection: Arc::new(connection) })
     }
 }
@@ -89,13 +92,13 @@ fn to_url(text: &str) -> Result<Url, BuildError> {
     }
 }
 
-fn to_http(servers: &[Url], tls: &Tls, token: Option<&Token>) -> Result<reqwest::Client, BuildError> {
+fn to_http(servers: &[Url], tls: &Tls, token: Option<&Token>, silence_max: Duration) -> Result<reqwest::Client, BuildError> {
     let has_secure_server = servers.iter().any(|url| url.scheme() == "https");
     let http = reqwest::Client::builder()
         .tls_backend_preconfigured(tls.to_config(has_secure_server)?)
         .default_headers(token.map(to_headers).transpose()?.unwrap_or_default())
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(SILENCE_MAX)
+        .read_timeout(silence_max)
         .tcp_nodelay(true);
     // A node never sends us elsewhere; who tries is no node.
     http.redirect(reqwest::redirect::Policy::none()).build().map_err(|error| BuildError::Tls(error.to_string()))
@@ -111,6 +114,8 @@ fn to_headers(token: &Token) -> Result<HeaderMap, BuildError> {
 #[derive(Debug)]
 pub(super) struct Connection {
     http: reqwest::Client,
+    /// For answers that may take longer than a stream may be silent.
+    patient: reqwest::Client,
     servers: Vec<Url>,
     current: AtomicUsize,
     name: String,
@@ -258,7 +263,8 @@ impl Connection {
         let mut url = self.servers[at].clone();
         url.path_segments_mut().expect("unreachable: http URLs have a path").clear().extend(call.path);
         url.query_pairs_mut().extend_pairs(call.query.iter());
-        let mut request = self.http.request(call.method.clone(), url).header("muster-client", &self.name);
+        let http = if call.timeout < SILENCE_MAX { &self.http } else { &self.patient };
+        let mut request = http.request(call.method.clone(), url).header("muster-client", &self.name);
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }

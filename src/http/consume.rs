@@ -1,5 +1,6 @@
 //! Consuming: lists, searches and details, answered from the view that the node holds in memory.
 
+mod answered;
 mod detail;
 mod encoded;
 mod instances;
@@ -7,6 +8,7 @@ pub(in crate::http) mod page;
 mod registered;
 mod search;
 pub(in crate::http) mod services;
+mod subscribers;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -25,6 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(services::namespaces))
         .routes(routes!(services::services))
         .routes(routes!(services::service))
+        .routes(routes!(subscribers::subscribers))
         .routes(routes!(instances::instances))
         .routes(routes!(search::search))
         .routes(routes!(detail::detail))

@@ -1,6 +1,8 @@
 //! Feeds: what has changed, encoded once, for all the streams that follow it.
 
+mod audience;
 mod bucket;
+mod delivery;
 mod event;
 mod follow;
 mod history;
@@ -19,6 +21,10 @@ use imbl::ordmap::DiffItem;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+pub(in crate::http) use audience::{Audience, Held, Seated};
+#[cfg(test)]
+pub(in crate::http) use delivery::Delivery;
+pub(in crate::http) use delivery::{Receipt, is_told};
 pub(in crate::http) use event::{Event, plain};
 pub(in crate::http) use follow::{Feed, Following};
 pub(in crate::http) use mailbox::{Mailbox, Place};
@@ -53,6 +59,7 @@ struct Parts {
     history: Arc<Mutex<History>>,
     feeds: Mutex<HashMap<FeedKey, Weak<Feed>>>,
     mood: Arc<Mood>,
+    audience: Arc<Audience>,
 }
 
 impl Feeds {
@@ -64,12 +71,21 @@ impl Feeds {
         mood.take(*conditions.borrow_and_update());
         shutdown.spawn("historian", keep_history(node.follow_catalog(), Arc::clone(&history), shutdown.clone()));
         shutdown.spawn("crier", mood::cry(Arc::clone(&mood), conditions, shutdown.clone()));
-        Self(Arc::new(Parts { node, shutdown, config, history, feeds: Mutex::default(), mood }))
+        let audience = Arc::default();
+        if let Some(asked) = node.serve_deliveries() {
+            shutdown.spawn("deliveries", delivery::serve(node.clone(), Arc::clone(&audience), asked, shutdown.clone()));
+        }
+        Self(Arc::new(Parts { node, shutdown, config, history, feeds: Mutex::default(), mood, audience }))
     }
 
     /// What concerns every stream.
     pub(in crate::http) fn mood(&self) -> &Arc<Mood> {
         &self.0.mood
+    }
+
+    /// Who is here.
+    pub(in crate::http) fn audience(&self) -> &Arc<Audience> {
+        &self.0.audience
     }
 
     /// The feed of this service under this selection; a new one where nobody follows it yet.

@@ -23,11 +23,13 @@ const COMMIT: &str = match option_env!("MUSTER_COMMIT") {
     None => "unknown",
 };
 /// Groups of calls that a client of several versions may look for.
-const FEATURES: [&str; 11] = ["register", "batch", "ack", "list", "wait", "search", "watch", "events", "overrides", "diff", "leave"];
+const FEATURES: [&str; 13] =
+    ["register", "batch", "ack", "list", "wait", "search", "watch", "events", "overrides", "diff", "leave", "subscribers", "drain"];
 
-const LINKS: [(&str, &str); 11] = [
+const LINKS: [(&str, &str); 12] = [
     ("services", "/v1/services"),
     ("instances", "/v1/services/{service}/instances"),
+    ("subscribers", "/v1/services/{service}/subscribers"),
     ("search", "/v1/instances"),
     ("watch", "/v1/watch?service={service}"),
     ("events", "/v1/events"),

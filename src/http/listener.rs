@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Request, Response};
+use axum::http::{Method, Request, Response};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::actor::Peer;
 use super::edge::Edge;
+use super::line::Line;
+use super::outlet::{Outlet, Watched};
 use super::patience::Patience;
 use super::tls::Tls;
 
@@ -132,7 +134,7 @@ impl Serving {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, Peer(peer.ip())),
+                Ok((stream, address)) => self.take(stream, address),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted");
@@ -144,15 +146,16 @@ impl Serving {
         self.let_go().await;
     }
 
-    fn take(&self, stream: TcpStream, peer: Peer) {
+    fn take(&self, stream: TcpStream, address: SocketAddr) {
         prepare(&stream);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             let connection = Connection {
                 edge: self.edge.clone(),
                 app: self.app.clone(),
-                peer,
+                peer: Peer(address.ip()),
                 builder: Arc::clone(&self.builder),
                 cut: self.cut.clone(),
+                address,
                 place,
             };
             tokio::spawn(connection.run(stream, self.tls.clone()));
@@ -184,6 +187,8 @@ struct Connection {
     peer: Peer,
     builder: Arc<Builder<TokioExecutor>>,
     cut: CancellationToken,
+    /// The other end's.
+    address: SocketAddr,
     #[expect(dead_code, reason = "its place among the connections; free again when this is dropped")]
     place: OwnedSemaphorePermit,
 }
@@ -216,14 +221,20 @@ impl Connection {
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, first: Pin<&mut Sleep>) {
         let patience = Patience::new(self.app.node.clock().instant());
+        let outlet = Arc::new(Outlet::default());
+        let line = Arc::new(Line::new(Arc::clone(&outlet), self.address));
         let service = service_fn(|mut request: Request<Incoming>| {
             patience.asked();
+            // Only who reads is a subscriber.
+            if request.method() == Method::GET {
+                request.extensions_mut().insert(Arc::clone(&line));
+            }
             request.extensions_mut().insert(self.peer);
             let edge = self.edge.clone();
             async move { Ok::<_, Infallible>(edge.answer(request).await) }
         });
         let builder = self.builder(&patience);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(Watched::new(stream, outlet)), service));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return log_end(ended),

@@ -225,6 +225,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownLease => Self::new(Code::UnknownLease, "No such instance is registered, or it must say again what it is: register."),
+            Refusal::UnknownInstance => Self::new(Code::UnknownInstance, "No such instance is listed; nothing was changed."),
             Refusal::UnknownOverride => Self::new(Code::UnknownOverride, "No override of this name holds; nothing was changed."),
             Refusal::Superseded { incarnation } => Self::new(
                 Code::Superseded,

@@ -23,7 +23,7 @@ use super::write::{Asked, Write};
 use crate::api::problem::Problem as ProblemBody;
 use crate::api::provide::{self, Deregistered, Heartbeat as HeartbeatBody, Lease, Registered, Registration, Renewed};
 use crate::api::{Hex, consume::Instance};
-use crate::model::{Incarnation, InstanceId, InstanceKey, Registration as ValidRegistration};
+use crate::model::{Incarnation, InstanceId, InstanceKey, Registration as ValidRegistration, Reported};
 use crate::registry::{self, AckReport, Deregister, Heartbeat, Register};
 
 /// Bytes that stand for themselves in a segment of a path.
@@ -192,7 +192,9 @@ async fn read_register(
 
 /// A registration for the node; who asks is to be said by whoever knows.
 pub(super) fn to_register(key: InstanceKey, registration: Arc<ValidRegistration>, said: &Said, takeover: bool, write: Write) -> Register {
-    Register { key, registration, incarnation: said.incarnation.map(|life| life.0), takeover, actor: None, ack: write.ack(), at: write.at }
+    let says_up = said.status.as_ref().is_some_and(|status| status.0 == Reported::Up);
+    let incarnation = said.incarnation.map(|life| life.0);
+    Register { key, registration, incarnation, takeover, says_up, actor: None, ack: write.ack(), at: write.at }
 }
 
 /// A heartbeat for the node.

@@ -302,7 +302,7 @@ impl Said {
             zone: self.zone.take().map(|Text(zone)| zone),
             tags: self.tags.take().unwrap_or_default(),
             metadata: self.metadata.take().unwrap_or_default(),
-            reported: self.status.take().map_or(Reported::Up, |Text(status)| status),
+            reported: self.status.as_ref().map_or(Reported::Up, |Text(status)| *status),
             check,
             evict_after_ms: self.evict_after.map(Millis::saturating),
             ..RegistrationDraft::new(address, port, ttl)

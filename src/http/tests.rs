@@ -2,6 +2,7 @@
 
 mod attach;
 mod consume;
+mod delivery;
 mod events;
 mod http1;
 mod operate;

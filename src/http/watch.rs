@@ -21,6 +21,7 @@ use crate::registry::NodeState;
 
 use super::App;
 use super::feed::{Mailbox, Open};
+use super::line::Caller;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use request::Request;
@@ -63,7 +64,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         (status = 503, description = "The node is warming or leaving, or has as many streams as it takes.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
 )]
-async fn watch(State(app): State<App>, headers: HeaderMap, mut query: Query) -> Result<Response, Problem> {
+async fn watch(State(app): State<App>, headers: HeaderMap, caller: Caller, mut query: Query) -> Result<Response, Problem> {
     let mailbox = Arc::new(Mailbox::default());
     let stream = match query.word("detail", &[("instances", Detail::Instances), ("counts", Detail::Counts)]) {
         Some(Detail::Counts) => {
@@ -75,7 +76,7 @@ async fn watch(State(app): State<App>, headers: HeaderMap, mut query: Query) -> 
             let request = Request::read(query, &headers)?;
             let open = open(&app, &mailbox)?;
             tracing::debug!(client = request.client.as_deref(), namespace = %request.namespace, "a subscriber came");
-            Body::from_stream(Subscription::new(&app, request, mailbox, open))
+            Body::from_stream(Subscription::new(&app, request, &caller, mailbox, open))
         }
     };
     Ok(answer(stream))

@@ -33,7 +33,7 @@ impl LeaseTable {
         let fits = terms.steady
             && heartbeat.incarnation.is_none_or(|incarnation| incarnation == terms.incarnation)
             && heartbeat.digest.is_none_or(|digest| digest == terms.digest)
-            && heartbeat.reported.is_none_or(|reported| reported == terms.reported)
+            && heartbeat.reported.is_none_or(|reported| reported == terms.reported && !terms.draining)
             && !self.is_closed.load(Ordering::Relaxed);
         if !fits {
             return None;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::history::History;
-use crate::model::Epoch;
-use crate::registry::{Beacon, Change, Envelope, Message, To};
+use crate::model::{Epoch, InstanceKey};
+use crate::registry::{Beacon, Change, Envelope, Message, Mono, To};
 
 /// The bus's end.
 pub struct BusPort {
@@ -40,8 +40,20 @@ pub struct Said<T> {
 #[derive(Clone)]
 pub struct ToNode(pub(super) mpsc::Sender<FromBus>);
 
+/// The question who at this node has been sent what an instance is now; to be answered by [`super::Handle::tell_delivered`].
+#[derive(Debug, Clone)]
+pub struct AskedDelivery {
+    /// Comes back with the answer.
+    pub question: u64,
+    /// Which instance. The catalog shows it.
+    pub key: InstanceKey,
+    /// When to answer at the latest.
+    pub until: Mono,
+}
+
 /// What a bus tells its node.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages; boxed, each would cost an allocation")]
 pub enum FromBus {
     /// It can publish, and hears.
     Connected,

@@ -6,20 +6,18 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::attachments::{End, Ends};
+use super::eyes::Eyes;
 use super::history::{Event, Recorder};
-use super::inquiry::Inquiry;
 use super::port::{FromBus, Said};
-use super::probe::Prober;
 use super::saver::ToSaver;
-use super::{Condition, Shared, report};
+use super::{AskedDelivery, Condition, Shared, report};
 use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
-    Answer, Beacon, BusHealth, Change, ClusterView, Deregister, Heartbeat, Input, Message, NodeState, Notice, Now, Outbox, Output,
-    Overrides, PeerAnswer, Picture, Probe, ProbeOutcome, Purpose, Record, Register, Registry, SetOverride, Ticket, To,
+    Answer, Beacon, BusHealth, Change, ClusterView, DeliveryReport, Deregister, Drain, Heartbeat, Input, Message, NodeState, Notice, Now,
+    Outbox, Output, Overrides, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To, Watcher,
 };
 use crate::shutdown::Shutdown;
 
@@ -38,6 +36,9 @@ pub(super) enum Command {
     Attach(BTreeMap<InstanceKey, Register>, End, Reply),
     Heartbeat(Heartbeat, Reply),
     Deregister(Deregister, Reply),
+    Drain(Drain, Reply),
+    Delivered(u64, DeliveryReport),
+    Audience(Vec<Watcher>, u64),
     Inspect(InstanceKey, Reply),
     SetOverride(SetOverride, Reply),
     DeleteOverride(OverrideKey, Reply),
@@ -80,13 +81,10 @@ pub(super) struct Task {
     changed: BTreeSet<ServiceKey>,
     /// An override changed: readers see which there are even where no view changed with it.
     overrides_changed: bool,
+    /// Who has been sent something, to be asked once it can be seen.
+    deliveries: Vec<AskedDelivery>,
     outbox: Outbox,
-    inquiry: Inquiry,
-    /// Peers that are being asked; each is asked once at a time.
-    inquiries: JoinSet<(Ticket, PeerAnswer)>,
-    prober: Prober,
-    /// Instances that are being looked at; at most as many as may be at once.
-    probes: JoinSet<(Ticket, ProbeOutcome)>,
+    eyes: Eyes,
     /// Connections that hold leases here.
     attachments: Ends,
     /// Whoever waits until this node has handed over what it owns.
@@ -104,8 +102,7 @@ impl Task {
         outbox: Outbox,
         shared: Arc<Shared>,
         bus: BusEnds,
-        inquiry: Inquiry,
-        prober: Prober,
+        eyes: Eyes,
         saver: Option<ToSaver>,
         history: Recorder,
     ) -> Self {
@@ -124,11 +121,9 @@ impl Task {
             answers: Vec::new(),
             changed: BTreeSet::new(),
             overrides_changed: false,
+            deliveries: Vec::new(),
             outbox,
-            inquiry,
-            inquiries: JoinSet::new(),
-            prober,
-            probes: JoinSet::new(),
+            eyes,
             attachments: Ends::default(),
             leaving: Vec::new(),
             has_handed_over: false,
@@ -147,16 +142,14 @@ impl Task {
             let due = self.registry.next_deadline().map_or(clock.instant_of(clock.mono()) + SWEEP_EVERY, |at| clock.instant_of(at));
             let changes = self.bus.changes.clone();
             let has_more = self.published < self.registry.head() && self.registry.may_publish();
-            let mut told_by_peers = None;
-            let mut probed = Vec::new();
+            let mut seen = Vec::new();
             let mut detached = None;
             tokio::select! {
                 _ = commands.recv_many(&mut asked, ROUND_MAX), if !commands.is_closed() => {}
                 _ = heard.recv_many(&mut told, ROUND_MAX), if !heard.is_closed() => {}
                 Ok(_) = changes.reserve(), if has_more && !changes.is_closed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
-                Some(Ok((ticket, answer))) = self.inquiries.join_next() => told_by_peers = Some(Input::PeerChecked { ticket, answer }),
-                Some(Ok(seen)) = self.probes.join_next() => probed.push(seen),
+                inputs = self.eyes.next() => seen = inputs,
                 Some(attachment) = self.attachments.next_closed() => detached = Some(attachment),
                 _ = sweep.tick() => self.sweep(),
                 () = shutdown.begun() => break,
@@ -168,10 +161,9 @@ impl Task {
             for what in told.drain(..) {
                 self.hear(what, now);
             }
-            if let Some(answer) = told_by_peers {
-                self.feed(answer, now);
+            for input in seen {
+                self.feed(input, now);
             }
-            self.take_probed(probed, now);
             self.detach(detached, now);
             self.finish_round(now);
         }
@@ -199,6 +191,9 @@ impl Task {
             }
             Command::Heartbeat(heartbeat, reply) => (Input::Heartbeat(ticket, heartbeat), reply),
             Command::Deregister(deregister, reply) => (Input::Deregister(ticket, deregister), reply),
+            Command::Drain(drain, reply) => (Input::Drain(ticket, drain), reply),
+            Command::Delivered(question, report) => return self.feed(Input::Delivered { question, report }, now),
+            Command::Audience(watchers, count) => return self.feed(Input::Audience { watchers, count }, now),
             Command::Inspect(key, reply) => (Input::Inspect(ticket, key), reply),
             Command::SetOverride(set, reply) => (Input::SetOverride(ticket, set), reply),
             Command::DeleteOverride(key, reply) => (Input::DeleteOverride(ticket, key), reply),
@@ -266,33 +261,6 @@ impl Task {
         );
     }
 
-    /// What was seen of instances, with all that has come in meanwhile.
-    fn take_probed(&mut self, mut probed: Vec<(Ticket, ProbeOutcome)>, now: Now) {
-        if probed.is_empty() {
-            return;
-        }
-        while probed.len() < ROUND_MAX
-            && let Some(Ok(seen)) = self.probes.try_join_next()
-        {
-            probed.push(seen);
-        }
-        for (ticket, outcome) in probed {
-            self.shared.metrics.probed(outcome.as_str());
-            self.feed(Input::Probed { ticket, outcome }, now);
-        }
-    }
-
-    /// Looks at an instance, unless too many are being looked at.
-    fn look_at(&mut self, ticket: Ticket, probe: Probe, inputs: &mut VecDeque<Input>) {
-        if self.probes.len() >= self.prober.in_flight || !self.prober.take() {
-            self.shared.metrics.probed(ProbeOutcome::NotTried.as_str());
-            inputs.push_back(Input::Probed { ticket, outcome: ProbeOutcome::NotTried });
-            return;
-        }
-        let prober = self.prober.clone();
-        self.probes.spawn(async move { (ticket, prober.look(&probe).await) });
-    }
-
     /// Lets the registry handle an input, and whatever it asks back at once.
     fn feed(&mut self, input: Input, now: Now) {
         let mut inputs = VecDeque::from([input]);
@@ -316,6 +284,7 @@ impl Task {
         if std::mem::take(&mut self.overrides_changed) || !changed.is_empty() {
             self.shared.board.show(self.registry.catalog());
         }
+        self.ask_deliveries();
         for (reply, answer) in self.answers.drain(..) {
             // Nobody to tell: whoever asked has gone.
             let _ = reply.send(answer);
@@ -328,6 +297,17 @@ impl Task {
         self.shared.board.show_condition(condition(&self.registry));
         if let Some(saver) = self.saver.as_ref().filter(|_| std::mem::take(&mut self.has_changed)) {
             saver.changed.notify_one();
+        }
+    }
+
+    /// Asks who has been sent what can be seen now.
+    fn ask_deliveries(&mut self) {
+        let Some(door) = self.shared.deliveries.get() else { return };
+        for asked in self.deliveries.drain(..) {
+            if door.try_send(asked).is_err() {
+                // Its drain ends at its deadline, and says that nobody here knows.
+                self.shared.metrics.dropped("deliveries");
+            }
         }
     }
 
@@ -360,10 +340,9 @@ impl Task {
                 Output::Send(to, message) => self.send(to, message),
                 Output::Reconnect => self.bus.reconnect.notify_one(),
                 Output::CheckPeer { ticket, node, http, needs_witness } => {
-                    let inquiry = self.inquiry.clone();
-                    self.inquiries.spawn(async move { (ticket, inquiry.ask(&node, &http, needs_witness).await) });
+                    self.eyes.ask_peer(ticket, node, http, needs_witness);
                 }
-                Output::Probe { ticket, probe } => self.look_at(ticket, probe, inputs),
+                Output::Probe { ticket, probe } => inputs.extend(self.eyes.look_at(ticket, probe)),
                 Output::HandedOver { left } => {
                     report::handed_over(&self.shared, left);
                     self.has_handed_over = true;
@@ -382,6 +361,12 @@ impl Task {
                         self.history.record(event);
                     }
                 }
+                // Where there is no door nobody is missing.
+                Output::AskDelivery { question, .. } if self.shared.deliveries.get().is_none() => {
+                    inputs.push_back(Input::Delivered { question, report: DeliveryReport::default() });
+                }
+                Output::AskDelivery { question, key, until } => self.deliveries.push(AskedDelivery { question, key, until }),
+                Output::AudienceChanged => self.shared.elsewhere.store(Arc::new(self.registry.audience_elsewhere(self.now()))),
                 Output::ViewChanged(service) => {
                     self.changed.insert(service);
                 }
@@ -407,7 +392,9 @@ impl Task {
 
     fn send(&self, to: To, message: Message) {
         let (queue, name) = match &message {
-            Message::Pull { .. } | Message::Pulled { .. } => (&self.bus.bulk, "bulk"),
+            Message::Pull { .. } | Message::Pulled { .. } | Message::AskAudience { .. } | Message::ToldAudience { .. } => {
+                (&self.bus.bulk, "bulk")
+            }
             Message::Change(_)
             | Message::Beacon(_)
             | Message::Relay { .. }
@@ -415,9 +402,11 @@ impl Task {
             | Message::Applied { .. }
             | Message::AskLease { .. }
             | Message::ToldLease { .. }
-            | Message::Overrides(_)
             | Message::AskProbe { .. }
-            | Message::ToldProbe { .. } => (&self.bus.direct, "direct"),
+            | Message::ToldProbe { .. }
+            | Message::AskDelivery { .. }
+            | Message::ToldDelivery { .. }
+            | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(self.said((to, message))) {
             self.shared.metrics.dropped(name);
@@ -447,7 +436,7 @@ impl Task {
     fn sweep(&self) {
         self.shared.board.sweep();
         report::gauges(&self.shared, &self.registry, self.now());
-        self.shared.metrics.probes_in_flight.set(self.probes.len() as f64);
+        self.eyes.measure();
     }
 }
 

@@ -122,6 +122,8 @@ fn with_report(answer: Answer, report: AckReport) -> Answer {
         | Answer::Renewed(_)
         | Answer::Inspected(_)
         | Answer::Diff(_)
+        | Answer::Drained(_)
+        | Answer::Draining
         | Answer::OverrideSet { .. }
         | Answer::OverrideDeleted
         | Answer::Refused(_) => answer,

@@ -7,7 +7,7 @@ use super::message::LeaseTold;
 use super::probe::ProbeOutcome;
 use super::record::Record;
 use super::time::Mono;
-use crate::model::{Imposed, Incarnation, InstanceKey, Listed, NodeName, OverrideName, Status};
+use crate::model::{Imposed, Incarnation, InstanceKey, Listed, NodeName, OverrideName, Status, Subscriber};
 
 /// When a write is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +59,10 @@ pub enum Answer {
         /// Where an acknowledgement was asked for.
         ack: Option<AckReport>,
     },
+    /// To [`Input::Drain`](super::Input::Drain) that waits.
+    Drained(Drained),
+    /// To [`Input::Drain`](super::Input::Drain) that does not wait: it has begun.
+    Draining,
     /// To [`Input::SetOverride`](super::Input::SetOverride).
     OverrideSet {
         /// None of this name was known.
@@ -112,6 +116,30 @@ pub struct Renewed {
     pub status: Status,
 }
 
+/// How a drain went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// Everyone has been sent it.
+    pub delivered: bool,
+    /// Everyone whose selection includes the instance, on all nodes.
+    pub subscribers: u64,
+    /// Those who have not been sent it.
+    pub missing: Vec<Missing>,
+    /// There are more of those.
+    pub truncated: bool,
+    /// The instance is gone.
+    pub deregistered: bool,
+}
+
+/// Somebody who has not been sent something, or of whom nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// At which node.
+    pub node: NodeName,
+    /// Who; `None`: the node does not answer, and nobody knows who is there.
+    pub subscriber: Option<Subscriber>,
+}
+
 /// Everything known of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
@@ -147,6 +175,8 @@ pub struct Looked {
 pub enum Refusal {
     /// No such lease: register (again).
     UnknownLease,
+    /// No such instance is listed.
+    UnknownInstance,
     /// No such override is known.
     UnknownOverride,
     /// A later life is known, or this one was deregistered by name.

@@ -313,7 +313,7 @@ mod tests {
         draft.check = Some(Check { kind: CheckKind::None, interval_ms: 10_000, timeout_ms: 1000, failures: 1, successes: 1 });
         let registration = Arc::new(Registration::new(draft).unwrap());
         let (actor, ack, at) = (None, Ack::Local, now.mono);
-        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor, ack, at };
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, says_up: false, actor, ack, at };
         registry.handle(Input::Register(1, register), *now, &mut Outbox::new());
         let record = Arc::clone(registry.record(&key).unwrap());
         for _ in 0..2 {

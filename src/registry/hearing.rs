@@ -1,6 +1,7 @@
 //! Hearing: what each message of a peer does here. Peers' input is checked like strangers'.
 
 use super::applied::FORGET_AFTER_MS;
+use super::drain::WITHIN_MS_MAX;
 use super::io::Output;
 use super::merge::quarantine;
 use super::message::{Beacon, Change, Envelope, Message, NodeState, To};
@@ -39,6 +40,13 @@ impl Registry {
             }
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
+            Message::AskAudience { ticket, from: first } => self.handle_ask_audience(&from, ticket, first, out),
+            Message::ToldAudience { ticket, page } => self.handle_told_audience(&from, ticket, page, now, out),
+            Message::AskDelivery { question, key, seq, within_ms } => {
+                let until = now.mono + within_ms.min(WITHIN_MS_MAX);
+                self.handle_ask_delivery(&from, question, (key, seq), until, out);
+            }
+            Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
             Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, out),
             Message::ToldProbe { ticket, outcome } => self.handle_told_probe(&from, ticket, &outcome, now, out),
@@ -134,6 +142,7 @@ impl Registry {
         self.compare_beacon(&from.node, &beacon, now, out);
         let was_long_alone = self.peers.any_heard_at.is_some_and(|at| at + FORGET_AFTER_MS <= now.mono);
         self.compare_overrides(&from.node, &beacon, now.mono, out);
+        self.compare_audience(from, &beacon, now.mono, out);
         self.peers.heard(&from.node, beacon, now.mono);
         if was_long_alone {
             self.become_newborn(now, out);

@@ -125,7 +125,7 @@ mod tests {
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
         let (actor, ack, at) = (None, Ack::Local, now.mono);
-        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor, ack, at };
+        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, says_up: false, actor, ack, at };
         registry.handle(Input::Register(7, register), now, &mut Outbox::new());
         let mut out = Outbox::new();
         let record = Arc::clone(registry.record(&key).unwrap());

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{Ack, Answer};
+use super::audience::Watcher;
+use super::drain::DeliveryReport;
 use super::message::{Envelope, Message, NodeState, To};
 use super::notice::Notice;
 use super::probe::{Probe, ProbeOutcome};
@@ -30,6 +32,22 @@ pub enum Input {
     Heartbeat(Ticket, Heartbeat),
     /// A provider leaves; answered by [`Answer::Deregistered`] or [`Answer::Refused`].
     Deregister(Ticket, Deregister),
+    /// A provider or an operator drains an instance; answered by [`Answer::Drained`], [`Answer::Draining`] or [`Answer::Refused`].
+    Drain(Ticket, Drain),
+    /// The answer to [`Output::AskDelivery`].
+    Delivered {
+        /// The question's.
+        question: u64,
+        /// Who has been sent it.
+        report: DeliveryReport,
+    },
+    /// Who holds streams and polls at this node has changed.
+    Audience {
+        /// At most [`super::WATCHERS_MAX`]; of more only so many are known to others.
+        watchers: Vec<Watcher>,
+        /// How many there are.
+        count: u64,
+    },
     /// An operator overrides; answered by [`Answer::OverrideSet`] or [`Answer::Refused`].
     SetOverride(Ticket, SetOverride),
     /// An operator ends an override; answered by [`Answer::OverrideDeleted`] or [`Answer::Refused`].
@@ -102,6 +120,8 @@ pub struct Register {
     pub incarnation: Option<Incarnation>,
     /// Register as a life above whatever is known.
     pub takeover: bool,
+    /// It was said, not assumed, that the status is `up`: that ends a drain.
+    pub says_up: bool,
     /// Who asks, where that is known.
     pub actor: Option<Arc<str>>,
     /// When it is to be answered.
@@ -136,6 +156,23 @@ pub struct Deregister {
     pub actor: Option<Arc<str>>,
     /// When it is to be answered.
     pub ack: Ack,
+}
+
+/// A drain at the door.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// Of which instance.
+    pub key: InstanceKey,
+    /// Which life is meant.
+    pub incarnation: Option<Incarnation>,
+    /// When it is over at the latest.
+    pub until: Mono,
+    /// Take the instance away then.
+    pub deregister: bool,
+    /// Answer when it is over, not at once.
+    pub wait: bool,
+    /// Who asks, where that is known.
+    pub actor: Option<Arc<str>>,
 }
 
 /// An override at the door; one that is known under its name is replaced.
@@ -242,6 +279,17 @@ pub enum Output {
     Reconnect,
     /// A record changed: for the log, the counters, and history.
     Changed(Changed),
+    /// Say who here has been sent what this instance is now, once all have been or at `until`; to be answered by [`Input::Delivered`].
+    AskDelivery {
+        /// Comes back with the answer.
+        question: u64,
+        /// Which instance.
+        key: InstanceKey,
+        /// When to answer at the latest.
+        until: Mono,
+    },
+    /// What is known of other nodes' subscribers changed.
+    AudienceChanged,
     /// What consumers of this service see changed.
     ViewChanged(ServiceKey),
     /// This node's own state changed.
@@ -263,6 +311,8 @@ pub struct LeaseTerms {
     pub status: Status,
     /// What the provider is told.
     pub renew_every_ms: Option<u64>,
+    /// The instance drains: a heartbeat that says `up` ends that.
+    pub draining: bool,
     /// A heartbeat may be taken without asking; false while the lease is late, when one changes the record.
     pub steady: bool,
 }

@@ -348,6 +348,10 @@ impl Lease {
         self.place.filter(|_| self.replaced.is_none())
     }
 
+    pub(super) fn due(&self) -> Option<Mono> {
+        self.due
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }

@@ -42,6 +42,7 @@ impl Registry {
     pub(super) fn become_leaving(&mut self, now: Now, out: &mut Outbox) {
         if self.state != NodeState::Leaving {
             self.become_state(NodeState::Leaving, now, out);
+            self.drains.end_all(now.mono);
             self.leaving = Leaving { next_step: now.mono, next_round: now.mono, ..Leaving::default() };
         }
         self.advance_leaving(now, out);
@@ -128,8 +129,16 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register =
-            Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: START.mono };
+        let register = Register {
+            key: key.clone(),
+            registration,
+            incarnation: None,
+            takeover: false,
+            says_up: false,
+            actor: None,
+            ack: Ack::Local,
+            at: START.mono,
+        };
         registry.handle(Input::Register(7, register), START, &mut Outbox::new());
         key
     }

@@ -188,8 +188,16 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register =
-            Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono };
+        let register = Register {
+            key: key.clone(),
+            registration,
+            incarnation: None,
+            takeover: false,
+            says_up: false,
+            actor: None,
+            ack: Ack::Local,
+            at: now.mono,
+        };
         registry.handle(Input::Register(1, register), now, &mut Outbox::new());
 
         let held = Record::clone(registry.record(&key).unwrap());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::audience::{AudienceAt, AudiencePage};
+use super::drain::DeliveryReport;
 use super::probe::ProbeOutcome;
 use super::record::Record;
 use super::shared::Entry;
@@ -88,6 +90,38 @@ pub enum Message {
         /// What was seen.
         outcome: ProbeOutcome,
     },
+    /// To one: who follows what at your node?
+    AskAudience {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// From the one after so many on.
+        from: u32,
+    },
+    /// The answer to an `AskAudience`.
+    ToldAudience {
+        /// The question's.
+        ticket: u64,
+        /// A part of them.
+        page: AudiencePage,
+    },
+    /// To one: have those who follow this instance's service been sent what I wrote of it?
+    AskDelivery {
+        /// Comes back with the answer.
+        question: u64,
+        /// Of this instance.
+        key: InstanceKey,
+        /// In the sender's log.
+        seq: Seq,
+        /// To be answered within this time.
+        within_ms: u64,
+    },
+    /// The answer to an `AskDelivery`.
+    ToldDelivery {
+        /// The question's.
+        question: u64,
+        /// Who has been sent it.
+        report: DeliveryReport,
+    },
 }
 
 /// How many entries one `Overrides` may carry: more than fit into a frame.
@@ -138,6 +172,8 @@ pub struct Beacon {
     pub gives_way: bool,
     /// Every other node it has heard of, by itself or through others, within a day.
     pub members: Vec<MemberAt>,
+    /// Who follows what at it.
+    pub audience: AudienceAt,
 }
 
 #[cfg(test)]
@@ -158,6 +194,7 @@ impl Beacon {
             preserving: false,
             gives_way: false,
             members: Vec::new(),
+            audience: AudienceAt::default(),
         }
     }
 }

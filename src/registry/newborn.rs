@@ -22,6 +22,7 @@ impl Registry {
         }
         // Nobody will apply what the former life wrote last: whoever waits for that is told so.
         self.acks.end_all(now.mono);
+        self.drains.end_all(now.mono);
         self.settle_acks(now, out);
         self.life.epoch = Epoch(self.rng.next());
         self.settings.epoch = self.life.epoch;
@@ -57,7 +58,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse(id).unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        Register { key, registration, incarnation: None, takeover: false, actor: None, ack, at: now.mono }
+        Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack, at: now.mono }
     }
 
     #[test]

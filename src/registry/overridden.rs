@@ -168,6 +168,7 @@ impl Registry {
             reported: registration.reported(),
             status: self.listed(record).map_or_else(|| registration.reported().into(), |listed| listed.status),
             renew_every_ms: registration.renew_every_ms(),
+            draining: record.is_draining(),
             steady,
         }
     }

@@ -14,7 +14,7 @@ use super::relay::Beat;
 use super::reuse::place_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
-use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Ttl};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Reported, Ttl};
 
 /// How many instances are marked to be asked again at the most; past it the first in order is let go, and its provider is
 /// listed with its former content until it registers again.
@@ -102,7 +102,8 @@ impl Registry {
             }
             Placing::New(step, cause) => {
                 let unnamed = known.is_none() && register.incarnation.is_none() && !register.takeover;
-                let body = Body::Live { registration: register.registration, seen: Seen::Well, draining: false };
+                let draining = stays_draining(known.as_deref(), step, &register);
+                let body = Body::Live { registration: register.registration, seen: Seen::Well, draining };
                 let detail = self.contests.detail(&register.key, now.mono);
                 // What was seen of it was seen of another content.
                 self.looking.end(&register.key);
@@ -148,7 +149,9 @@ impl Registry {
             return Err(superseded);
         }
         match &known.body {
-            Body::Live { registration, .. } if *registration == register.registration => Ok(Placing::Same(Arc::clone(known))),
+            Body::Live { registration, draining, .. } if *registration == register.registration && !(*draining && register.says_up) => {
+                Ok(Placing::Same(Arc::clone(known)))
+            }
             Body::Live { .. } => Ok(Placing::New(Step::edition(version), Cause::Updated)),
             Body::Withdrawn { named: true, .. } if named.is_some() => Err(superseded),
             Body::Withdrawn { kept: Some(kept), .. } if *kept == register.registration && self.can_revive(known, now) => {
@@ -212,11 +215,12 @@ impl Registry {
         let record = match &record.body {
             Body::Withdrawn { .. } => self.revive(&record, &beat, now, out).ok_or(Refusal::UnknownLease)?,
             Body::Live { registration, .. } => match heartbeat.reported {
-                Some(reported) if reported != registration.reported() => {
+                Some(reported) if reported != registration.reported() || ends_drain(reported, &record) => {
                     let mut draft = registration.to_draft();
                     draft.reported = reported;
                     let registration = Registration::new(draft).expect("unreachable: another status breaks no rule");
-                    self.say_anew(&record, Arc::new(registration), &beat, now, out)
+                    let draining = record.is_draining() && !ends_drain(reported, &record);
+                    self.say_anew(&record, Arc::new(registration), draining, &beat, now, out)
                 }
                 Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
             },
@@ -231,10 +235,18 @@ impl Registry {
     }
 
     /// A live record's provider says something else of it within the same life.
-    fn say_anew(&mut self, record: &Record, registration: Arc<Registration>, beat: &Beat, now: Now, out: &mut Outbox) -> Arc<Record> {
+    fn say_anew(
+        &mut self,
+        record: &Record,
+        registration: Arc<Registration>,
+        draining: bool,
+        beat: &Beat,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Arc<Record> {
         let digest = content_digest(&registration);
         let (seen, why) = self.seen_by_check(&record.key, Cause::Updated);
-        let body = Body::Live { registration, seen, draining: record.is_draining() };
+        let body = Body::Live { registration, seen, draining };
         let written = self.write(record.key.clone(), Step::edition(&record.version), body, why, now, out);
         self.hold(&written, digest, beat.at, false, out);
         written
@@ -352,6 +364,14 @@ impl Registry {
         self.hold_lease(record, registration, lease, not_before, out);
     }
 
+    /// Holds the lease that is held for this record under the terms that the record now makes; false: none is.
+    pub(super) fn hold_again(&mut self, record: &Arc<Record>, out: &mut Outbox) -> bool {
+        let (Some(lease), Some(registration)) = (self.leases.get(&record.key).cloned(), record.registration()) else { return false };
+        let due = lease.due().unwrap_or(lease.renewed_at);
+        self.hold_lease(record, registration, lease, due, out);
+        true
+    }
+
     fn to_lease(&self, record: &Record, registration: &Registration, digest: u128, at: Mono, phase: Phase) -> Lease {
         let evict_after_ms = registration.evict_after_ms().map_or(self.settings.evict_after_ms, u64::from);
         Lease::new(record.version.incarnation, digest, registration.ttl().unwrap_or(Ttl::LONGEST).ms(), evict_after_ms, at, phase)
@@ -378,7 +398,7 @@ impl Registry {
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });
     }
 
-    fn deregister(&mut self, deregister: Deregister, now: Now, out: &mut Outbox) -> Result<Option<Arc<Record>>, Refusal> {
+    pub(super) fn deregister(&mut self, deregister: Deregister, now: Now, out: &mut Outbox) -> Result<Option<Arc<Record>>, Refusal> {
         self.refuse_if_leaving()?;
         let Some(known) = self.store.get(&deregister.key).cloned() else {
             return if self.state == NodeState::Warming { Err(Refusal::Warming) } else { Ok(None) };
@@ -454,4 +474,15 @@ impl Registry {
         let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Registered.into(), now, out);
         self.hold(&written, lease.digest, at, false, out);
     }
+}
+
+/// A registration of the same life leaves a drain as it is, unless it says that the instance is up.
+fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bool {
+    let is_same_life = |known: &Record| known.version.incarnation == step.incarnation;
+    !register.says_up && !register.takeover && known.is_some_and(|known| known.is_draining() && is_same_life(known))
+}
+
+/// A heartbeat that says so means that the instance is to be used again.
+fn ends_drain(reported: Reported, record: &Record) -> bool {
+    reported == Reported::Up && record.is_draining()
 }

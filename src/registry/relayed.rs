@@ -133,7 +133,7 @@ mod tests {
         };
         let register = |key, port| {
             let registration = content(port);
-            Register { key, registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: now.mono }
+            Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: now.mono }
         };
         for (port, id) in [(1, "a"), (2, "b")] {
             registry.handle(Input::Register(1, register(key(id), port)), now, &mut Outbox::new());

@@ -112,7 +112,16 @@ mod tests {
             let draft = RegistrationDraft::new(Address::parse(address).unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
             let registration = Arc::new(Registration::new(draft).unwrap());
             let incarnation = incarnation.and_then(Incarnation::new);
-            let register = Register { key, registration, incarnation, takeover: false, actor: None, ack: Ack::Local, at: self.now.mono };
+            let register = Register {
+                key,
+                registration,
+                incarnation,
+                takeover: false,
+                says_up: false,
+                actor: None,
+                ack: Ack::Local,
+                at: self.now.mono,
+            };
             self.handle(Input::Register(1, register));
         }
 

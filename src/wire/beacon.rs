@@ -61,6 +61,8 @@ mod tag {
     pub(super) const OVERRIDES_DIGEST: u16 = 3;
     /// One byte: see [`super::COMPLETE`], [`super::PRESERVING`] and [`super::GIVES_WAY`].
     pub(super) const FLAGS: u16 = 4;
+    /// How many subscribers, and the digest of those that others are told of: eight bytes each.
+    pub(super) const AUDIENCE: u16 = 5;
 }
 
 const COMPLETE: u8 = 1;
@@ -101,6 +103,7 @@ impl<'a> Beacon<'a> {
             preserving: false,
             gives_way: false,
             members: Vec::new(),
+            audience: registry::AudienceAt::default(),
         };
         for (tag, bytes) in extras {
             read_extra(&mut beacon, tag, &bytes, reading)?;
@@ -132,6 +135,10 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if flags != 0 {
         extras.push((tag::FLAGS, Cow::Owned(vec![flags])));
     }
+    let registry::AudienceAt { count, digest } = beacon.audience;
+    if (count, digest) != (0, 0) {
+        extras.push((tag::AUDIENCE, Cow::Owned([count.to_le_bytes(), digest.to_le_bytes()].concat())));
+    }
     extras.into_iter().collect()
 }
 
@@ -151,6 +158,11 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
             beacon.complete = flags & COMPLETE != 0;
             beacon.preserving = flags & PRESERVING != 0;
             beacon.gives_way = flags & GIVES_WAY != 0;
+        }
+        tag::AUDIENCE => {
+            let (count, digest) = bytes.split_at_checked(8).ok_or(Invalid("audience"))?;
+            let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("audience"));
+            beacon.audience = registry::AudienceAt { count: number(count)?, digest: number(digest)? };
         }
         _ => {}
     }

@@ -53,10 +53,14 @@ pub(super) enum Kind {
     Overrides = 10,
     AskProbe = 12,
     ToldProbe = 13,
+    AskAudience = 14,
+    ToldAudience = 15,
+    AskDelivery = 16,
+    ToldDelivery = 17,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -69,6 +73,10 @@ impl Kind {
         Self::Overrides,
         Self::AskProbe,
         Self::ToldProbe,
+        Self::AskAudience,
+        Self::ToldAudience,
+        Self::AskDelivery,
+        Self::ToldDelivery,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -85,6 +93,10 @@ impl Kind {
             Message::Overrides(_) => Self::Overrides,
             Message::AskProbe { .. } => Self::AskProbe,
             Message::ToldProbe { .. } => Self::ToldProbe,
+            Message::AskAudience { .. } => Self::AskAudience,
+            Message::ToldAudience { .. } => Self::ToldAudience,
+            Message::AskDelivery { .. } => Self::AskDelivery,
+            Message::ToldDelivery { .. } => Self::ToldDelivery,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::audience::{Page, Report};
 use super::beacon::Beacon;
 use super::change::Change;
 use super::header::Kind;
@@ -10,7 +11,7 @@ use super::overrides::{Entries, entries_of, to_entries};
 use super::probe::Outcome;
 use super::pull::{Have, Want};
 use super::reading::Reading;
-use super::record::Key;
+use super::record::{Key, counted};
 use super::relay::{Lease, Renewal, Verdict};
 use super::{Rejected, TooLarge, body};
 use crate::model::Epoch;
@@ -70,6 +71,35 @@ struct ToldProbe<'a> {
     outcome: Outcome<'a>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct AskAudience {
+    ticket: u64,
+    from: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ToldAudience<'a> {
+    ticket: u64,
+    #[serde(borrow)]
+    page: Page<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AskDelivery<'a> {
+    question: u64,
+    #[serde(borrow)]
+    key: Key<'a>,
+    seq: u64,
+    within_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ToldDelivery<'a> {
+    question: u64,
+    #[serde(borrow)]
+    report: Report<'a>,
+}
+
 /// Appends a message's body to a frame.
 pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLarge> {
     match message {
@@ -90,6 +120,12 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
         Message::ToldLease { ticket, lease } => body::write(&ToldLease { ticket: *ticket, lease: lease.as_ref().map(Lease::of) }, frame),
         Message::Overrides(entries) => body::write(&entries_of(entries), frame),
         Message::ToldProbe { ticket, outcome } => body::write(&ToldProbe { ticket: *ticket, outcome: Outcome::of(outcome) }, frame),
+        Message::AskAudience { ticket, from } => body::write(&AskAudience { ticket: *ticket, from: *from }, frame),
+        Message::ToldAudience { ticket, page } => body::write(&ToldAudience { ticket: *ticket, page: Page::of(page) }, frame),
+        Message::AskDelivery { question, key, seq, within_ms } => {
+            body::write(&AskDelivery { question: *question, key: Key::of(key), seq: *seq, within_ms: *within_ms }, frame)
+        }
+        Message::ToldDelivery { question, report } => body::write(&ToldDelivery { question: *question, report: Report::of(report) }, frame),
     }
 }
 
@@ -138,5 +174,21 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
             Message::ToldProbe { ticket, outcome: outcome.into_model()? }
         }
         Kind::Overrides => Message::Overrides(to_entries(body::read::<Entries<'_>>(bytes)?, reading)),
+        Kind::AskAudience => {
+            let AskAudience { ticket, from } = body::read(bytes)?;
+            Message::AskAudience { ticket, from }
+        }
+        Kind::ToldAudience => {
+            let ToldAudience { ticket, page } = body::read(bytes)?;
+            Message::ToldAudience { ticket, page: page.into_model(reading)? }
+        }
+        Kind::AskDelivery => {
+            let AskDelivery { question, key, seq, within_ms } = body::read(bytes)?;
+            Message::AskDelivery { question, key: key.into_model(reading)?, seq: counted(seq, "seq")?, within_ms }
+        }
+        Kind::ToldDelivery => {
+            let ToldDelivery { question, report } = body::read(bytes)?;
+            Message::ToldDelivery { question, report: report.into_model()? }
+        }
     })
 }

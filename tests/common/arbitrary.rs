@@ -6,11 +6,11 @@ use std::sync::Arc;
 use muster::model::{
     Address, Cause, Check, CheckKind, EXPIRES_IN_MS_MAX, Epoch, INCARNATION_MAX, Imposed, Incarnation, InstanceId, InstanceKey, Life,
     Namespace, NodeName, Override, OverrideDraft, OverrideKey, OverrideName, Port, Region, Registration, RegistrationDraft, Reported,
-    Selection, ServiceKey, ServiceName, Ttl, Version, Zone,
+    Selection, ServiceKey, ServiceName, Subscriber, Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp,
-    Verdict, Want, Willed,
+    AppliedAt, AudienceAt, AudiencePage, Beacon, Body, Change, DeliveryReport, Entry, Have, Interest, LeaseTold, MemberAt, Message,
+    NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp, Verdict, Want, Watcher, Willed,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -179,7 +179,7 @@ fn members() -> impl Strategy<Value = Vec<MemberAt>> {
 pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
     let state = prop_oneof![Just(NodeState::Warming), Just(NodeState::Ready), Just(NodeState::Leaving)];
     let numbers = (count(), any::<u64>(), any::<u128>(), any::<u128>(), any::<u128>(), any::<u128>());
-    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool, bool)>(), members()).prop_map(
+    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool, bool)>(), members(), any::<(u64, u64)>()).prop_map(
         |(
             (head, records, digest, view_digest, withdrawn_digest, overrides_digest),
             state,
@@ -187,6 +187,7 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             applied,
             (complete, preserving, gives_way),
             members,
+            (count, digest_of_audience),
         )| Beacon {
             head,
             records,
@@ -201,8 +202,37 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             preserving,
             gives_way,
             members,
+            audience: AudienceAt { count, digest: digest_of_audience },
         },
     )
+}
+
+fn subscriber() -> impl Strategy<Value = Subscriber> {
+    let name = proptest::option::of(WORD.prop_map(|text| Arc::from(text.as_str())));
+    (name, any::<std::net::SocketAddr>(), any::<u64>()).prop_map(|(name, mut address, since)| {
+        if let std::net::SocketAddr::V6(address) = &mut address {
+            // No part of what is written.
+            address.set_flowinfo(0);
+            address.set_scope_id(0);
+        }
+        Subscriber { name, address, since }
+    })
+}
+
+fn page() -> impl Strategy<Value = AudiencePage> {
+    let label = LABEL.prop_map(|text| Namespace::parse(&text).unwrap());
+    let prefix = "[a-z-]{0,9}".prop_map(|text| Arc::from(text.as_str()));
+    let interest = (label, btree_set(any::<u64>(), 0..4), vec(prefix, 0..3))
+        .prop_map(|(namespace, services, prefixes)| Arc::new(Interest { namespace, services: services.into_iter().collect(), prefixes }));
+    let watcher = (subscriber(), interest).prop_map(|(subscriber, interest)| Watcher { subscriber, interest });
+    (any::<u64>(), vec(watcher, 0..4), any::<bool>()).prop_map(|(digest, watchers, more)| AudiencePage { digest, watchers, more })
+}
+
+fn report() -> impl Strategy<Value = DeliveryReport> {
+    (any::<u32>(), any::<u32>(), vec(subscriber(), 0..4)).prop_map(|(sent, unnamed, missing)| {
+        let missing_count = missing.len() as u64 + u64::from(unnamed);
+        DeliveryReport { subscribers: missing_count + u64::from(sent), missing_count, missing }
+    })
 }
 
 fn want() -> impl Strategy<Value = Want> {
@@ -340,5 +370,14 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         vec(entry(), 0..4).prop_map(Message::Overrides),
         (any::<u64>(), key()).prop_map(|(ticket, key)| Message::AskProbe { ticket, key }),
         (any::<u64>(), outcome()).prop_map(|(ticket, outcome)| Message::ToldProbe { ticket, outcome }),
+        any::<(u64, u32)>().prop_map(|(ticket, from)| Message::AskAudience { ticket, from }),
+        (any::<u64>(), page()).prop_map(|(ticket, page)| Message::ToldAudience { ticket, page }),
+        (any::<u64>(), key(), count(), any::<u64>()).prop_map(|(question, key, seq, within_ms)| Message::AskDelivery {
+            question,
+            key,
+            seq,
+            within_ms
+        }),
+        (any::<u64>(), report()).prop_map(|(question, report)| Message::ToldDelivery { question, report }),
     ]
 }

@@ -12,6 +12,7 @@ mod certificates;
 mod configuration;
 mod cut_off;
 mod dead_owner;
+mod drain;
 mod expiry;
 mod fake_nats;
 mod happening;

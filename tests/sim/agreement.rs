@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster::model::{Cause, InstanceKey};
+use muster::model::{Cause, InstanceKey, Listed, Status};
 use muster::registry::{Record, Registry};
 
 use crate::eyes::{Looks, REFUSED_MS};
@@ -98,8 +98,9 @@ impl World {
                 let said = record.map_or("nothing".to_owned(), describe);
                 if provider.runs() {
                     let content = provider.content();
-                    let is_right =
-                        listed.is_some_and(|listed| *listed.registration == content && listed.status == content.reported().into());
+                    let is_drained = |listed: &Listed| listed.status == Status::Draining && listed.weight == 0 && self.may_drain(provider);
+                    let is_so = |listed: &Listed| listed.status == content.reported().into() || is_drained(listed);
+                    let is_right = listed.is_some_and(|listed| *listed.registration == content && is_so(&listed));
                     if !is_right {
                         let what = format!("n{node}: {} says :{}, and is not listed so: {said}", provider.key, content.port());
                         broken.get_or_insert((Invariant::NothingLost, what));

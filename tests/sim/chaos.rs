@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 38] = [
+const FAULTS: [(u64, Fault); 40] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -50,6 +50,8 @@ const FAULTS: [(u64, Fault); 38] = [
     (2, operators::delete_override),
     (3, operators::register_fixed),
     (2, operators::deregister_fixed),
+    (5, operators::drain),
+    (4, providers::drain_provider),
     (4, move_consumer),
 ];
 

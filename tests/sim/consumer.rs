@@ -51,17 +51,29 @@ pub(crate) struct Consumer {
     pub(crate) sent: Option<(Arc<View>, bool)>,
     /// When what was sent last arrives: a stream keeps its order.
     pub(crate) arrives_at: u64,
+    /// When its stream was opened.
+    pub(crate) since: u64,
     held: Option<Held>,
 }
 
 impl Consumer {
     pub(crate) fn new(service: ServiceKey, node: usize) -> Self {
-        Self { service, node, stream: 0, sent: None, arrives_at: 0, held: None }
+        Self { service, node, stream: 0, sent: None, arrives_at: 0, since: 0, held: None }
     }
 
     /// Where the next stream may go on.
     pub(crate) fn resumes_at(&self) -> Option<u128> {
         self.held.as_ref().filter(|held| held.complete && held.kept.is_empty()).map(|held| held.revision)
+    }
+
+    /// It has a stream of this service open there.
+    pub(crate) fn is_at(&self, node: usize, service: &ServiceKey) -> bool {
+        self.node == node && self.service == *service && self.sent.is_some()
+    }
+
+    /// What it was told of an instance.
+    pub(crate) fn told(&self, id: &InstanceId) -> Option<&Listed> {
+        self.held.as_ref()?.told.get(id).map(|listed| &**listed)
     }
 
     /// The instances it would call.

@@ -66,6 +66,8 @@ pub(crate) enum Injected {
     FixedRegistered,
     FixedDeregistered,
     OverrideSet,
+    /// An instance drained, by itself or by an operator.
+    Drained,
     OverrideDeleted,
     LateRequest,
     ConsumerMoved,

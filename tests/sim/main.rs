@@ -28,7 +28,7 @@
 //! | 12 | no clock | `wall_clocks_decide_nothing`: one seed with right and with wrong clocks leaves one trace |
 //! | 13 | alone is enough | `World::check_alone`; `World::answer`: a node that was ready never says that it is warming; `World::check_secured`: what is shown from disk is flagged |
 //! | 14 | mixed versions | not here: `tests/wire`, by golden frames |
-//! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::provider_hears` |
+//! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::check_delivered` (what a drain says everybody was sent, everybody was), `World::provider_hears` |
 //! | | what is willed holds | the simulator's own: `World::check_wills` at each look (no life of a node lets go of an override), `World::check_wills_hold` in the end |
 //! | | a fixed address stays | the simulator's own: `World::check_fixed` at each look, `World::check_fixed_stay` in the end |
 //!
@@ -85,6 +85,7 @@ mod counts;
 mod diff;
 mod disk;
 mod divergence;
+mod drains;
 mod eyes;
 mod fixed;
 mod invariant;

@@ -194,6 +194,7 @@ impl Provider {
             registration: Arc::new(self.content()),
             incarnation: self.named(),
             takeover: false,
+            says_up: self.habits.reports && self.reported == Reported::Up,
             actor: None,
             ack,
             at: 0,
@@ -419,12 +420,15 @@ impl World {
                 other @ (Answer::Refused(
                     Refusal::LimitReached { .. }
                     | Refusal::UnknownOverride
+                    | Refusal::UnknownInstance
                     | Refusal::UnknownNode(_)
                     | Refusal::UnreachableNode(_)
                     | Refusal::Busy,
                 )
                 | Answer::Deregistered { .. }
                 | Answer::AttachRefused { .. }
+                | Answer::Drained(_)
+                | Answer::Draining
                 | Answer::OverrideSet { .. }
                 | Answer::OverrideDeleted
                 | Answer::Inspected(_)

@@ -8,6 +8,7 @@ use muster::registry::{
     Purpose, Registry, Renewed, Settings, Ticket, To,
 };
 
+use crate::drains::AskedDelivery;
 use crate::teeth::Sabotage;
 
 /// As in `node/task.rs`.
@@ -41,6 +42,8 @@ pub(crate) struct Effects {
     pub(crate) notices: Vec<Notice>,
     pub(crate) became: Vec<NodeState>,
     pub(crate) reconnect: bool,
+    /// Who has been sent something, to be answered later.
+    pub(crate) deliveries: Vec<AskedDelivery>,
     /// Peers to be asked directly whether they live.
     pub(crate) checks: Vec<(Ticket, NodeName)>,
     /// Instances that are to be looked at.
@@ -69,7 +72,7 @@ impl Shell {
         let fits = terms.steady
             && heartbeat.incarnation.is_none_or(|incarnation| incarnation == terms.incarnation)
             && heartbeat.digest.is_none_or(|digest| digest == terms.digest)
-            && heartbeat.reported.is_none_or(|reported| reported == terms.reported)
+            && heartbeat.reported.is_none_or(|reported| reported == terms.reported && !terms.draining)
             && !self.is_closed;
         if !fits {
             return None;
@@ -148,6 +151,8 @@ impl Shell {
                     effects.reborn = true;
                 }
                 Output::Changed(changed) => effects.changed.push(changed),
+                Output::AskDelivery { question, key, until } => effects.deliveries.push(AskedDelivery { question, key, until }),
+                Output::AudienceChanged => {}
                 Output::ViewChanged(service) => {
                     if self.sabotage != Some(Sabotage::ForgetViewChanges) {
                         effects.views.insert(service);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
-use muster::registry::{Answer, Body, Input, ProbeOutcome, Record, Settings, Ticket};
+use muster::registry::{Answer, Body, DeliveryReport, Input, ProbeOutcome, Record, Settings, Ticket};
 use muster::wire::Codec;
 
 pub(crate) use node::Slot;
@@ -25,6 +25,7 @@ use crate::chance::Chance;
 use crate::consumer::{Consumer, Telling};
 use crate::counts::Counts;
 use crate::disk::Disk;
+use crate::drains::Drains;
 use crate::fixed::Fixed;
 use crate::invariant::{Invariant, Violation};
 use crate::ledger::Ledger;
@@ -92,6 +93,13 @@ pub(crate) enum Event {
         life: u32,
         ticket: Ticket,
         outcome: ProbeOutcome,
+    },
+    /// A node's shell says who has been sent something.
+    Delivered {
+        node: usize,
+        life: u32,
+        question: u64,
+        report: DeliveryReport,
     },
     /// A node is cut off from all others.
     Isolate(usize),
@@ -192,6 +200,7 @@ pub(crate) struct World {
     /// What operators said.
     pub(crate) wills: Wills,
     pub(crate) fixed: Fixed,
+    pub(crate) drains: Drains,
     pub(crate) answers: Vec<Answer>,
     ledger: Ledger,
     expiries: Expiries,
@@ -236,6 +245,7 @@ impl World {
             secured: Secured::default(),
             wills: Wills::default(),
             fixed: Fixed::default(),
+            drains: Drains::default(),
             answers: Vec::new(),
             ledger: Ledger::default(),
             expiries: Expiries::default(),
@@ -301,6 +311,7 @@ impl World {
                     self.feed(node, Input::Probed { ticket, outcome });
                 }
             }
+            Event::Delivered { node, life, question, report } => self.delivered(node, life, question, report),
             // As with starts: what was to break later stays whole.
             Event::Isolate(_) if self.now >= self.chaos_until => {}
             Event::Isolate(node) => {

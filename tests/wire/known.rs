@@ -5,11 +5,11 @@ use std::sync::Arc;
 use muster::model::{
     Address, Cause, Check, CheckKind, Epoch, Imposed, Incarnation, InstanceId, InstanceKey, Life, Namespace, NodeName, Override,
     OverrideDraft, OverrideKey, OverrideName, Port, Region, Registration, RegistrationDraft, Reported, Selection, ServiceKey, ServiceName,
-    Ttl, Version, Zone,
+    Subscriber, Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, Beacon, Body, Change, Entry, Have, LeaseTold, MemberAt, Message, NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp,
-    Verdict, Want, Willed,
+    AppliedAt, AudienceAt, AudiencePage, Beacon, Body, Change, DeliveryReport, Entry, Have, Interest, LeaseTold, MemberAt, Message,
+    NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp, Verdict, Want, Watcher, Willed,
 };
 
 /// Who says all this.
@@ -61,6 +61,11 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
             "told_attached",
             Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: None, attached: true }) },
         ),
+        ("audience_beacon", Message::Beacon(Beacon { audience: AudienceAt { count: 3, digest: 0x0102_0304_0506_0708 }, ..beacon() })),
+        ("ask_audience", Message::AskAudience { ticket: 15, from: 1024 }),
+        ("told_audience", Message::ToldAudience { ticket: 15, page: audience() }),
+        ("ask_delivery", Message::AskDelivery { question: 16, key: key("web", "w-1"), seq: 43, within_ms: 29_500 }),
+        ("told_delivery", Message::ToldDelivery { question: 16, report: report() }),
     ]
 }
 
@@ -177,6 +182,7 @@ fn beacon() -> Beacon {
         preserving: false,
         gives_way: false,
         members: Vec::new(),
+        audience: AudienceAt::default(),
     }
 }
 
@@ -253,6 +259,25 @@ pub(crate) fn overrides() -> Vec<Entry> {
 
 fn buckets() -> Have {
     Have::Buckets { live: vec![(0, 1), (4095, u128::MAX)], withdrawn: vec![(7, 250)], applied: applied(), complete: true }
+}
+
+fn subscriber(name: Option<&str>, address: &str) -> Subscriber {
+    Subscriber { name: name.map(Into::into), address: address.parse().unwrap(), since: 1_763_640_000_123 }
+}
+
+fn audience() -> AudiencePage {
+    let interest = |services, prefixes: &[&str]| {
+        Arc::new(Interest { namespace: Namespace::default(), services, prefixes: prefixes.iter().map(|prefix| (*prefix).into()).collect() })
+    };
+    let watchers = vec![
+        Watcher { subscriber: subscriber(Some("cart/1.4"), "10.0.0.9:53211"), interest: interest(vec![1, u64::MAX], &[]) },
+        Watcher { subscriber: subscriber(None, "[2001:db8::1]:443"), interest: interest(Vec::new(), &["", "db-"]) },
+    ];
+    AudiencePage { digest: 77, watchers, more: true }
+}
+
+fn report() -> DeliveryReport {
+    DeliveryReport { subscribers: 60, missing_count: 1, missing: vec![subscriber(Some("cart/1.4"), "10.0.0.9:53211")] }
 }
 
 fn renewals() -> Vec<Renewal> {

@@ -1,6 +1,7 @@
 //! A service's instances: listed, compared by etag, and waited for.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::params::{NamespaceKey, ServicePath};
+use super::answered::Pending;
 use super::encoded::{Encoded, Question};
 use super::{NO_CACHE, check_warm, page};
 use crate::api;
@@ -17,12 +19,13 @@ use crate::http::App;
 use crate::http::extract::PathNames;
 use crate::http::feed::trust;
 use crate::http::jitter::jitter;
+use crate::http::line::Caller;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::select::selection;
 use crate::model::InstanceId;
 use crate::node::Condition;
-use crate::registry::{NodeState, View};
+use crate::registry::{Interest, NodeState, View};
 
 /// How long a poll may be held.
 const WAIT_MS_MAX: u64 = 5 * 60_000;
@@ -58,7 +61,13 @@ const WAIT_MS_MAX: u64 = 5 * 60_000;
         (status = 503, description = "The node does not know enough yet.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn instances(State(app): State<App>, names: PathNames, known: Known, mut query: Query) -> Result<Response, Problem> {
+pub(super) async fn instances(
+    State(app): State<App>,
+    names: PathNames,
+    known: Known,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Response, Problem> {
     let service = names.service(&mut query);
     let wait_ms = query.ms("wait", 0..=WAIT_MS_MAX);
     let question = (selection(&mut query), page::limit(&mut query), query.name::<InstanceId>("after"));
@@ -69,16 +78,17 @@ pub(super) async fn instances(State(app): State<App>, names: PathNames, known: K
 
     // The condition before the view: what was read from disk is never told as what a node is sure of.
     let condition = app.node.condition();
-    let list = match app.node.catalog().view(&question.service) {
-        Some(view) => answer(&app, &question, view, &condition),
-        None => answer(&app, &question, &View::default(), &condition),
-    };
-    if !known.includes(&list.etag) {
-        return Ok(whole(list));
+    let view = app.node.catalog().view(&question.service).cloned().unwrap_or_default();
+    let list = answer(&app, &question, &view, &condition);
+    let is_known = known.includes(&list.etag);
+    let wait_ms = wait_ms.filter(|wait_ms| *wait_ms > 0 && !known.is_empty());
+    let poll = wait_ms.and_then(|_| poll(&app, &caller, &question, is_known));
+    if !is_known {
+        return Ok(whole(list, poll, view));
     }
     match wait_ms {
-        Some(wait_ms) if wait_ms > 0 => Ok(hold(&app, &question, &known.at(&list.etag), wait_ms).await),
-        Some(_) | None => Ok(not_modified(list.etag)),
+        Some(wait_ms) => Ok(hold(&app, &question, &known.at(&list.etag), wait_ms, poll).await),
+        None => Ok(not_modified(list.etag)),
     }
 }
 
@@ -86,8 +96,16 @@ fn answer(app: &App, question: &Question, view: &View, condition: &Condition) ->
     app.lists.answer(question, view, trust(condition, &app.node.clock(), view.preserved() > 0))
 }
 
+/// Whoever waits is a subscriber: it must be known whether the answer has left.
+fn poll(app: &App, caller: &Caller, question: &Question, has_current: bool) -> Option<Pending> {
+    let service = &question.service;
+    let interest = || Interest::new(service.namespace.clone(), std::iter::once(&service.service), &[]);
+    let held = caller.poll(app, interest, &question.selection, has_current)?;
+    Some(Pending { held, outlet: caller.outlet(), node: app.node.clone(), service: service.clone() })
+}
+
 /// Waits for a list that is none of those known.
-async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Response {
+async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64, poll: Option<Pending>) -> Response {
     let mut views = app.node.follow(&question.service);
     let mut conditions = app.node.follow_condition();
     // Up to a tenth earlier, so that polls that began together do not stay together.
@@ -99,7 +117,7 @@ async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Re
         let is_leaving = condition.state == NodeState::Leaving;
         let list = answer(app, question, &view, &condition);
         if !known.includes(&list.etag) {
-            return whole(list);
+            return whole(list, poll, view);
         }
         if is_leaving || app.shutdown.has_begun() {
             return not_modified(list.etag);
@@ -113,8 +131,11 @@ async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64) -> Re
     }
 }
 
-fn whole(list: Encoded) -> Response {
-    let mut response = Response::new(Body::from(list.body));
+fn whole(list: Encoded, poll: Option<Pending>, view: Arc<View>) -> Response {
+    let mut response = Response::new(match poll {
+        Some(poll) => Body::new(poll.answered(list.body, view)),
+        None => Body::from(list.body),
+    });
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ETAG, list.etag);
@@ -153,6 +174,11 @@ impl Known {
             etags.push(opaque(etag).to_owned());
         }
         Self::Etags(etags)
+    }
+
+    /// It says that it has nothing.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Etags(etags) if etags.is_empty())
     }
 
     fn includes(&self, etag: &HeaderValue) -> bool {

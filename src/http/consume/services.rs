@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::super::params::{NamespaceKey, ServicePath};
-use super::{check_ready, check_warm, json, page};
+use super::{check_ready, check_warm, json, page, subscribers};
 use crate::api;
 use crate::api::Hex;
 use crate::api::consume::{Counts, NamespaceCounts, Namespaces, Service, ServiceCounts, Services};
@@ -104,7 +104,8 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
     let view = catalog.view(&service).map_or(&nothing, |view| view);
     let trust = trust(&condition, &app.node.clock(), view.preserved() > 0);
     let overrides = catalog.overrides_of(&service).map(|name| name.as_str().into()).collect();
-    Ok(json(&Service { counts: service_counts(&service, view), overrides, trust }))
+    let subscribers = subscribers::count(&app, &service);
+    Ok(json(&Service { counts: service_counts(&service, view), subscribers, overrides, trust }))
 }
 
 /// The visible services from the one after `after` on, of one namespace or of all.

@@ -177,6 +177,11 @@ impl Following {
         state.snapshot(&self.feed, &self.told, trust)
     }
 
+    /// The view that the stream was told last.
+    pub(in crate::http) fn told(&self) -> &View {
+        &self.told.view
+    }
+
     /// Of the view that the stream was told last.
     pub(in crate::http) fn revision(&self) -> u128 {
         self.told.view.revision()

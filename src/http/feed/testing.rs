@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::delivery::{Delivery, Receipt};
 use crate::model::{
-    Address, Cause, InstanceId, Listed, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Ttl, Zone,
+    Address, Cause, InstanceId, Listed, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Subscriber, Ttl,
+    Zone,
 };
 use crate::registry::View;
 
@@ -26,4 +28,9 @@ pub(in crate::http) fn view(instances: &[(&str, u16)]) -> Arc<View> {
         view.set(&listed.id.clone(), Some(listed), Cause::Registered);
     }
     Arc::new(view)
+}
+
+/// A delivery that one subscriber owes a receipt to.
+pub(in crate::http) fn delivery_to_one() -> (Delivery, Receipt) {
+    Delivery::to_one(Subscriber { name: None, address: ([127, 0, 0, 1], 1).into(), since: 0 })
 }

@@ -19,7 +19,7 @@ async fn say(stream: &mut TcpStream, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn listening(door: &Door) -> std::net::SocketAddr {
+pub(super) fn listening(door: &Door) -> std::net::SocketAddr {
     let bound = Bound::bind(door.app.config.http.listen).unwrap();
     let address = bound.address();
     bound.serve(door.app.clone());

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::http::Version;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Interval;
@@ -16,11 +17,13 @@ use tokio::time::Interval;
 use crate::api::Hex;
 use crate::api::consume::{Synced, Trust, Unchanged};
 use crate::http::App;
-use crate::http::feed::{Event, Feeds, Following, Mailbox, Open, Place, plain, trust};
+use crate::http::feed::{Event, Feeds, Following, Mailbox, Open, Place, Seated, is_told, plain, trust};
+use crate::http::line::Caller;
+use crate::http::outlet::{Nudge, Outlet};
 use crate::metrics::Metrics;
-use crate::model::ServiceKey;
+use crate::model::{InstanceKey, ServiceKey};
 use crate::node::Handle;
-use crate::registry::service_digest;
+use crate::registry::{Interest, View, service_digest};
 
 use super::request::{LastEvent, Request};
 use super::rhythm;
@@ -34,6 +37,10 @@ pub(super) struct Subscription {
     request: Request,
     mailbox: Arc<Mailbox>,
     _open: Open,
+    seated: Seated,
+    /// Where what it is sent leaves; `None`: over no connection.
+    outlet: Option<(Arc<Outlet>, Version)>,
+    nudge: Nudge,
     /// What is followed, by its place in the mailbox.
     followed: Vec<Option<Following>>,
     free: Vec<Place>,
@@ -77,14 +84,19 @@ enum Phase {
 
 impl Subscription {
     /// A stream for this request; `open` is its place among all.
-    pub(super) fn new(app: &App, request: Request, mailbox: Arc<Mailbox>, open: Open) -> Self {
+    pub(super) fn new(app: &App, request: Request, caller: &Caller, mailbox: Arc<Mailbox>, open: Open) -> Self {
         app.metrics.streams.increment(1.0);
+        let interest = Interest::new(request.namespace.clone(), request.names.iter(), &request.prefixes);
+        let watcher = caller.watcher(app, request.client.as_deref(), interest);
         let mut subscription = Self {
             node: app.node.clone(),
             feeds: app.feeds.clone(),
             metrics: Arc::clone(&app.metrics),
             roster: (!request.prefixes.is_empty()).then(|| Roster::new(app.node.follow_catalog())),
             told_complete: app.feeds.mood().is_complete(),
+            seated: app.feeds.audience().seat_stream(watcher, request.selection.clone(), Arc::clone(&mailbox)),
+            outlet: caller.outlet(),
+            nudge: Nudge::default(),
             request,
             mailbox,
             _open: open,
@@ -300,6 +312,45 @@ impl Subscription {
     }
 }
 
+/// What has been sent.
+impl Subscription {
+    /// Whoever asks for more has put what it got before where the next flush takes it.
+    fn answer_questions(&mut self) {
+        if self.rest.is_some() {
+            return;
+        }
+        let receipts = self.seated.seat().take_answered(|key| self.has_told(key));
+        for receipt in receipts {
+            let Some((outlet, version)) = &self.outlet else {
+                receipt.sent();
+                continue;
+            };
+            let mark = outlet.mark(*version);
+            if *version == Version::HTTP_2 {
+                self.nudge.wait_for(mark);
+            }
+            outlet.keep(mark, receipt);
+        }
+    }
+
+    /// The consumer has been told what an instance is now, or need not be.
+    fn has_told(&self, key: &InstanceKey) -> bool {
+        let (catalog, nothing) = (self.node.catalog(), View::default());
+        let now = catalog.view(&key.service).map_or(&nothing, |view| view);
+        let told = match self.followed.iter().flatten().find(|following| *following.service() == key.service) {
+            Some(following) => following.told(),
+            None if self.opening.iter().any(|asked| asked.service == key.service) => return false,
+            None => &nothing,
+        };
+        is_told(&self.request.selection, told, now, &key.id)
+    }
+
+    /// Over HTTP/2 a line that says nothing is to be said.
+    fn is_nudge_due(&mut self, context: &Context<'_>) -> bool {
+        self.outlet.as_ref().is_some_and(|(outlet, _)| self.nudge.is_due(outlet, context))
+    }
+}
+
 /// How it is written.
 impl Subscription {
     /// On a stream of one service an event's id is the revision; of several, once all are sent, the digest of what was sent.
@@ -335,13 +386,14 @@ impl Stream for Subscription {
         if let Some(roster) = &mut this.roster {
             roster.listen(context);
         }
+        this.answer_questions();
         if let Some(bytes) = this.next() {
             return Poll::Ready(Some(Ok(bytes)));
         }
         if this.phase == Phase::Over {
             return Poll::Ready(None);
         }
-        if this.comment.poll_tick(context).is_ready() {
+        if this.comment.poll_tick(context).is_ready() || this.is_nudge_due(context) {
             return Poll::Ready(Some(Ok(rhythm::comment())));
         }
         Poll::Pending

@@ -68,7 +68,10 @@ impl Stage {
         change(&mut draft);
         let registration = Arc::new(Registration::new(draft).unwrap());
         let (actor, ack, at) = (None, Ack::Local, self.now.mono);
-        self.feed(Input::Register(1, Register { key: key(id), registration, incarnation: None, takeover: false, actor, ack, at }));
+        self.feed(Input::Register(
+            1,
+            Register { key: key(id), registration, incarnation: None, takeover: false, says_up: false, actor, ack, at },
+        ));
     }
 
     fn beat(&mut self, id: &str) {

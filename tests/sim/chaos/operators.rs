@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster::model::{Imposed, Namespace, Override, OverrideDraft, OverrideKey, OverrideName, ServiceName};
 use muster::registry::SetOverride;
 
+use super::until_heal;
 use crate::world::World;
 
 fn some_name(world: &mut World) -> OverrideKey {
@@ -48,5 +49,16 @@ pub(super) fn deregister_fixed(world: &mut World) {
     if world.fixed_count() > 0 {
         let index = world.chance.index(world.fixed_count());
         world.deregister_fixed(node, index);
+    }
+}
+
+/// What drains may go on running: it is listed and gets nothing new.
+pub(super) fn drain(world: &mut World) {
+    let Some(node) = world.some_running() else { return };
+    let index = world.some_provider();
+    if world.providers[index].runs() {
+        world.say_fault(&format!("provider {} is drained", world.providers[index].key));
+        let within_ms = until_heal(world, 10_000);
+        world.drain(node, index, within_ms, false);
     }
 }

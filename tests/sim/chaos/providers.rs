@@ -160,3 +160,18 @@ pub(super) fn replace_all(world: &mut World) {
         }
     }
 }
+
+/// A process says that it leaves, and ends once that is known or soon after; another one may begin.
+pub(super) fn drain_provider(world: &mut World) {
+    let index = world.some_provider();
+    if world.providers[index].runs() {
+        world.say_fault(&format!("provider {} drains and leaves", world.providers[index].key));
+        let (node, within_ms) = (world.chance.index(world.slots.len()), until_heal(world, 10_000));
+        world.drain(node, index, within_ms, true);
+        world.stop_provider(index);
+        if world.chance.permille(500) {
+            let after = world.chance.between(10, 15_000);
+            world.after(after, Event::Restart { provider: index });
+        }
+    }
+}

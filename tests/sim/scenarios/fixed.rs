@@ -14,7 +14,16 @@ use crate::world::{Ask, World, key};
 /// A fixed address: it sends no heartbeats.
 fn register_fixed(world: &mut World, node: usize, key: &InstanceKey, port: u16) {
     let registration = Arc::new(Registration::new(RegistrationDraft { ttl: None, ..draft(key, port, TTL_MS) }).unwrap());
-    let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, actor: None, ack: Ack::Local, at: 0 };
+    let register = Register {
+        key: key.clone(),
+        registration,
+        incarnation: None,
+        takeover: false,
+        says_up: false,
+        actor: None,
+        ack: Ack::Local,
+        at: 0,
+    };
     let answer = world.ask_now(node, Ask::Register(register));
     assert!(matches!(answer, Some(Answer::Registered(_))), "{answer:?}");
 }

@@ -71,6 +71,7 @@ impl World {
             None => Telling::Snapshot { complete, view: Arc::clone(&view) },
         };
         self.consumers[index].sent = Some((view, complete));
+        self.consumers[index].since = self.now;
         self.tell(index, telling);
     }
 

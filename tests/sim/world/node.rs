@@ -276,6 +276,9 @@ impl World {
         for attachment in effects.over {
             self.connection_is_over(attachment);
         }
+        for asked in &effects.deliveries {
+            self.ask_delivery(node, asked);
+        }
         for (ticket, answer) in effects.answers {
             self.answer(node, ticket, answer);
         }

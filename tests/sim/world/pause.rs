@@ -66,6 +66,7 @@ impl World {
             | Event::TellLink { node, .. }
             | Event::Checked { node, .. }
             | Event::Seen { node, .. }
+            | Event::Delivered { node, .. }
             | Event::Save { node, .. }
             | Event::Detached { node, .. }
             | Event::Request { node, .. } => *node,

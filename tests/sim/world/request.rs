@@ -1,7 +1,7 @@
 //! Requests: what providers ask nodes, and what becomes of the answers.
 
 use muster::model::{InstanceKey, Life, NodeName, Version};
-use muster::registry::{Ack, AckReport, Answer, Deregister, Heartbeat, Input, Mono, Refusal, Register, Ticket};
+use muster::registry::{Ack, AckReport, Answer, Deregister, Drain, Drained, Heartbeat, Input, Mono, Refusal, Register, Ticket};
 
 use super::{Event, World};
 use crate::counts::Injected;
@@ -15,6 +15,7 @@ pub(crate) enum Ask {
     Attach(Register),
     Heartbeat(Heartbeat),
     Deregister(Deregister),
+    Drain(Drain),
 }
 
 impl Ask {
@@ -23,6 +24,7 @@ impl Ask {
             Self::Register(register) | Self::Attach(register) => &register.key,
             Self::Heartbeat(heartbeat) => &heartbeat.key,
             Self::Deregister(deregister) => &deregister.key,
+            Self::Drain(drain) => &drain.key,
         }
     }
 
@@ -39,6 +41,7 @@ impl Ask {
             }
             Self::Heartbeat(heartbeat) => heartbeat.at = mono,
             Self::Deregister(deregister) => settle(&mut deregister.ack),
+            Self::Drain(drain) => drain.until += mono,
         }
     }
 }
@@ -67,6 +70,8 @@ pub(super) struct Pending {
     pub(super) asker: Asker,
     /// What the answer is about, once it is written.
     written: Option<(InstanceKey, Version)>,
+    /// When.
+    asked_at: u64,
     /// The node was ready when it was asked.
     was_ready: bool,
     /// The lives that ran when it was asked.
@@ -117,7 +122,7 @@ impl World {
         self.trace.say_more(self.now, || format!("n{node} is asked {ask:?}"));
         let lives = self.slots.iter().map(|slot| slot.life).collect();
         let was_ready = self.is_ready(node);
-        self.slots[node].pending.insert(ticket, Pending { asker, written: None, was_ready, lives });
+        self.slots[node].pending.insert(ticket, Pending { asker, written: None, asked_at: self.now, was_ready, lives });
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
             Ask::Attach(register) => {
@@ -126,6 +131,7 @@ impl World {
             }
             Ask::Heartbeat(heartbeat) => Input::Heartbeat(ticket, heartbeat),
             Ask::Deregister(deregister) => Input::Deregister(ticket, deregister),
+            Ask::Drain(drain) => Input::Drain(ticket, drain),
         };
         self.feed(node, input);
         let version = self.registry(node).and_then(|registry| registry.record(&key)).map(|record| record.version.clone());
@@ -146,7 +152,7 @@ impl World {
         self.answers.clear();
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        let pending = Pending { asker: Asker::Scenario, written: None, was_ready: false, lives: Vec::new() };
+        let pending = Pending { asker: Asker::Scenario, written: None, asked_at: self.now, was_ready: false, lives: Vec::new() };
         self.slots[node].pending.insert(ticket, pending);
         self.feed(node, question(ticket));
         self.answers.pop()
@@ -157,7 +163,9 @@ impl World {
         self.answers.clear();
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.slots[node].pending.insert(ticket, Pending { asker: Asker::Scenario, written: None, was_ready: false, lives: Vec::new() });
+        self.slots[node]
+            .pending
+            .insert(ticket, Pending { asker: Asker::Scenario, written: None, asked_at: self.now, was_ready: false, lives: Vec::new() });
         self.feed(node, Input::Diff(ticket, with.clone()));
         while self.answers.is_empty() && self.violation.is_none() {
             self.run_for(1);
@@ -183,12 +191,17 @@ impl World {
             | Answer::Renewed(_)
             | Answer::Inspected(_)
             | Answer::Diff(_)
+            | Answer::Drained(_)
+            | Answer::Draining
             | Answer::OverrideSet { .. }
             | Answer::OverrideDeleted
             | Answer::Refused(_) => None,
         };
         if let (Some(report), Some((key, version))) = (report, &pending.written) {
             self.check_report(node, &pending, key, version, report);
+        }
+        if let (Answer::Drained(Drained { delivered: true, .. }), Some((key, version))) = (&answer, &pending.written) {
+            self.check_delivered(node, pending.asked_at, key, version);
         }
         self.answered(node, pending.asker, answer);
     }

@@ -1,0 +1,258 @@
+//! Drains: what a node that is asked does, and those it asks.
+
+use super::*;
+use crate::model::{
+    Address, InstanceId, Namespace, Port, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Status, Subscriber, Ttl,
+};
+use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
+
+const START: Now = Now { mono: 1_000_000, wall: 0 };
+
+fn life(name: &str) -> Life {
+    Life { node: NodeName::parse(name).unwrap(), epoch: Epoch(2) }
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono: START.mono + ms, wall: ms }
+}
+
+fn node(name: &str) -> Registry {
+    let mut registry = Registry::new(Settings { has_bus: false, ..Settings::new(life(name).node, Epoch(2)) }, 1, START);
+    for peer in ["n1", "n2", "n3"] {
+        beacon(&mut registry, peer, NodeState::Ready, START);
+    }
+    registry
+}
+
+fn hear(registry: &mut Registry, from: &str, message: Message, now: Now) -> Outbox {
+    let mut out = Outbox::new();
+    registry.handle(Input::Received(Envelope { from: life(from), message }), now, &mut out);
+    out
+}
+
+fn beacon(registry: &mut Registry, from: &str, state: NodeState, now: Now) {
+    hear(registry, from, Message::Beacon(Beacon::of(state)), now);
+}
+
+fn key() -> InstanceKey {
+    let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+    InstanceKey { service, id: InstanceId::parse("a").unwrap() }
+}
+
+fn registration() -> Arc<Registration> {
+    let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+    Arc::new(Registration::new(draft).unwrap())
+}
+
+fn register(registry: &mut Registry, says_up: bool, now: Now) -> Outbox {
+    let (incarnation, takeover, actor, ack, at) = (None, false, None, Ack::Local, now.mono);
+    let register = Register { key: key(), registration: registration(), incarnation, takeover, says_up, actor, ack, at };
+    let mut out = Outbox::new();
+    registry.handle(Input::Register(1, register), now, &mut out);
+    out
+}
+
+fn drain(registry: &mut Registry, deadline_ms: u64, wait: bool, deregister: bool) -> Outbox {
+    let drain = Drain { key: key(), incarnation: None, until: START.mono + deadline_ms, deregister, wait, actor: Some("ops".into()) };
+    let mut out = Outbox::new();
+    registry.handle(Input::Drain(7, drain), START, &mut out);
+    out
+}
+
+fn subscriber(port: u16) -> Subscriber {
+    Subscriber { name: Some("cart/1.4".into()), address: ([10, 0, 0, 9], port).into(), since: 0 }
+}
+
+fn report(subscribers: u64, missing: Vec<Subscriber>) -> DeliveryReport {
+    DeliveryReport { subscribers, missing_count: missing.len() as u64, missing }
+}
+
+/// What the shell is asked.
+fn asked(out: &Outbox) -> Option<u64> {
+    out.iter().find_map(|output| if let Output::AskDelivery { question, .. } = output { Some(*question) } else { None })
+}
+
+/// Which nodes are asked.
+fn nodes_asked(out: &Outbox) -> Vec<&str> {
+    let node = |output| match output {
+        &Output::Send(To::Node(ref to), Message::AskDelivery { .. }) => Some(to.as_str()),
+        _ => None,
+    };
+    out.iter().filter_map(node).collect()
+}
+
+fn drained(out: &Outbox) -> Option<Drained> {
+    out.iter().find_map(|output| if let Output::Answer(7, Answer::Drained(drained)) = output { Some(drained.clone()) } else { None })
+}
+
+fn tell_own(registry: &mut Registry, question: u64, report: DeliveryReport, now: Now) -> Outbox {
+    let mut out = Outbox::new();
+    registry.handle(Input::Delivered { question, report }, now, &mut out);
+    out
+}
+
+fn advance(registry: &mut Registry, now: Now) -> Outbox {
+    let mut out = Outbox::new();
+    registry.advance(now, &mut out);
+    out
+}
+
+fn status(registry: &Registry) -> (Status, u16) {
+    let listed = registry.record(&key()).unwrap().to_listed().unwrap();
+    (listed.status, listed.weight)
+}
+
+#[test]
+fn a_drain_is_over_when_every_node_has_said_that_all_were_sent_it() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    let out = drain(&mut registry, 30_000, true, true);
+    assert_eq!((status(&registry), nodes_asked(&out)), ((Status::Draining, 0), vec!["n2", "n3"]));
+    let record = registry.record(&key()).unwrap();
+    assert_eq!((record.cause, record.actor.as_deref(), record.version.seq), (Cause::Drained, Some("ops"), 2));
+    let question = asked(&out).unwrap();
+    assert_eq!(drained(&tell_own(&mut registry, question, report(10, Vec::new()), at(10))), None);
+    let told = |report| Message::ToldDelivery { question, report };
+    assert_eq!(drained(&hear(&mut registry, "n2", told(report(20, Vec::new())), at(20))), None);
+    // Only who is silent is asked again.
+    assert_eq!(nodes_asked(&advance(&mut registry, at(1100))), ["n3"]);
+    let out = hear(&mut registry, "n3", told(report(30, Vec::new())), at(1200));
+    let expected = Drained { delivered: true, subscribers: 60, missing: Vec::new(), truncated: false, deregistered: true };
+    assert_eq!(drained(&out), Some(expected));
+    let record = registry.record(&key()).unwrap();
+    assert_eq!((record.cause, record.registration().is_none()), (Cause::Deregistered, true));
+}
+
+#[test]
+fn at_the_deadline_whoever_was_not_sent_it_is_named_and_a_silent_node_by_those_it_had() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    let interest = Arc::new(crate::registry::Interest::new(Namespace::default(), [key().service.service].iter(), &[]));
+    let watcher = crate::registry::Watcher { subscriber: subscriber(2), interest };
+    let page = crate::registry::AudiencePage { digest: 0, watchers: Vec::new(), more: false };
+    let mut there = node("n2");
+    there.handle(Input::Audience { watchers: vec![watcher.clone()], count: 1 }, START, &mut Outbox::new());
+    let said = Message::Beacon(Beacon { audience: there.audience.to_said(), ..Beacon::of(NodeState::Ready) });
+    let out = hear(&mut registry, "n2", said, START);
+    let ticket = out.iter().find_map(|output| match output {
+        Output::Send(_, Message::AskAudience { ticket, .. }) => Some(*ticket),
+        _ => None,
+    });
+    let page = crate::registry::AudiencePage { digest: there.audience.to_said().digest, watchers: vec![watcher], ..page };
+    hear(&mut registry, "n2", Message::ToldAudience { ticket: ticket.unwrap(), page }, START);
+
+    let question = asked(&drain(&mut registry, 2000, true, true)).unwrap();
+    tell_own(&mut registry, question, report(3, vec![subscriber(1)]), at(1500));
+    // The third node is not known to have anybody.
+    assert_eq!(drained(&advance(&mut registry, at(1999))), None);
+    let drained = drained(&advance(&mut registry, at(2000))).unwrap();
+    let missing = |node: &str, subscriber| Missing { node: life(node).node, subscriber };
+    let expected = vec![missing("n1", Some(subscriber(1))), missing("n2", Some(subscriber(2))), missing("n3", None)];
+    assert_eq!(drained, Drained { delivered: false, subscribers: 4, missing: expected, truncated: false, deregistered: true });
+}
+
+#[test]
+fn nobody_waits_for_a_node_that_is_dead() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    let question = asked(&drain(&mut registry, 60_000, true, false)).unwrap();
+    tell_own(&mut registry, question, report(1, Vec::new()), at(10));
+    hear(&mut registry, "n2", Message::ToldDelivery { question, report: report(1, Vec::new()) }, at(20));
+    registry.peers.get_mut(&life("n3").node).unwrap().is_dead = true;
+    let drained = drained(&advance(&mut registry, at(1000))).unwrap();
+    assert_eq!(drained, Drained { delivered: true, subscribers: 2, missing: Vec::new(), truncated: false, deregistered: false });
+    assert_eq!(status(&registry), (Status::Draining, 0));
+}
+
+#[test]
+fn without_waiting_it_is_answered_at_once_and_deregistered_all_the_same() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    let out = drain(&mut registry, 1000, false, true);
+    assert!(out.iter().any(|output| matches!(output, Output::Answer(7, Answer::Draining))));
+    let out = advance(&mut registry, at(1000));
+    assert!(!out.iter().any(|output| matches!(output, Output::Answer(..))));
+    assert!(registry.record(&key()).unwrap().registration().is_none());
+}
+
+#[test]
+fn a_provider_that_says_up_ends_it_and_one_that_says_nothing_does_not() {
+    for ends_by_heartbeat in [false, true] {
+        let mut registry = node("n1");
+        register(&mut registry, false, START);
+        drain(&mut registry, 1000, true, true);
+        register(&mut registry, false, at(100));
+        assert_eq!(status(&registry), (Status::Draining, 0));
+        if ends_by_heartbeat {
+            let heartbeat = Heartbeat { key: key(), incarnation: None, digest: None, reported: Some(Reported::Up), at: at(200).mono };
+            registry.handle(Input::Heartbeat(2, heartbeat), at(200), &mut Outbox::new());
+        } else {
+            register(&mut registry, true, at(200));
+        }
+        let record = registry.record(&key()).unwrap();
+        assert_eq!((status(&registry), record.cause, record.version.edition), ((Status::Up, 100), Cause::Updated, 1));
+        let drained = drained(&advance(&mut registry, at(1000))).unwrap();
+        assert!(!drained.deregistered, "what is up again stays");
+        assert_eq!(status(&registry), (Status::Up, 100));
+    }
+}
+
+#[test]
+fn the_node_that_is_asked_becomes_the_owner_and_the_flag_stays_through_silence() {
+    let mut owner = node("n2");
+    register(&mut owner, false, START);
+    let mut registry = node("n1");
+    let change = owner.changes_after(0, usize::MAX, 1).unwrap().remove(0);
+    hear(&mut registry, "n2", Message::Change(change), START);
+    drain(&mut registry, 300_000, true, true);
+    let record = Arc::clone(registry.record(&key()).unwrap());
+    assert_eq!((&record.version.owner, record.version.generation, registry.holds_lease(&key())), (&life("n1"), 1, true));
+    let change = Change { first: record.version.seq, last: record.version.seq, wants_ack: false, records: vec![record] };
+    hear(&mut owner, "n1", Message::Change(change), at(10));
+    assert!(owner.record(&key()).unwrap().is_draining());
+    let mut ms = 0;
+    while status(&registry).0 == Status::Draining {
+        ms += 500;
+        for peer in ["n2", "n3"] {
+            beacon(&mut registry, peer, NodeState::Ready, at(ms));
+        }
+        let out = advance(&mut registry, at(ms));
+        for output in out {
+            if let Output::AskLease { key, purpose } = output {
+                registry.handle(Input::Lease { key, last_heartbeat: None, purpose }, at(ms), &mut Outbox::new());
+            }
+        }
+    }
+    assert_eq!(status(&registry), (Status::Suspect, 0), "what was seen of it counts for more");
+    assert!(registry.record(&key()).unwrap().is_draining());
+}
+
+#[test]
+fn a_peer_answers_once_it_knows_the_change_and_again_when_it_is_asked_again() {
+    let mut asker = node("n1");
+    register(&mut asker, false, START);
+    drain(&mut asker, 30_000, true, true);
+    let mut peer = node("n2");
+    let question = Message::AskDelivery { question: 9, key: key(), seq: 2, within_ms: 29_500 };
+    assert_eq!(asked(&hear(&mut peer, "n1", question.clone(), START)), None, "it does not know of it yet");
+    let change = asker.changes_after(0, usize::MAX, 1).unwrap().remove(0);
+    let own = asked(&hear(&mut peer, "n1", Message::Change(change), at(10))).unwrap();
+    assert_eq!(asked(&hear(&mut peer, "n1", question.clone(), at(1000))), None, "it has asked already");
+    let told = |out: &Outbox| out.iter().any(|output| matches!(output, Output::Send(_, Message::ToldDelivery { question: 9, .. })));
+    assert!(told(&tell_own(&mut peer, own, report(5, Vec::new()), at(1100))));
+    assert!(told(&hear(&mut peer, "n1", question, at(2000))));
+}
+
+#[test]
+fn what_is_not_there_cannot_drain_and_one_too_many_is_refused() {
+    let mut registry = node("n1");
+    let refused = |out: &Outbox| {
+        out.iter().find_map(|output| if let Output::Answer(7, Answer::Refused(why)) = output { Some(why.clone()) } else { None })
+    };
+    assert_eq!(refused(&drain(&mut registry, 1000, true, true)), Some(Refusal::UnknownInstance));
+    register(&mut registry, false, START);
+    for _ in 0..DRAINS_MAX {
+        assert_eq!(refused(&drain(&mut registry, 1000, true, true)), None);
+    }
+    assert_eq!(refused(&drain(&mut registry, 1000, true, true)), Some(Refusal::Busy));
+}
