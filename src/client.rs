@@ -150,10 +150,25 @@ impl Client {
     /// # Errors
     /// [`Error`]; where no answer came it may be under way.
     pub async fn drain(&self, key: &InstanceKey, deadline: Duration, wait: bool, deregister: bool) -> Result<Option<Drained>, Error> {
-        let query = Query::of_namespace(&key.service.namespace)
+        self.drain_life(key, None, deadline, wait, deregister).await
+    }
+
+    /// The same for one life of it: a newer one stays as it is.
+    async fn drain_life(
+        &self,
+        key: &InstanceKey,
+        incarnation: Option<u64>,
+        deadline: Duration,
+        wait: bool,
+        deregister: bool,
+    ) -> Result<Option<Drained>, Error> {
+        let mut query = Query::of_namespace(&key.service.namespace)
             .with("deadline", deadline.as_millis().to_string())
             .with("wait", wait.to_string())
             .with("deregister", deregister.to_string());
+        if let Some(incarnation) = incarnation {
+            query = query.with("incarnation", incarnation.to_string());
+        }
         let [v1, services, service, instances, id] = instance_path(key);
         let path = [v1, services, service, instances, id, "drain"];
         let call = connect::Call::post(&path, query, Vec::new());

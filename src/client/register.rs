@@ -15,6 +15,8 @@ use crate::clock::Clock;
 use crate::model::InstanceKey;
 use crate::random::jittered;
 
+/// How long whoever follows the service of an instance that leaves may take to be told so.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// A node that is merely busy gets this long to answer a heartbeat, however short the ttl.
 const ANSWER_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// Those whose node died come back within this time, not all at once.
@@ -252,12 +254,16 @@ impl Lease {
         self.renew_every.map_or(ANSWER_TIMEOUT, |every| (every / 2).max(ANSWER_TIMEOUT_MIN))
     }
 
-    /// Takes the instance away, unless a newer life of it is registered.
+    /// Takes the instance away, unless a newer life of it is registered: when whoever follows its service has been told that it leaves, or
+    /// after 5 s.
     ///
     /// # Errors
     /// [`Error`]; it stays listed until its lease is over.
     pub async fn close(self) -> Result<(), Error> {
-        Client { connection: self.connection }.deregister(&self.key, Some(self.incarnation)).await
+        let client = Client { connection: self.connection };
+        // Where nobody can say who has been told, it goes all the same.
+        let _ = client.drain_life(&self.key, Some(self.incarnation), TOLD_WITHIN, true, true).await;
+        client.deregister(&self.key, Some(self.incarnation)).await
     }
 }
 
