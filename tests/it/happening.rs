@@ -23,7 +23,7 @@ async fn who_falls_silent_at_one_node_has_its_story_at_every_node_and_on_the_bus
     let mut bus = client.subscribe("muster.happening.event.*").await.expect("a subscription");
     client.flush().await.expect("a server that runs");
     let nodes = Node::start_cluster(2, "happening", &nats.urls(), &["--set", "leases.evict_after=1s"]).await;
-    let registration = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1s"});
+    let registration = json!({"address": "10.0.0.7", "port": 8080, "ttl": "1s", "check": {"kind": "none"}});
     nodes[0].send(&Request::new("PUT", TARGET).header("muster-client", "cart/1.4").json(&registration)).await.expect(201);
     let told = [
         json!(["registered", null, "up"]),
