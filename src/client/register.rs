@@ -180,8 +180,11 @@ impl Lease {
     async fn stay_attached(&mut self, tell: &mut impl FnMut(HeldEvent)) -> Result<(), Error> {
         let mut waits = backoff().without_max_times().build();
         loop {
-            if let Some(mut attachment) = self.attachment.take() {
-                match attachment.ended().await {
+            // It stays where it is while it is waited for: whoever stops waiting holds it all the same.
+            if let Some(attachment) = &mut self.attachment {
+                let ended = attachment.ended().await;
+                self.attachment = None;
+                match ended {
                     Ended::Goodbye(wait) => {
                         self.connection.turn_to_next();
                         tokio::time::sleep(wait).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::node::muster;
 use crate::support::wait::same;
 use crate::support::{Chunks, Connection, Nats, Node, Request, Subscriber, eventually};
 
@@ -102,6 +103,20 @@ async fn a_provider_that_is_killed_is_told_as_suspect_at_another_node_and_goes()
         })
         .await;
     told(&subscriber, "stays", &["up"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_the_command_line_holds_leaves_with_notice_and_is_never_suspect() {
+    let node = Node::start_alone("held").await;
+    node.ready().await;
+    let subscriber = Subscriber::open(*node, WATCH).await;
+    let arguments = ["register", "--service", "user", "--id", "a", "--address", "127.0.0.1", "--port", "1", "-s", &node.url()];
+    let mut held = muster(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a muster that starts");
+    told(&subscriber, "a", &["up"]).await;
+    let stopped = Command::new("kill").args(["-INT", &held.id().to_string()]).status();
+    assert!(stopped.expect("kill(1)").success());
+    told(&subscriber, "a", &["up", "draining", "gone: deregistered"]).await;
+    assert!(held.wait().expect("its end").success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
