@@ -88,6 +88,11 @@ impl Restore {
         self.picture.as_ref()?.get(key)
     }
 
+    /// Readers are shown something greater of its instance than this record.
+    pub(super) fn shows_greater_than(&self, record: &Record) -> bool {
+        self.pictured(&record.key).is_some_and(|pictured| pictured.version > record.version)
+    }
+
     /// Shows a record of the picture otherwise than it was shown; says whether a consumer could tell.
     pub(super) fn show(&mut self, record: &Record, listed: Option<Listed>) -> bool {
         self.picture.as_mut().is_some_and(|picture| picture.show(record, listed))
