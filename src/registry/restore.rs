@@ -190,9 +190,10 @@ impl Registry {
         let Some(picture) = self.restore.picture.take() else { return false };
         let held = std::mem::replace(&mut self.store, picture);
         for record in held.records().values() {
-            let is_beaten = self.store.get(&record.key).is_some_and(|known| known.version > record.version);
-            if let Some(lease) = self.leases.get(&record.key).filter(|_| is_beaten).cloned() {
-                self.end_lease(&record.key);
+            let Some(greater) = self.store.get(&record.key).filter(|known| known.version > record.version).cloned() else { continue };
+            self.follow_attached(&greater, now, out);
+            if let Some(mut lease) = self.end_lease(&record.key) {
+                lease.renewed_at = lease.last_sign(None, now.mono);
                 self.ended.insert(record.key.clone(), Ended { lease, record: Arc::clone(record) });
                 out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
             }
