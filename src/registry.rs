@@ -260,6 +260,7 @@ impl Registry {
         let rng = &mut self.rng;
         self.relays.advance(now.mono, || rng.next(), out);
         self.advance_join(now, out);
+        self.begin_deliveries(out);
         self.advance_repair(now, out);
         self.advance_adoption(now, out);
         self.advance_leaving(now, out);

@@ -37,6 +37,8 @@ struct Attached {
     attachment: Ticket,
     /// The life that is held; a later one is not.
     incarnation: Incarnation,
+    /// Of the content that the connection came with.
+    digest: u128,
     /// Who had the lease before, and is not known to have heard that it is held here.
     former: Option<Former>,
     /// Its entry in `due`.
@@ -160,7 +162,8 @@ impl Registry {
         }
         let former = former.map(|owner| Former { owner, seq: record.version.seq });
         let due = former.is_some();
-        let attached = Attached { attachment, incarnation: record.version.incarnation, former, due: None };
+        let digest = record.registration().map_or(0, |registration| content_digest(registration));
+        let attached = Attached { attachment, incarnation: record.version.incarnation, digest, former, due: None };
         self.attachments.insert(key.clone(), attached);
         self.attachments.schedule(&key, due.then_some(now.mono));
         self.leases.attach(&key);
@@ -185,10 +188,16 @@ impl Registry {
     pub(super) fn follow_attached(&mut self, record: &Record, now: Now, out: &mut Outbox) {
         let Some(attached) = self.attachments.held.get(&record.key) else { return };
         if record.version.incarnation > attached.incarnation || record.version.deregistered {
-            let Some(Attached { attachment, incarnation, .. }) = self.attachments.remove(&record.key) else { return };
-            out.push(Output::AttachmentOver { attachment, key: record.key.clone(), incarnation });
+            self.end_attachment(&record.key, out);
         } else if record.version.owner != self.life || record.registration().is_none() {
             self.attachments.schedule(&record.key, Some(now.mono));
+        }
+    }
+
+    /// A connection is told that it holds this one no more.
+    fn end_attachment(&mut self, key: &InstanceKey, out: &mut Outbox) {
+        if let Some(Attached { attachment, incarnation, .. }) = self.attachments.remove(key) {
+            out.push(Output::AttachmentOver { attachment, key: key.clone(), incarnation });
         }
     }
 
@@ -219,7 +228,7 @@ impl Registry {
 
     /// Speaks for one; gives when it is to be done again.
     fn vouch(&mut self, key: &InstanceKey, now: Now, out: &mut Outbox) -> Option<Mono> {
-        let incarnation = self.attachments.held.get(key)?.incarnation;
+        let &Attached { incarnation, digest, .. } = self.attachments.held.get(key)?;
         let record = self.store.get(key).cloned()?;
         let every_ms = record.registration().and_then(|registration| registration.renew_every_ms()).unwrap_or(VOUCH_MS);
         let again = Some(now.mono + every_ms);
@@ -235,13 +244,16 @@ impl Registry {
             }
             NodeState::Ready => {}
         }
-        if record.registration().is_none() {
-            // Whoever withdrew it could not know that its connection is open; if it cannot come back, its provider is to hear of it.
-            if self.revive(&record, &beat, now, out).is_none()
-                && let Some(Attached { attachment, incarnation, .. }) = self.attachments.remove(key)
-            {
-                out.push(Output::AttachmentOver { attachment, key: key.clone(), incarnation });
+        let Some(registration) = record.registration() else {
+            // Whoever withdrew it could not know that its connection is open; if what it was cannot come back, its provider is to hear of it.
+            if self.revive(&record, &Beat { digest: Some(digest), ..beat }, now, out).is_none() {
+                self.end_attachment(key, out);
             }
+            return None;
+        };
+        // What came back from a disk is older than what the connection came with, whatever its version: its provider is to say that again.
+        if self.restored_lives().contains(&owner) && content_digest(registration) != digest {
+            self.end_attachment(key, out);
             return None;
         }
         if owner != self.life {

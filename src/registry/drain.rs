@@ -119,6 +119,10 @@ impl Registry {
             Some(named) if named > incarnation => return Err(unknown),
             Some(_) | None => {}
         }
+        // Readers would not see it drain, and what was restored may yet take its place.
+        if self.restore.shows_greater_than(&known) {
+            return Err(Refusal::Warming);
+        }
         if self.drains.running.len() >= DRAINS_MAX {
             return Err(Refusal::Busy);
         }
@@ -279,10 +283,11 @@ impl Registry {
         }
     }
 
-    /// Asks the shell about the changes that are known by now.
+    /// Asks the shell about the changes that are known by now, and shown to those who are here.
     pub(super) fn begin_deliveries(&mut self, out: &mut Outbox) {
         let rng = &mut self.rng;
-        let is_known = |asked: &Asked| self.applied.seq(&asked.from) >= asked.seq;
+        let is_shown = |key: &InstanceKey| self.store.get(key).is_none_or(|held| !self.restore.shows_greater_than(held));
+        let is_known = |asked: &Asked| self.applied.seq(&asked.from) >= asked.seq && is_shown(&asked.key);
         let waiting = self.drains.asked.values_mut().filter(|asked| matches!(asked.state, State::Waiting) && is_known(asked));
         for asked in waiting {
             let question = rng.next();

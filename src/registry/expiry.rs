@@ -58,10 +58,11 @@ impl Registry {
     }
 
     /// A node that did not hear the others cannot tell who is silent: when it hears them again, each lease has its ttl and grace anew. One that
-    /// nobody heard is passed on no heartbeats of what only it lists: for as long it takes nothing away.
+    /// nobody heard, or that of two heard nobody, is passed on no heartbeats of what only it lists: for as long it takes nothing away.
     fn note_reach(&mut self, now: Mono) {
         self.hears_majority.note(self.peers.hears_majority(now), now);
-        self.is_heard.note(self.is_heard(now), now);
+        let is_cut_off = self.peers.member_count(now) > 1 && self.peers.alive(now).next().is_none();
+        self.is_heard.note(self.is_heard(now) && !is_cut_off, now);
     }
 
     /// Silent instances may be taken away: this node hears its own echo and a majority, is heard, and is not late itself. What is renewed
@@ -376,5 +377,27 @@ mod tests {
         assert!(holds_after(&mut registry, &mut now, 10 * TTL_MS, false), "nobody hears it");
         assert!(holds_after(&mut registry, &mut now, 1000, true), "it was heard a moment ago");
         assert!(!holds_after(&mut registry, &mut now, 3 * TTL_MS, true), "it does not wait for ever");
+    }
+
+    #[test]
+    fn of_two_one_that_heard_nobody_takes_nothing_away_for_as_long_either() {
+        let mut now = Now { mono: 1_000_000, wall: 0 };
+        let (mut registry, record) = silent(&mut now);
+        registry.link = Link::new(true, now.mono);
+        registry.link.connected(now.mono);
+        hear_beacon(&mut registry, true, now);
+        for _ in 0..20 {
+            now.mono += 500;
+            registry.link.echoed(now.mono);
+            registry.advance(now, &mut Outbox::new());
+        }
+        for (ms, is_held) in [(1000, true), (3 * TTL_MS, false)] {
+            for _ in 0..ms / 500 {
+                now.mono += 500;
+                hear_beacon(&mut registry, true, now);
+            }
+            registry.handle_due(&record.key, None, now, &mut Outbox::new());
+            assert_eq!(registry.holds_lease(&record.key), is_held, "{ms} ms after it was heard again");
+        }
     }
 }

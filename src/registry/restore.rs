@@ -88,6 +88,11 @@ impl Restore {
         self.picture.as_ref()?.get(key)
     }
 
+    /// Readers are shown something greater of its instance than this record.
+    pub(super) fn shows_greater_than(&self, record: &Record) -> bool {
+        self.pictured(&record.key).is_some_and(|pictured| pictured.version > record.version)
+    }
+
     /// Shows a record of the picture otherwise than it was shown; says whether a consumer could tell.
     pub(super) fn show(&mut self, record: &Record, listed: Option<Listed>) -> bool {
         self.picture.as_mut().is_some_and(|picture| picture.show(record, listed))
@@ -185,9 +190,10 @@ impl Registry {
         let Some(picture) = self.restore.picture.take() else { return false };
         let held = std::mem::replace(&mut self.store, picture);
         for record in held.records().values() {
-            let is_beaten = self.store.get(&record.key).is_some_and(|known| known.version > record.version);
-            if let Some(lease) = self.leases.get(&record.key).filter(|_| is_beaten).cloned() {
-                self.end_lease(&record.key);
+            let Some(greater) = self.store.get(&record.key).filter(|known| known.version > record.version).cloned() else { continue };
+            self.follow_attached(&greater, now, out);
+            if let Some(mut lease) = self.end_lease(&record.key) {
+                lease.renewed_at = lease.last_sign(None, now.mono);
                 self.ended.insert(record.key.clone(), Ended { lease, record: Arc::clone(record) });
                 out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
             }

@@ -241,3 +241,33 @@ fn a_node_that_leaves_takes_the_end_of_a_connection_for_no_silence() {
     feed(&mut registry, Input::Detached(1), START);
     assert_eq!(seen(&registry, "a").0, Status::Up);
 }
+
+/// What this node's disk held of `a`, greater than what the connection came with, of a life that is over.
+fn restored(registry: &Registry, port: u16, is_withdrawn: bool) -> Input {
+    let held = Record::clone(registry.record(&key("a")).unwrap());
+    let registration = register("a", port, START).registration;
+    let owner = Life { epoch: Epoch(8), ..held.version.owner.clone() };
+    let version = Version { generation: 1, live: !is_withdrawn, owner, seq: 5, ..held.version };
+    let body = if is_withdrawn {
+        Body::Withdrawn { kept: Some(registration), named: false }
+    } else {
+        Body::Live { registration, seen: Seen::Well, draining: false }
+    };
+    let record = Record { version, body, cause: Cause::Expired, ..held };
+    Input::Restore { records: vec![Arc::new(record)], overrides: Vec::new(), saved_at: START.mono }
+}
+
+#[test]
+fn what_a_disk_held_does_not_silence_one_whose_connection_is_open() {
+    for (port, is_withdrawn, is_same) in [(80, true, true), (80, false, true), (81, true, false), (81, false, false)] {
+        let mut registry = node();
+        attach(&mut registry, 7, &["a"], START);
+        let restore = restored(&registry, port, is_withdrawn);
+        feed(&mut registry, restore, at(TTL_MS * 2));
+        let mut out = Outbox::new();
+        registry.advance(at(TTL_MS * 2), &mut out);
+        let is_told = over(&out) == [(7, key("a"))];
+        let is_up = registry.holds_lease(&key("a")) && seen(&registry, "a").0 == Status::Up;
+        assert_eq!((is_up, is_told), (is_same, !is_same), "withdrawn: {is_withdrawn}");
+    }
+}

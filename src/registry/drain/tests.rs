@@ -243,12 +243,46 @@ fn a_peer_answers_once_it_knows_the_change_and_again_when_it_is_asked_again() {
     assert!(told(&hear(&mut peer, "n1", question, at(2000))));
 }
 
+/// A node that warms, and shows what its disk held of the instance: greater than what `n1` to `n3` write.
+fn warming(name: &str) -> Registry {
+    let mut former = node("n9");
+    register(&mut former, false, START);
+    let records = vec![Arc::clone(former.record(&key()).unwrap())];
+    let mut registry = Registry::new(Settings::new(life(name).node, Epoch(2)), 1, START);
+    let restore = Input::Restore { records, overrides: Vec::new(), saved_at: START.mono };
+    registry.handle(restore, START, &mut Outbox::new());
+    registry
+}
+
+#[test]
+fn what_readers_are_not_shown_does_not_drain() {
+    let mut registry = warming("n1");
+    register(&mut registry, false, START);
+    assert_eq!(refused(&drain(&mut registry, 1000, true, true)), Some(Refusal::Warming));
+    assert_eq!(status(&registry).0, Status::Up, "nothing was changed");
+}
+
+#[test]
+fn a_peer_that_shows_something_greater_does_not_say_that_a_drain_was_sent() {
+    let mut asker = node("n1");
+    register(&mut asker, false, START);
+    drain(&mut asker, 30_000, true, true);
+    let mut peer = warming("n2");
+    let change = asker.changes_after(0, usize::MAX, 1).unwrap().remove(0);
+    hear(&mut peer, "n1", Message::Change(change), START);
+    let question = Message::AskDelivery { question: 9, key: key(), seq: 2, within_ms: 29_500 };
+    assert_eq!(asked(&hear(&mut peer, "n1", question, START)), None);
+    peer.merge_restored(at(100), &mut Outbox::new());
+    assert!(asked(&advance(&mut peer, at(100))).is_some(), "what all were sent is greater");
+}
+
+fn refused(out: &Outbox) -> Option<Refusal> {
+    out.iter().find_map(|output| if let Output::Answer(7, Answer::Refused(why)) = output { Some(why.clone()) } else { None })
+}
+
 #[test]
 fn what_is_not_there_cannot_drain_and_one_too_many_is_refused() {
     let mut registry = node("n1");
-    let refused = |out: &Outbox| {
-        out.iter().find_map(|output| if let Output::Answer(7, Answer::Refused(why)) = output { Some(why.clone()) } else { None })
-    };
     assert_eq!(refused(&drain(&mut registry, 1000, true, true)), Some(Refusal::UnknownInstance));
     register(&mut registry, false, START);
     for _ in 0..DRAINS_MAX {
