@@ -17,6 +17,7 @@ use crate::units::{DURATION_RULE, parse_ms, show_ms};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The instance is listed as draining, with weight 0, until every subscriber of its service has been sent that; then it is taken away.
+A provider that goes on running registers again: stop it then.
 Exit code 1: somebody was not sent it within the deadline, and is named; 3: no such instance is listed.
 
 Examples:

@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     params(
         NamespaceKey,
         ("service" = Option<Vec<String>>, Query, description = "A service, or `SERVICE@REVISION`, or `*` for all of the namespace; may be repeated, for at most 1,000 names."),
-        ("prefix" = Option<String>, Query, description = "All services whose names begin so; may be repeated."),
+        ("prefix" = Option<String>, Query, description = "All services whose names begin so; may be repeated, 16 times at most."),
         ("at" = Option<Vec<String>>, Query, description = "`SERVICE@REVISION`: what is held of a service that is not named; may be repeated."),
         ("detail" = Option<String>, Query, description = "`counts`: a `counts` event for each service, now and when it changes, and no instances; with `namespace=*` of all namespaces. Default: `instances`."),
         ("client" = Option<String>, Query, description = "What the subscriber calls itself, NAME/VERSION; or the header `muster-client`."),

@@ -160,6 +160,8 @@ impl Registry {
     /// A lease is held from `at` on, or was taken over: its instance is looked at accordingly.
     pub(super) fn look_from(&mut self, record: &Record, registration: &Registration, phase: Phase, at: Mono) {
         match phase {
+            // A fixed address is never silent: what its check shows is all there is, also for whoever takes it over while it is down.
+            _ if is_without_lease(record) => self.looking.watch(&record.key, Plan::of(registration), at, &mut self.rng),
             Phase::Held => self.looking.watch(&record.key, Plan::of(registration), at, &mut self.rng),
             Phase::Late(_) | Phase::Over(_) => self.look_at_silent(record, Sight::Open, at),
             Phase::Answering(_) => self.look_at_silent(record, Sight::Answers, at),

@@ -36,7 +36,9 @@ impl<'a> Outcome<'a> {
     }
 
     pub(super) fn into_model(self) -> Result<ProbeOutcome, Invalid> {
-        let bounded = |why: &str| if why.chars().count() <= PROBE_WHY_MAX { Ok(why.into()) } else { Err(Invalid("why")) };
+        // It is shown to people, as part of a record's detail.
+        let is_sound = |why: &str| why.chars().count() <= PROBE_WHY_MAX && !why.chars().any(char::is_control);
+        let bounded = |why: &str| if is_sound(why) { Ok(why.into()) } else { Err(Invalid("why")) };
         Ok(match self {
             Self::Passed { code, took_ms } => ProbeOutcome::Passed { code, took_ms },
             Self::Refused => ProbeOutcome::Refused,

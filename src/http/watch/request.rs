@@ -9,6 +9,7 @@ use crate::http::problem::{Fault, FaultCode, Problem};
 use crate::http::query::Query;
 use crate::http::select::selection;
 use crate::model::{Namespace, Selection, ServiceKey, ServiceName};
+use crate::registry::INTEREST_PREFIXES_MAX;
 
 /// How many services one stream may name.
 const NAMES_MAX: usize = 1000;
@@ -116,7 +117,15 @@ impl Request {
     }
 
     fn take_prefixes(&mut self, query: &mut Query) {
-        for prefix in query.all("prefix") {
+        let prefixes = query.all("prefix");
+        if prefixes.len() > INTEREST_PREFIXES_MAX {
+            query.fault(
+                "prefix",
+                FaultCode::InvalidValue,
+                format!("may be given {INTEREST_PREFIXES_MAX} times; open another stream for more"),
+            );
+        }
+        for prefix in prefixes {
             if prefix.len() > TEXT_BYTES_MAX {
                 query.fault("prefix", FaultCode::InvalidValue, format!("may be at most {TEXT_BYTES_MAX} bytes"));
             }
@@ -188,6 +197,8 @@ mod tests {
         assert!(read("service=a&service=a").unwrap().is_of_one());
         assert!(!read("service=a&service=b").unwrap().is_of_one());
         assert!(!read("service=a&prefix=b").unwrap().is_of_one());
+        let many = |count| vec!["prefix=a"; count].join("&");
+        assert!(read(&many(16)).is_ok() && read(&many(17)).is_err());
         assert!(!read("service=*").unwrap().is_of_one());
     }
 

@@ -309,6 +309,9 @@ fn a_fixed_address_whose_check_fails_is_down_and_stays() {
     stage.run(600_000);
     assert_eq!(stage.steps("a"), [REGISTERED, (Some(Status::Down), Cause::ProbeFailed)]);
     assert_eq!(stage.steps("unchecked"), [REGISTERED]);
+    // Whoever takes it over while it is down goes on looking.
+    let (record, now) = (Arc::new(stage.record("a").clone()), stage.now);
+    stage.registry.hold_unheard(&record, now, &mut Outbox::new());
     stage.answer = passes;
     stage.run(10_000);
     assert_eq!((stage.status("a"), stage.record("a").cause), (Some(Status::Up), Cause::ProbeSucceeded));
