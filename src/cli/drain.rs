@@ -18,7 +18,7 @@ use crate::units::{DURATION_RULE, parse_ms, show_ms};
 #[command(after_help = "\
 The instance is listed as draining, with weight 0, until every subscriber of its service has been sent that; then it is taken away.
 A provider that goes on running registers again: stop it then.
-Exit code 1: somebody was not sent it within the deadline, and is named; 3: no such instance is listed.
+Exit code 1: somebody was not sent it within the deadline, and is named, or it is up again; 3: no such instance is listed.
 
 Examples:
   muster drain user user-1
@@ -71,6 +71,9 @@ pub(super) async fn drain(arguments: Drain) -> Result<Code, Failure> {
             output::line(&format!("{name}: {}{}", told(&drained), fate(&drained)))?;
             if !drained.delivered {
                 name_missing(&drained)?;
+            }
+            // Its provider may have said meanwhile that it is up.
+            if !drained.delivered || (!keep && !drained.deregistered) {
                 return Ok(Code::Failed);
             }
         }
