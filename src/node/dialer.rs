@@ -27,12 +27,12 @@ const LOOKUPS_MAX: usize = 32;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 
-/// Where clouds keep secrets for whoever asks from the machine, beside the link-local ones.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
+/// Where clouds keep secrets for whoever asks from the machine, beside the link-local ones: Alibaba, Oracle, and Azure's wire server.
+const METADATA_V4: [Ipv4Addr; 3] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+/// Of Google and Oracle. All that begins as [`METADATA_OF_AWS`] is too.
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)];
+const METADATA_OF_AWS: [u16; 2] = [0xfd00, 0xec2];
 
 /// Where probes may go.
 #[derive(Debug, Clone, Default)]
@@ -60,12 +60,17 @@ impl Guard {
     fn check_face(&self, ip: IpAddr) -> Result<(), &'static str> {
         let is_in = |ranges: &[Cidr]| ranges.iter().any(|range| range.contains(ip));
         let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-        let (is_link_local, is_nowhere) = match ip {
-            IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[0] == 0),
-            IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.is_unspecified()),
+        let (is_machines_own, is_nowhere) = match ip {
+            IpAddr::V4(ip) => (ip.is_link_local() || METADATA_V4.contains(&ip), ip.octets()[0] == 0),
+            IpAddr::V6(ip) => {
+                let is_metadata = METADATA_V6.contains(&ip) || ip.segments()[..2] == METADATA_OF_AWS;
+                (ip.is_unicast_link_local() || is_metadata, ip.is_unspecified())
+            }
         };
-        if is_link_local || METADATA.contains(&ip) {
+        if is_machines_own {
             Err("link-local and metadata addresses are not probed")
+        } else if is_translated(ip) {
+            Err("the address is a translator's, and may stand for any other")
         } else if ip.is_multicast() || is_broadcast || is_nowhere {
             Err("the address is no single host's")
         } else if is_in(&self.deny) {
@@ -77,6 +82,14 @@ impl Guard {
         } else {
             Ok(())
         }
+    }
+}
+
+/// What a translator near by makes of it is not known here: SIIT's `::ffff:0:0:0/96`, and `64:ff9b:1::/48`, which each site divides as it likes.
+fn is_translated(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.segments()[..6] == [0, 0, 0, 0, 0xffff, 0] || ip.segments()[..3] == [0x64, 0xff9b, 1],
     }
 }
 
@@ -245,7 +258,19 @@ mod tests {
             "fe80::1",
             "febf::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2:1::1",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
             "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "64:ff9b::168.63.129.16",
+            "::ffff:0:169.254.169.254",
+            "::ffff:0:10.0.0.7",
+            "64:ff9b:1::10.0.0.7",
+            "64:ff9b:1:fffe:a9:fea9:fe00::",
             "0.0.0.0",
             "0.1.2.3",
             "::",
@@ -258,7 +283,9 @@ mod tests {
             assert!(open.check(ip(forbidden)).is_err(), "{forbidden}");
             assert!(local().check(ip(forbidden)).is_err(), "{forbidden}");
         }
-        for fine in ["10.0.0.7", "127.0.0.1", "::1", "::ffff:127.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1"] {
+        let neighbours = ["168.63.129.17", "fd00:ec1::254", "fd20:ce::253", "fd00:c1::1", "64:ff9b::10.0.0.7"];
+        let usual = ["10.0.0.7", "127.0.0.1", "::1", "::ffff:127.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1"];
+        for fine in neighbours.into_iter().chain(usual) {
             assert_eq!(open.check(ip(fine)), Ok(()), "{fine}");
         }
     }
