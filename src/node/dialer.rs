@@ -2,28 +2,37 @@
 //! rules first: a name is resolved once, every address that it has is looked at, and exactly one of these is dialled.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::cidr::Cidr;
 use crate::clock::Clock;
 
 /// How many of a name's addresses are dialled at the most.
 const DIALLED_MAX: usize = 4;
+/// So many names are looked up at once. A lookup takes a thread for as long as the name server is silent, whoever still waits for it; one
+/// more is not begun, and its probe tried later.
+const LOOKUPS_MAX: usize = 32;
+/// A connection whose other end is silent for so long is closed by the system, though all of it has long been let go of here.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 
-/// Where clouds keep secrets for whoever asks from the machine, beside the link-local ones.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
+/// Where clouds keep secrets for whoever asks from the machine, beside the link-local ones: Alibaba, Oracle, and Azure's wire server.
+const METADATA_V4: [Ipv4Addr; 3] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+/// Of Google and Oracle. All that begins as [`METADATA_OF_AWS`] is too.
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)];
+const METADATA_OF_AWS: [u16; 2] = [0xfd00, 0xec2];
 
 /// Where probes may go.
 #[derive(Debug, Clone, Default)]
@@ -51,12 +60,17 @@ impl Guard {
     fn check_face(&self, ip: IpAddr) -> Result<(), &'static str> {
         let is_in = |ranges: &[Cidr]| ranges.iter().any(|range| range.contains(ip));
         let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-        let (is_link_local, is_nowhere) = match ip {
-            IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[0] == 0),
-            IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.is_unspecified()),
+        let (is_machines_own, is_nowhere) = match ip {
+            IpAddr::V4(ip) => (ip.is_link_local() || METADATA_V4.contains(&ip), ip.octets()[0] == 0),
+            IpAddr::V6(ip) => {
+                let is_metadata = METADATA_V6.contains(&ip) || ip.segments()[..2] == METADATA_OF_AWS;
+                (ip.is_unicast_link_local() || is_metadata, ip.is_unspecified())
+            }
         };
-        if is_link_local || METADATA.contains(&ip) {
+        if is_machines_own {
             Err("link-local and metadata addresses are not probed")
+        } else if is_translated(ip) {
+            Err("the address is a translator's, and may stand for any other")
         } else if ip.is_multicast() || is_broadcast || is_nowhere {
             Err("the address is no single host's")
         } else if is_in(&self.deny) {
@@ -68,6 +82,14 @@ impl Guard {
         } else {
             Ok(())
         }
+    }
+}
+
+/// What a translator near by makes of it is not known here: SIIT's `::ffff:0:0:0/96`, and `64:ff9b:1::/48`, which each site divides as it likes.
+fn is_translated(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.segments()[..6] == [0, 0, 0, 0, 0xffff, 0] || ip.segments()[..3] == [0x64, 0xff9b, 1],
     }
 }
 
@@ -92,16 +114,15 @@ fn faces(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
     std::iter::once(canonical).chain(within)
 }
 
-type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
-
-/// Finds the addresses of a name.
-pub(super) type Resolver = Arc<dyn Fn(String) -> Resolving + Send + Sync>;
+/// Finds the addresses of a name, and takes its time: never called but on a thread of its own.
+pub(super) type Resolver = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
 /// Opens connections for probes.
 #[derive(Clone)]
 pub(super) struct Dialer {
     guard: Arc<Guard>,
     resolver: Resolver,
+    lookups: Arc<Semaphore>,
     budget: Arc<Budget>,
 }
 
@@ -110,7 +131,7 @@ pub(super) struct Dialer {
 pub(super) enum NotDialled {
     /// A rule forbids it; nothing was sent.
     Forbidden(&'static str),
-    /// This target was asked too often in this second; nothing was sent.
+    /// This target was asked too often in this second, or too many names are being looked up; nothing was sent.
     TooOften,
     /// Nobody listens there.
     Refused,
@@ -120,21 +141,32 @@ pub(super) enum NotDialled {
 
 impl Dialer {
     pub(super) fn new(guard: Guard, per_target: u32, clock: Clock) -> Self {
-        let resolver: Resolver = Arc::new(|host| {
-            Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.map(|address| address.ip()).collect()) })
-        });
+        let resolver: Resolver = Arc::new(|host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()));
         Self::with(guard, resolver, per_target, clock)
     }
 
     fn with(guard: Guard, resolver: Resolver, per_target: u32, clock: Clock) -> Self {
-        Self { guard: Arc::new(guard), resolver, budget: Arc::new(Budget::new(per_target, clock)) }
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        Self { guard: Arc::new(guard), resolver, lookups, budget: Arc::new(Budget::new(per_target, clock)) }
+    }
+
+    /// The addresses of a name. Whoever waits may go: the lookup keeps its place until its thread is free again.
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, NotDialled> {
+        let place = Arc::clone(&self.lookups).try_acquire_owned().map_err(|_| NotDialled::TooOften)?;
+        let (resolver, host) = (Arc::clone(&self.resolver), host.to_owned());
+        let lookup = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            resolver(&host)
+        });
+        let found = lookup.await.map_err(io::Error::other).flatten();
+        found.map_err(|_| NotDialled::Unreachable("the name is not known".to_owned()))
     }
 
     /// Connects to an address or a name.
     pub(super) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, NotDialled> {
         let ips = match host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
-            Err(_) => (self.resolver)(host.to_owned()).await.map_err(|_| NotDialled::Unreachable("the name is not known".to_owned()))?,
+            Err(_) => self.resolve(host).await?,
         };
         // All of them before any is dialled: of a name that also stands for what is forbidden nothing is asked.
         for ip in &ips {
@@ -146,7 +178,11 @@ impl Dialer {
                 return Err(NotDialled::TooOften);
             }
             match TcpStream::connect(SocketAddr::new(ip, port)).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    #[cfg(target_os = "linux")]
+                    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+                    return Ok(stream);
+                }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => why = NotDialled::Refused,
                 Err(error) => return Err(NotDialled::Unreachable(error.kind().to_string())),
             }
@@ -187,10 +223,7 @@ pub(super) mod testing {
 
     /// A dialer for which every name stands for the addresses that `resolve` gives.
     pub(in crate::node) fn dialer(guard: Guard, per_target: u32, resolve: impl Fn() -> Vec<IpAddr> + Send + Sync + 'static) -> Dialer {
-        let resolver: Resolver = Arc::new(move |_| {
-            let found = resolve();
-            Box::pin(async move { Ok(found) })
-        });
+        let resolver: Resolver = Arc::new(move |_| Ok(resolve()));
         Dialer::with(guard, resolver, per_target, Clock::start())
     }
 }
@@ -198,6 +231,7 @@ pub(super) mod testing {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use tokio::net::TcpListener;
 
@@ -224,7 +258,19 @@ mod tests {
             "fe80::1",
             "febf::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2:1::1",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
             "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "64:ff9b::168.63.129.16",
+            "::ffff:0:169.254.169.254",
+            "::ffff:0:10.0.0.7",
+            "64:ff9b:1::10.0.0.7",
+            "64:ff9b:1:fffe:a9:fea9:fe00::",
             "0.0.0.0",
             "0.1.2.3",
             "::",
@@ -237,7 +283,9 @@ mod tests {
             assert!(open.check(ip(forbidden)).is_err(), "{forbidden}");
             assert!(local().check(ip(forbidden)).is_err(), "{forbidden}");
         }
-        for fine in ["10.0.0.7", "127.0.0.1", "::1", "::ffff:127.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1"] {
+        let neighbours = ["168.63.129.17", "fd00:ec1::254", "fd20:ce::253", "fd00:c1::1", "64:ff9b::10.0.0.7"];
+        let usual = ["10.0.0.7", "127.0.0.1", "::1", "::ffff:127.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1"];
+        for fine in neighbours.into_iter().chain(usual) {
             assert_eq!(open.check(ip(fine)), Ok(()), "{fine}");
         }
     }
@@ -276,6 +324,27 @@ mod tests {
         assert!(matches!(dialer.dial("both.example", port).await, Err(NotDialled::Forbidden(_))));
         let none = testing::dialer(local(), 100, Vec::new);
         assert!(matches!(none.dial("none.example", port).await, Err(NotDialled::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_lookup_keeps_its_place_for_as_long_as_it_takes_and_one_too_many_is_not_begun() {
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let answered = Mutex::new(answered);
+        // The name server is silent until the test is done with it.
+        let silent = move || {
+            let _ = answered.lock().recv();
+            vec![ip("127.0.0.1")]
+        };
+        let dialer = testing::dialer(local(), 100, silent);
+        for _ in 0..LOOKUPS_MAX {
+            let mut waiting = Box::pin(dialer.dial("silent.example", 1));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+        }
+        // Nobody waits for them any more.
+        assert_eq!(dialer.dial("silent.example", 1).await.err(), Some(NotDialled::TooOften));
+        drop(answer);
+        let ended = dialer.lookups.acquire_many(LOOKUPS_MAX as u32);
+        assert!(tokio::time::timeout(Duration::from_secs(30), ended).await.is_ok());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! 4 KiB are read.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +10,9 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TE, USER_AGENT};
+use hyper::rt::Executor;
 use hyper::{Method, Request, Response, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -156,6 +157,28 @@ async fn read_some(body: &mut Incoming) -> Result<(Vec<u8>, Option<HeaderMap>), 
     Ok((read, None))
 }
 
+/// The tasks of one connection: they end where this is dropped.
+#[derive(Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+/// Begins tasks for a connection. It does not keep them: the tasks hold it, and would keep each other.
+#[derive(Clone)]
+struct Begins(Weak<Mutex<JoinSet<()>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Begins {
+    fn execute(&self, task: F) {
+        if let Some(tasks) = self.0.upgrade() {
+            tasks.lock().spawn(task);
+        }
+    }
+}
+
+impl Tasks {
+    fn begins(&self) -> Begins {
+        Begins(Arc::downgrade(&self.0))
+    }
+}
+
 /// grpc.health.v1.Health/Check: one unary call over HTTP/2, without TLS.
 async fn ask_grpc(stream: TcpStream, host: &str) -> Result<(), ProbeOutcome> {
     let request = Request::builder()
@@ -167,11 +190,14 @@ async fn ask_grpc(stream: TcpStream, host: &str) -> Result<(), ProbeOutcome> {
         .header(USER_AGENT, "muster")
         .body(Full::new(Bytes::from_static(EMPTY_MESSAGE)))
         .map_err(|error| broken(&error))?;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    // They go with this future: what owns the socket too is a task that is begun underway.
+    let tasks = Tasks::default();
+    let mut builder = http2::Builder::new(tasks.begins());
     builder.max_header_list_size(HEAD_BYTES_MAX as u32);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-    let mut driven = JoinSet::new();
-    driven.spawn(connection);
+    tasks.begins().execute(async {
+        let _ = connection.await;
+    });
     let mut answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
     let (body, trailers) = read_some(answer.body_mut()).await?;
     judge_grpc(&answer, &body, trailers.as_ref())

@@ -24,6 +24,9 @@ pub const PAGE_MAX: usize = 1024;
 const PAGE_BYTES_MAX: usize = 160 * 1024;
 /// A question that was not answered is asked again after this long.
 const AGAIN_MS: Mono = 1000;
+/// Of whom something is held is asked anew no sooner than this: whoever comes or goes changes the digest, and all is told again. A drain
+/// names silent nodes by what is held, and that may be so old.
+const ANEW_MS: Mono = 5000;
 
 /// Which services somebody follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,6 +272,9 @@ impl Registry {
         if digest_of(&came) == page.digest {
             known.held_digest = page.digest;
             known.held = came.into();
+            if !known.held.is_empty() {
+                known.ask_at = now.mono + ANEW_MS;
+            }
             out.push(Output::AudienceChanged);
         }
     }
@@ -354,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_learns_who_is_there_in_as_many_parts_as_it_takes_and_of_changes_within_a_second() {
+    fn a_peer_learns_who_is_there_in_as_many_parts_as_it_takes_and_of_changes_within_seconds() {
         let (mut there, mut here) = (node("n2"), node("n1"));
         let mut watchers: Vec<Watcher> = (0..3000).map(|number| watcher(number, &["user"])).collect();
         there.handle(Input::Audience { watchers: watchers.clone(), count: 3000 }, START, &mut Outbox::new());
@@ -364,11 +370,30 @@ mod tests {
         assert_eq!((elsewhere.of(&key("user")).count(), elsewhere.of(&key("cart")).count(), elsewhere.complete), (3000, 0, true));
         watchers.pop();
         there.handle(Input::Audience { watchers, count: 2999 }, START, &mut Outbox::new());
-        let later = Now { mono: START.mono + 1100, ..START };
         let said = beacon(&there);
+        let soon = Now { mono: START.mono + ANEW_MS - 1, ..START };
+        talk(&mut there, &mut here, said.clone(), soon);
+        let elsewhere = here.audience_elsewhere(soon);
+        assert_eq!((elsewhere.of(&key("user")).count(), elsewhere.complete), (3000, false), "all of it was told just now");
+        let later = Now { mono: START.mono + ANEW_MS, ..START };
         talk(&mut there, &mut here, said, later);
         assert_eq!(here.audience_elsewhere(later).of(&key("user")).count(), 2999);
         assert_eq!(here.audience.at(&life("n2").node, &key("user")).count(), 2999);
+    }
+
+    #[test]
+    fn the_first_who_comes_where_nobody_is_held_is_learned_of_at_once() {
+        let (mut there, mut here) = (node("n2"), node("n1"));
+        // One comes, goes, and another comes: of each the peer hears in the next beacon in which it asks.
+        for (ms, ports) in [(0, vec![1]), (ANEW_MS, vec![]), (ANEW_MS + AGAIN_MS, vec![2])] {
+            let (now, count) = (Now { mono: START.mono + ms, ..START }, ports.len());
+            let watchers = ports.into_iter().map(|port| watcher(port, &["user"])).collect();
+            there.handle(Input::Audience { watchers, count: count as u64 }, now, &mut Outbox::new());
+            let said = beacon(&there);
+            talk(&mut there, &mut here, said, now);
+            let elsewhere = here.audience_elsewhere(now);
+            assert_eq!((elsewhere.of(&key("user")).count(), elsewhere.complete), (count, true), "after {ms} ms");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub const MISSING_MAX: usize = 1000;
 const ASK_EVERY_MS: Mono = 1000;
 /// Who has to answer at the deadline is told an earlier one, by at most this: the answer has a way to go.
 const ANSWER_MS: Mono = 500;
-/// How long an answer is kept for a peer that asks again.
+/// How long an answer is kept for a peer that asks again, and a question past its deadline.
 const KEEP_MS: Mono = 5000;
 /// No deadline of a peer's counts for more.
 pub(super) const WITHIN_MS_MAX: u64 = 300_000;
@@ -47,6 +47,8 @@ pub struct DeliveryReport {
 pub(super) struct Drains {
     running: BTreeMap<u64, Running>,
     asked: BTreeMap<(NodeName, u64), Asked>,
+    /// How many of those wait for a change: mostly none, and then nobody has to look for them.
+    waiting: usize,
 }
 
 /// A drain that was begun here.
@@ -72,6 +74,7 @@ struct Asked {
     from: Life,
     key: InstanceKey,
     seq: Seq,
+    /// To be answered until then; once it is, when that was.
     until: Mono,
     state: State,
 }
@@ -89,6 +92,12 @@ impl Drains {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let running = self.running.values().map(|running| running.until.min(running.ask_at));
         running.chain(self.asked.values().map(|asked| asked.until + KEEP_MS)).min()
+    }
+
+    /// Forgets the questions that are long over.
+    fn forget_asked(&mut self, now: Mono) {
+        self.asked.retain(|_, asked| asked.until + KEEP_MS > now);
+        self.waiting = self.asked.values().filter(|asked| matches!(asked.state, State::Waiting)).count();
     }
 
     /// Nothing is waited for any longer than until now.
@@ -178,6 +187,8 @@ impl Registry {
         let is_it = |asked: &Asked| matches!(asked.state, State::Shell(number) if number == question);
         let Some((place, asked)) = self.drains.asked.iter_mut().find(|(_, asked)| is_it(asked)) else { return };
         asked.state = State::Told(report.clone());
+        // Most are answered at once, and may have minutes yet: kept so long they would leave no room for others.
+        asked.until = now.mono;
         out.push(Output::Send(To::Node(place.0.clone()), Message::ToldDelivery { question: place.1, report }));
     }
 
@@ -205,7 +216,7 @@ impl Registry {
             }
         }
         self.settle_drains(now, out);
-        self.drains.asked.retain(|_, asked| asked.until + KEEP_MS > now.mono);
+        self.drains.forget_asked(now.mono);
     }
 
     /// The nodes that are not dead, and have not answered in their present life.
@@ -280,11 +291,15 @@ impl Registry {
         }
         if self.drains.asked.len() < ASKED_MAX {
             self.drains.asked.insert(place, Asked { from: from.clone(), key, seq, until, state: State::Waiting });
+            self.drains.waiting += 1;
         }
     }
 
     /// Asks the shell about the changes that are known by now, and shown to those who are here.
     pub(super) fn begin_deliveries(&mut self, out: &mut Outbox) {
+        if self.drains.waiting == 0 {
+            return;
+        }
         let rng = &mut self.rng;
         let is_shown = |key: &InstanceKey| self.store.get(key).is_none_or(|held| !self.restore.shows_greater_than(held));
         let is_known = |asked: &Asked| self.applied.seq(&asked.from) >= asked.seq && is_shown(&asked.key);
@@ -292,6 +307,7 @@ impl Registry {
         for asked in waiting {
             let question = rng.next();
             asked.state = State::Shell(question);
+            self.drains.waiting -= 1;
             out.push(Output::AskDelivery { question, key: asked.key.clone(), until: asked.until });
         }
     }

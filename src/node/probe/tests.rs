@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -137,6 +138,25 @@ async fn serve_grpc(message: &'static [u8], status: &'static str) -> u16 {
         }
     });
     port
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_grpc_probe_whose_time_is_up() {
+    // SETTINGS that leave no room for a body: the call can neither be sent nor be given up in order.
+    const NO_ROOM: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (ended, end) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&NO_ROOM).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let _ = ended.send(());
+    });
+    let seen = prober().look(&probe(port, ProbeKind::Grpc, 300)).await;
+    assert_eq!(seen, ProbeOutcome::failed("no answer in 300 ms"));
+    let ended = tokio::time::timeout(Duration::from_secs(15), end).await;
+    assert!(ended.is_ok(), "the connection outlives the probe");
 }
 
 #[tokio::test]

@@ -243,6 +243,35 @@ fn a_peer_answers_once_it_knows_the_change_and_again_when_it_is_asked_again() {
     assert!(told(&hear(&mut peer, "n1", question, at(2000))));
 }
 
+#[test]
+fn an_answer_is_kept_for_a_while_after_it_was_given_and_not_until_the_deadline() {
+    let mut asker = node("n1");
+    register(&mut asker, false, START);
+    drain(&mut asker, 300_000, true, true);
+    let mut peer = node("n2");
+    let change = asker.changes_after(0, usize::MAX, 1).unwrap().remove(0);
+    hear(&mut peer, "n1", Message::Change(change), START);
+    let ask = |question, seq| Message::AskDelivery { question, key: key(), seq, within_ms: 299_500 };
+    // As many as are kept, and one more.
+    let mut own: Vec<u64> = (0..ASKED_MAX as u64).map(|question| asked(&hear(&mut peer, "n1", ask(question, 2), START)).unwrap()).collect();
+    assert_eq!(asked(&hear(&mut peer, "n1", ask(9999, 2), START)), None);
+    let last = own.pop().unwrap();
+    for own in own {
+        tell_own(&mut peer, own, report(1, Vec::new()), at(20));
+    }
+    advance(&mut peer, at(20 + KEEP_MS - 1));
+    assert_eq!(peer.drains.asked.len(), ASKED_MAX);
+    advance(&mut peer, at(20 + KEEP_MS));
+    assert_eq!(peer.drains.asked.len(), 1, "what is not answered yet stays");
+    assert_eq!(asked(&hear(&mut peer, "n1", ask(10_000, 3), at(6000))), None, "it does not know of that change");
+    assert_eq!(peer.drains.waiting, 1);
+    assert!(asked(&hear(&mut peer, "n1", ask(9999, 2), at(6000))).is_some());
+    assert_eq!(peer.drains.waiting, 1);
+    tell_own(&mut peer, last, report(1, Vec::new()), at(6000));
+    advance(&mut peer, at(299_500 + 6000 + KEEP_MS));
+    assert_eq!((peer.drains.asked.len(), peer.drains.waiting), (0, 0), "what waits in vain is forgotten too");
+}
+
 /// A node that warms, and shows what its disk held of the instance: greater than what `n1` to `n3` write.
 fn warming(name: &str) -> Registry {
     let mut former = node("n9");
