@@ -24,8 +24,8 @@ pub const PAGE_MAX: usize = 1024;
 const PAGE_BYTES_MAX: usize = 160 * 1024;
 /// A question that was not answered is asked again after this long.
 const AGAIN_MS: Mono = 1000;
-/// Of whom something is held is asked anew no sooner than this: whoever comes or goes changes the digest, and all is told again. A drain
-/// names silent nodes by what is held, and that may be so old.
+/// Of whom more than one answer's worth is held is asked anew no sooner than this: whoever comes or goes changes the digest, and all is told
+/// again. A drain names silent nodes by what is held, and that may be so old.
 const ANEW_MS: Mono = 5000;
 
 /// Which services somebody follows.
@@ -272,7 +272,7 @@ impl Registry {
         if digest_of(&came) == page.digest {
             known.held_digest = page.digest;
             known.held = came.into();
-            if !known.held.is_empty() {
+            if known.held.len() > PAGE_MAX {
                 known.ask_at = now.mono + ANEW_MS;
             }
             out.push(Output::AudienceChanged);
@@ -382,10 +382,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_who_comes_where_nobody_is_held_is_learned_of_at_once() {
+    fn where_few_are_held_whoever_comes_or_goes_is_learned_of_at_once() {
         let (mut there, mut here) = (node("n2"), node("n1"));
         // One comes, goes, and another comes: of each the peer hears in the next beacon in which it asks.
-        for (ms, ports) in [(0, vec![1]), (ANEW_MS, vec![]), (ANEW_MS + AGAIN_MS, vec![2])] {
+        for (ms, ports) in [(0, vec![1]), (AGAIN_MS, vec![]), (2 * AGAIN_MS, vec![2])] {
             let (now, count) = (Now { mono: START.mono + ms, ..START }, ports.len());
             let watchers = ports.into_iter().map(|port| watcher(port, &["user"])).collect();
             there.handle(Input::Audience { watchers, count: count as u64 }, now, &mut Outbox::new());
