@@ -19,6 +19,8 @@ use crate::told::Events;
 const SERVICE: usize = 0;
 /// For a provider to be registered, and for its end to be told.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two kills.
+const REST: Duration = Duration::from_millis(250);
 /// With a ttl of 1 s.
 const BEAT_EVERY: Duration = Duration::from_millis(333);
 
@@ -69,6 +71,8 @@ pub(crate) async fn measure(way: Way, writer: SocketAddr, reader: SocketAddr, co
         // Many silent ones together would be preserved.
         let answer = operator.send(&deregistration(&service, number)).await.expect("an answer");
         assert_eq!(answer.status, 204, "{}", answer.text());
+        // Steps of one service that follow each other faster than `watch.coalesce` leave together: one end is to be told at a time.
+        sleep(REST).await;
     }
     latencies.into_iter().collect()
 }

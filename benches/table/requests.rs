@@ -94,14 +94,14 @@ pub(crate) fn registration(service: &str, number: usize) -> Vec<u8> {
 
 /// An instance whose lease is short.
 pub(crate) fn beating(service: &str, number: usize) -> Vec<u8> {
-    let body = format!(r#"{{"address":"{}","port":8080,"weight":100,"ttl":"1s"}}"#, address(number));
+    let body = format!(r#"{{"address":"{}","port":8080,"weight":100,"ttl":"1s","check":{{"kind":"none"}}}}"#, address(number));
     request("PUT", &instance(service, number), "", &body)
 }
 
 /// An instance that is held by the connection.
 pub(crate) fn attachment(service: &str, number: usize) -> Vec<u8> {
     let (id, address) = (id(number), address(number));
-    let body = format!(r#"{{"service":"{service}","id":"{id}","address":"{address}","port":8080,"weight":100}}"#);
+    let body = format!(r#"{{"service":"{service}","id":"{id}","address":"{address}","port":8080,"weight":100,"check":{{"kind":"none"}}}}"#);
     request("POST", "/v1/attach", "", &body)
 }
 
