@@ -3,10 +3,10 @@
 //! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine. Time enters as [`Now`],
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
-//! Read in this order: `record` and `merge` (what wins), `ownership` and `expiry` (who may write), `looking` and `sight` (who answers when he is
-//! looked at), `applied` and `repair` (how nodes
-//! come to agree), `join`, `restore` and `leave` (how one begins and ends), `health` and `verdict` (whose silence counts), `adoption` and
-//! `preserve` (what follows from it), `shared` and `overridden` (what operators will).
+//! Read in this order: `record` and `merge` (what wins), `ownership`, `attachment` and `expiry` (who may write), `looking` and `sight` (who
+//! answers when looked at), `applied` and `repair` (how nodes come to agree), `join`, `restore` and `leave` (how one begins and ends),
+//! `health` and `verdict` (whose silence counts), `adoption` and `preserve` (what follows from it), `shared` and `overridden` (what operators
+//! will), `drain` and `audience` (who leaves with notice, and who is told).
 
 mod ack;
 mod adoption;

@@ -70,7 +70,7 @@ pub struct Member {
     /// How long it stays listed once it is down by its heartbeats' absence; once its connection has closed it is the node's `detach_grace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after: Option<Span>,
-    /// How the registry may look for itself: kept and told, and not done by this version.
+    /// How the registry looks for itself; absent: a TCP connect once it is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
 }

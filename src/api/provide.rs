@@ -77,12 +77,12 @@ pub struct Registration {
     /// How long it stays listed once it is down; absent: the node's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after: Option<Span>,
-    /// How the registry may look for itself: kept and told, and not done by this version.
+    /// How the registry looks for itself; absent: a TCP connect once it is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
 }
 
-/// How the registry may look for itself.
+/// How the registry looks for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -278,7 +278,7 @@ pub struct Op {
     /// `register`: how long it stays listed once it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after: Option<Span>,
-    /// `register`: how the registry may look for itself: kept and told, and not done by this version.
+    /// `register`: how the registry looks for itself; absent: a TCP connect once it is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
 }

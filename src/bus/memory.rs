@@ -107,7 +107,7 @@ mod tests {
         Address, Epoch, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
     };
     use crate::node::{self, Handle};
-    use crate::registry::{Ack, NodeState, Register, Settings};
+    use crate::registry::{NodeState, Register, Settings};
 
     fn start(hub: &Hub, name: &str, epoch: u64, shutdown: &Shutdown) -> Handle {
         let settings = Settings { bootstrap_wait_ms: 200, ..Settings::new(NodeName::parse(name).unwrap(), Epoch(epoch)) };
@@ -123,16 +123,11 @@ mod tests {
 
     fn register(at: &Handle, id: &str) -> Register {
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
-        Register {
-            key: InstanceKey { service: service(), id: InstanceId::parse(id).unwrap() },
-            registration: Arc::new(Registration::new(draft).unwrap()),
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at: at.clock().mono(),
-        }
+        Register::new(
+            InstanceKey { service: service(), id: InstanceId::parse(id).unwrap() },
+            Arc::new(Registration::new(draft).unwrap()),
+            at.clock().mono(),
+        )
     }
 
     async fn within_10s(what: &str, holds: impl Fn() -> bool) {

@@ -177,7 +177,7 @@ mod tests {
         InstanceId, InstanceKey, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
     };
     use crate::node::FromBus;
-    use crate::registry::{Ack, Beacon, Envelope, Message, NodeState, Register};
+    use crate::registry::{Beacon, Envelope, Message, NodeState, Register};
 
     fn warming() -> FromBus {
         let beacon = Beacon {
@@ -225,8 +225,7 @@ mod tests {
         let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register =
-            Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
+        let register = Register::new(key, registration, 0);
         handle.register(register).await.unwrap();
         // The peer never becomes ready, so that what the node owns stays with it; and something does not end.
         assert!(port.to_node.send(warming()).await);

@@ -10,11 +10,12 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
 
+use super::line;
+use crate::model::SUBSCRIBER_BYTES_MAX;
 use crate::registry::NOTE_BYTES_MAX;
 
-/// Of the caller's word for itself, so much is kept; with the longest address it stays below what a record takes.
-const NAME_BYTES_MAX: usize = 128;
-const _: () = assert!(NAME_BYTES_MAX + 64 <= NOTE_BYTES_MAX);
+// With the longest address it stays below what a record takes.
+const _: () = assert!(SUBSCRIBER_BYTES_MAX + 64 <= NOTE_BYTES_MAX);
 
 /// Where a connection came from, among its requests' extensions.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +28,7 @@ pub(super) struct Actor(pub(super) Option<Arc<str>>);
 impl Actor {
     /// Of a request with this head.
     pub(super) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
-        let name = headers.get("muster-client").and_then(|value| value.to_str().ok()).map(cleaned).filter(|name| !name.is_empty());
+        let name = line::name(headers).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         let address = extensions.get::<Peer>().map(|peer| peer.0.to_canonical());
         Self(match (name, address) {
             (Some(name), Some(address)) => Some(format!("{name} at {address}").into()),
@@ -43,12 +44,6 @@ impl<S: Sync> FromRequestParts<S> for Actor {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self::of(&parts.headers, &parts.extensions))
     }
-}
-
-/// ASCII, as a header that can be read as text is.
-fn cleaned(name: &str) -> String {
-    let name: String = name.chars().filter(|char| !char.is_control()).take(NAME_BYTES_MAX).collect();
-    name.trim().to_owned()
 }
 
 #[cfg(test)]

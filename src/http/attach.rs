@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::stream::unfold;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,6 +25,7 @@ use super::extract::Arrived;
 use super::fault::Faults;
 use super::problem::{Code, Problem};
 use super::query::Query;
+use super::watch;
 use super::write::Write;
 use crate::api::attach::{Attach, Attached};
 use crate::api::problem::Problem as ProblemBody;
@@ -74,12 +74,7 @@ async fn attach(Arrived(at): Arrived, State(app): State<App>, mut query: Query, 
         let bytes = holding.next().await?;
         Some((Ok::<_, Infallible>(bytes), holding))
     });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    Ok((headers, Body::from_stream(stream)).into_response())
+    Ok(watch::answer(Body::from_stream(stream)))
 }
 
 /// A place among the connections that hold leases.

@@ -51,8 +51,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// What a subscriber calls itself in its headers.
-fn name(headers: &HeaderMap) -> Option<Arc<str>> {
+/// What a caller calls itself in its headers.
+pub(super) fn name(headers: &HeaderMap) -> Option<Arc<str>> {
     subscriber_name(headers.get("muster-client")?.to_str().ok()?)
 }
 

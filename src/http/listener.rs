@@ -152,7 +152,6 @@ impl Serving {
             let connection = Connection {
                 edge: self.edge.clone(),
                 app: self.app.clone(),
-                peer: Peer(address.ip()),
                 builder: Arc::clone(&self.builder),
                 cut: self.cut.clone(),
                 address,
@@ -184,7 +183,6 @@ impl Serving {
 struct Connection {
     edge: Edge,
     app: App,
-    peer: Peer,
     builder: Arc<Builder<TokioExecutor>>,
     cut: CancellationToken,
     /// The other end's.
@@ -229,7 +227,7 @@ impl Connection {
             if request.method() == Method::GET {
                 request.extensions_mut().insert(Arc::clone(&line));
             }
-            request.extensions_mut().insert(self.peer);
+            request.extensions_mut().insert(Peer(self.address.ip()));
             let edge = self.edge.clone();
             async move { Ok::<_, Infallible>(edge.answer(request).await) }
         });

@@ -147,6 +147,27 @@ body! {
     }
 }
 
+/// What a registration says in a batch: what to do, of which instance, and the registration itself.
+const OP_REGISTER_NAMES: &[&str] = &[
+    "op",
+    "namespace",
+    "service",
+    "id",
+    "address",
+    "port",
+    "ports",
+    "weight",
+    "region",
+    "zone",
+    "tags",
+    "metadata",
+    "status",
+    "ttl",
+    "evict_after",
+    "check",
+    "incarnation",
+];
+
 /// Which of a body's fields one kind of it takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields {
@@ -156,71 +177,13 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) const REGISTER: Self = Self::of(
-        Said::NAMES,
-        &[
-            "address",
-            "port",
-            "ports",
-            "weight",
-            "region",
-            "zone",
-            "tags",
-            "metadata",
-            "status",
-            "ttl",
-            "evict_after",
-            "check",
-            "incarnation",
-        ],
-    );
+    pub(super) const REGISTER: Self = Self::of(Said::NAMES, Self::after(4, OP_REGISTER_NAMES));
     pub(super) const HEARTBEAT: Self = Self::of(Said::NAMES, &["incarnation", "digest", "status"]);
     /// Of a batch's operation of any kind.
     pub(super) const OP: Self = Self::of(Said::NAMES, Said::NAMES);
-    pub(super) const OP_REGISTER: Self = Self::of(
-        Said::NAMES,
-        &[
-            "op",
-            "namespace",
-            "service",
-            "id",
-            "address",
-            "port",
-            "ports",
-            "weight",
-            "region",
-            "zone",
-            "tags",
-            "metadata",
-            "status",
-            "ttl",
-            "evict_after",
-            "check",
-            "incarnation",
-        ],
-    );
+    pub(super) const OP_REGISTER: Self = Self::of(Said::NAMES, OP_REGISTER_NAMES);
     /// Of an instance that a connection holds.
-    pub(super) const MEMBER: Self = Self::of(
-        Said::NAMES,
-        &[
-            "namespace",
-            "service",
-            "id",
-            "address",
-            "port",
-            "ports",
-            "weight",
-            "region",
-            "zone",
-            "tags",
-            "metadata",
-            "status",
-            "ttl",
-            "evict_after",
-            "check",
-            "incarnation",
-        ],
-    );
+    pub(super) const MEMBER: Self = Self::of(Said::NAMES, Self::after(1, OP_REGISTER_NAMES));
     pub(super) const OP_HEARTBEAT: Self = Self::of(Said::NAMES, &["op", "namespace", "service", "id", "incarnation", "digest", "status"]);
     pub(super) const OP_DEREGISTER: Self = Self::of(Said::NAMES, &["op", "namespace", "service", "id", "incarnation"]);
     const CHECK: Self = Self::of(CheckSaid::NAMES, CheckSaid::NAMES);
@@ -229,6 +192,11 @@ impl Fields {
 
     fn has(self, name: &str) -> bool {
         self.names.contains(&name)
+    }
+
+    /// The names behind the first so many.
+    const fn after(count: usize, names: &'static [&'static str]) -> &'static [&'static str] {
+        names.split_at(count).1
     }
 
     const fn of(all: &[&'static str], names: &'static [&'static str]) -> Self {

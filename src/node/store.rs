@@ -156,7 +156,7 @@ mod tests {
     use crate::model::{
         Address, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
     };
-    use crate::registry::{Ack, Input, Now, Outbox, Register, Registry, Settings};
+    use crate::registry::{Input, Now, Outbox, Register, Registry, Settings};
 
     const NOW: u64 = 1_763_640_000_000;
 
@@ -174,16 +174,7 @@ mod tests {
             let key = InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() };
             let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
             let registration = Arc::new(Registration::new(draft).unwrap());
-            let register = Register {
-                key,
-                registration,
-                incarnation: None,
-                takeover: false,
-                says_up: false,
-                actor: None,
-                ack: Ack::Local,
-                at: now.mono,
-            };
+            let register = Register::new(key, registration, now.mono);
             registry.handle(Input::Register(number as u64, register), now, &mut Outbox::new());
         }
         registry.picture(now).unwrap()

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::{Address, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceName, Status, Ttl};
-use crate::registry::Ack;
 
 fn key(service: &str, id: &str) -> InstanceKey {
     let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse(service).unwrap() };
@@ -22,7 +21,7 @@ async fn register(handle: &Handle, key: InstanceKey, ttl_ms: u64) -> Registered 
     let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(ttl_ms).unwrap());
     let registration = Arc::new(Registration::new(draft).unwrap());
     let at = handle.clock().mono();
-    let register = Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at };
+    let register = Register::new(key, registration, at);
     handle.register(register).await.unwrap()
 }
 

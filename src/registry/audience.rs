@@ -17,7 +17,7 @@ use crate::model::{Epoch, Life, Namespace, NodeName, ServiceKey, ServiceName, Su
 pub const WATCHERS_MAX: usize = 16_384;
 /// How many services one interest names.
 pub const INTEREST_SERVICES_MAX: usize = 1000;
-/// How many prefixes one interest names; one with more is told as one in everything.
+/// How many prefixes one interest names, as many as a watch may give; one with more would be told as one in everything.
 pub const INTEREST_PREFIXES_MAX: usize = 16;
 /// How many subscribers one answer tells of, and about how many bytes of them: well below a frame.
 pub const PAGE_MAX: usize = 1024;

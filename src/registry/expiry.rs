@@ -91,7 +91,7 @@ impl Registry {
         // It may have become a fixed address's, or a connection's, since it was asked for.
         let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed() && !lease.is_attached()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
-        let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        let last = lease.last_heard(last_heartbeat);
         let anew_from = |since: Option<Mono>| since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
         let trusted_until = anew_from(self.hears_majority.since).max(lease.not_before);
         let heard_until = anew_from(self.is_heard.since);
@@ -131,9 +131,7 @@ impl Registry {
         match sight {
             Sight::Answers if self.is_calm(&record.key, now.mono) => self.become_answering(record, last, now, out),
             Sight::Answers => self.leases.reschedule(&record.key, now.mono + AGAIN_MS),
-            Sight::Open | Sight::Fails | Sight::Blind
-                if self.is_preserved(record) && !self.is_refused(&record.key) && !self.is_replaced(record, last) =>
-            {
+            Sight::Open | Sight::Fails | Sight::Blind if self.is_spared(record, last) => {
                 self.stay_suspect(record, since, last, now, out);
             }
             Sight::Open => self.leases.reschedule(&record.key, now.mono + ttl_ms),
@@ -161,20 +159,25 @@ impl Registry {
         let sight = self.sight_of(record, last, now.mono);
         let is_calm = self.is_calm(&record.key, now.mono);
         let cause = if sight == Sight::Fails { Cause::ProbeFailed } else { Cause::Expired };
-        let is_preserved = self.is_preserved(record) && !self.is_refused(&record.key) && !self.is_replaced(record, last);
+        let is_spared = self.is_spared(record, last);
         match sight {
             Sight::Answers if is_calm => self.become_answering(record, last, now, out),
-            Sight::Open | Sight::Fails | Sight::Blind if is_preserved && !self.is_failing(&record.key) => {
+            Sight::Open | Sight::Fails | Sight::Blind if is_spared && !self.is_failing(&record.key) => {
                 self.stay_suspect(record, since, last, now, out);
             }
             // What flaps is not taken away for it, nor is one that has not been looked at, nor one that is preserved.
             Sight::Answers | Sight::Open => self.leases.reschedule(&record.key, now.mono + AGAIN_MS),
             Sight::Fails | Sight::Blind if now.mono < until => self.leases.reschedule(&record.key, until),
-            Sight::Fails | Sight::Blind if is_preserved || self.is_kept(record, now.mono) => {
+            Sight::Fails | Sight::Blind if is_spared || self.is_kept(record, now.mono) => {
                 self.leases.reschedule(&record.key, now.mono + AGAIN_MS);
             }
             Sight::Fails | Sight::Blind => self.withdraw(record, cause, last, now, out),
         }
+    }
+
+    /// Self-preservation keeps it: too many are silent with it, and nothing but its silence speaks against it.
+    fn is_spared(&self, record: &Record, last: Mono) -> bool {
+        self.is_preserved(record) && !self.is_refused(&record.key) && !self.is_replaced(record, last)
     }
 
     /// Its time is over, and it stays all the same for now.
@@ -268,7 +271,7 @@ impl Registry {
 
     /// `cause`, and what looking at it has brought, but where another instance has its place: that is why its silence counts.
     fn why_silent(&self, record: &Record, cause: Cause, last: Mono, now: Mono) -> Why {
-        let replaced = self.leases.get(&record.key).and_then(|lease| lease.replaced.as_deref()).filter(|replaced| last <= replaced.since);
+        let replaced = self.leases.get(&record.key).and_then(|lease| lease.replaced_since(last));
         let silent_ms = now.saturating_sub(last);
         let why = match replaced {
             Some(replaced) => Why::saying(Cause::AddressReused, reuse::detail(replaced, record)),
@@ -299,7 +302,7 @@ mod tests {
     };
     use crate::registry::link::Link;
     use crate::registry::message::MemberAt;
-    use crate::registry::{Ack, Beacon, Change, Envelope, Input, Message, NodeState, Register, Settings};
+    use crate::registry::{Beacon, Change, Envelope, Input, Message, NodeState, Register, Settings};
 
     const TTL_MS: u64 = 3000;
 
@@ -313,8 +316,7 @@ mod tests {
         draft.evict_after_ms = Some(1000);
         draft.check = Some(Check { kind: CheckKind::None, interval_ms: 10_000, timeout_ms: 1000, failures: 1, successes: 1 });
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let (actor, ack, at) = (None, Ack::Local, now.mono);
-        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, says_up: false, actor, ack, at };
+        let register = Register::new(key.clone(), registration, now.mono);
         registry.handle(Input::Register(1, register), *now, &mut Outbox::new());
         let record = Arc::clone(registry.record(&key).unwrap());
         for _ in 0..2 {

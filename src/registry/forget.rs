@@ -111,16 +111,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register = Register {
-            key: key.clone(),
-            registration,
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at: now,
-        };
+        let register = Register::new(key.clone(), registration, now);
         registry.handle(Input::Register(7, register), at(now), &mut Outbox::new());
         speak(&mut registry, &life("n2", 2), NodeState::Ready, now);
         speak(&mut registry, &life("n2", 2), NodeState::Leaving, now);

@@ -92,7 +92,7 @@ impl Registry {
 
     fn lease_told(&self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Mono) -> Option<LeaseTold> {
         let lease = self.leases.get(key)?;
-        let last = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        let last = lease.last_heard(last_heartbeat);
         let is_heard = lease.made_up != Some(last);
         let deadline = (lease.last_sign(last_heartbeat, now) + lease.ttl_ms).max(lease.not_before);
         Some(LeaseTold {
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Address, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl};
-    use crate::registry::{Ack, Input, Register, Settings};
+    use crate::registry::{Input, Register, Settings};
 
     #[test]
     fn of_a_lease_that_was_taken_over_no_heartbeat_is_told_until_one_comes() {
@@ -124,8 +124,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let (actor, ack, at) = (None, Ack::Local, now.mono);
-        let register = Register { key: key.clone(), registration, incarnation: None, takeover: false, says_up: false, actor, ack, at };
+        let register = Register::new(key.clone(), registration, now.mono);
         registry.handle(Input::Register(7, register), now, &mut Outbox::new());
         let mut out = Outbox::new();
         let record = Arc::clone(registry.record(&key).unwrap());

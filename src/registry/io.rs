@@ -130,6 +130,14 @@ pub struct Register {
     pub at: Mono,
 }
 
+impl Register {
+    /// A registration that names no life and asks for nothing besides, of nobody known.
+    #[must_use]
+    pub fn new(key: InstanceKey, registration: Arc<Registration>, at: Mono) -> Self {
+        Self { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at }
+    }
+}
+
 /// A heartbeat at the door.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {

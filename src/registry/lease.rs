@@ -365,9 +365,14 @@ impl Lease {
         self.attached
     }
 
-    /// The last sign of life that the shell and the registry know of.
+    /// The last heartbeat that the shell or the registry knows of.
+    pub(super) fn last_heard(&self, last_heartbeat: Option<Mono>) -> Mono {
+        last_heartbeat.unwrap_or(0).max(self.renewed_at)
+    }
+
+    /// The last sign of life: a connection that is open gives one all the time.
     pub(super) fn last_sign(&self, last_heartbeat: Option<Mono>, now: Mono) -> Mono {
-        if self.attached { now } else { last_heartbeat.unwrap_or(0).max(self.renewed_at) }
+        if self.attached { now } else { self.last_heard(last_heartbeat) }
     }
 
     /// A heartbeat of `last` is a sign of life, though the lease has been late since `since`: one from before is none where another

@@ -129,16 +129,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register = Register {
-            key: key.clone(),
-            registration,
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at: START.mono,
-        };
+        let register = Register::new(key.clone(), registration, START.mono);
         registry.handle(Input::Register(7, register), START, &mut Outbox::new());
         key
     }

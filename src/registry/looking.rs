@@ -75,7 +75,7 @@ pub(super) enum Due {
     /// Try it.
     Try,
     /// The others have not answered in time.
-    NoHelp(u64),
+    NoHelp,
 }
 
 /// Why an instance is looked at.
@@ -357,7 +357,7 @@ impl Looking {
         if let Some(ticket) = look.asked.take() {
             self.errands.remove(&ticket);
         }
-        let due = look.help.map_or(Due::Try, |(question, _)| Due::NoHelp(question));
+        let due = if look.help.is_some() { Due::NoHelp } else { Due::Try };
         Some((key, due))
     }
 

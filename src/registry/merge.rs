@@ -178,7 +178,7 @@ pub(super) fn kept(record: &Record) -> Option<&Arc<Registration>> {
 mod tests {
     use super::*;
     use crate::model::{Address, Epoch, InstanceId, Namespace, NodeName, Port, RegistrationDraft, ServiceKey, ServiceName, Ttl};
-    use crate::registry::{Ack, Input, Register, Settings};
+    use crate::registry::{Input, Register, Settings};
 
     #[test]
     fn what_this_node_wrote_forgot_and_is_given_back_has_a_lease_here() {
@@ -188,16 +188,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register = Register {
-            key: key.clone(),
-            registration,
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at: now.mono,
-        };
+        let register = Register::new(key.clone(), registration, now.mono);
         registry.handle(Input::Register(1, register), now, &mut Outbox::new());
 
         let held = Record::clone(registry.record(&key).unwrap());

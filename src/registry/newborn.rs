@@ -58,7 +58,7 @@ mod tests {
         let key = InstanceKey { service, id: InstanceId::parse(id).unwrap() };
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let registration = Arc::new(Registration::new(draft).unwrap());
-        Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack, at: now.mono }
+        Register { ack, ..Register::new(key, registration, now.mono) }
     }
 
     #[test]

@@ -431,7 +431,7 @@ impl Registry {
     /// A lease that ended because a greater record came: what its last heartbeat still is worth.
     pub(super) fn handle_ended(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let Some(Ended { lease, record: held }) = self.ended.remove(key) else { return };
-        let at = last_heartbeat.unwrap_or(0).max(lease.renewed_at);
+        let at = lease.last_heard(last_heartbeat);
         if now.mono > at + lease.ttl_ms {
             return;
         }

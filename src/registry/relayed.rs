@@ -118,7 +118,7 @@ mod tests {
     use crate::model::{
         Address, Epoch, InstanceId, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Version,
     };
-    use crate::registry::{Ack, Beacon, Change, Envelope, Input, Register, Settings};
+    use crate::registry::{Beacon, Change, Envelope, Input, Register, Settings};
 
     #[test]
     fn a_silent_one_that_is_handed_over_counts_among_the_silent_at_once() {
@@ -133,7 +133,7 @@ mod tests {
         };
         let register = |key, port| {
             let registration = content(port);
-            Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: now.mono }
+            Register::new(key, registration, now.mono)
         };
         for (port, id) in [(1, "a"), (2, "b")] {
             registry.handle(Input::Register(1, register(key(id), port)), now, &mut Outbox::new());

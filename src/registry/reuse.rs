@@ -9,7 +9,7 @@ use super::Registry;
 use super::lease::{Lease, Place, Replaced};
 use super::record::{Canonical, Record};
 use super::time::{Mono, Now};
-use crate::model::{Namespace, Registration};
+use crate::model::{Namespace, Registration, ServiceKey};
 
 /// How long the older of two has to be heard, or to be deregistered by whoever restarts it.
 const HEARD_WITHIN_MS: u64 = 1000;
@@ -45,9 +45,14 @@ impl Registry {
 }
 
 impl Lease {
-    /// Another instance has its place, and its provider was not heard since: when it becomes `suspect` for that.
-    pub(super) fn replaced_due(&self, service: &crate::model::ServiceKey, last: Mono) -> Option<Mono> {
-        let replaced = self.replaced.as_deref().filter(|replaced| last <= replaced.since)?;
+    /// Another instance has its place, and its provider was not heard since.
+    pub(super) fn replaced_since(&self, last: Mono) -> Option<&Replaced> {
+        self.replaced.as_deref().filter(|replaced| last <= replaced.since)
+    }
+
+    /// When it becomes `suspect` for that.
+    pub(super) fn replaced_due(&self, service: &ServiceKey, last: Mono) -> Option<Mono> {
+        let replaced = self.replaced_since(last)?;
         let due = replaced.since + HEARD_WITHIN_MS;
         // Heartbeats come each third of the ttl.
         let missed = last + self.ttl_ms / 2;
@@ -73,7 +78,7 @@ mod tests {
         Address, Cause, Epoch, Incarnation, InstanceId, InstanceKey, NodeName, Port, RegistrationDraft, ServiceKey, ServiceName, Status,
         Ttl,
     };
-    use crate::registry::{Ack, Heartbeat, Input, Outbox, Output, Purpose, Register, Settings};
+    use crate::registry::{Heartbeat, Input, Outbox, Output, Purpose, Register, Settings};
 
     const TTL_MS: u64 = 12_000;
     const STEP_MS: u64 = 100;
@@ -112,16 +117,7 @@ mod tests {
             let draft = RegistrationDraft::new(Address::parse(address).unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
             let registration = Arc::new(Registration::new(draft).unwrap());
             let incarnation = incarnation.and_then(Incarnation::new);
-            let register = Register {
-                key,
-                registration,
-                incarnation,
-                takeover: false,
-                says_up: false,
-                actor: None,
-                ack: Ack::Local,
-                at: self.now.mono,
-            };
+            let register = Register { incarnation, ..Register::new(key, registration, self.now.mono) };
             self.handle(Input::Register(1, register));
         }
 

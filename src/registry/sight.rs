@@ -41,7 +41,7 @@ impl Registry {
                     let ticket = self.looking.try_now(&key, probe.timeout_ms, now.mono);
                     out.push(Output::Probe { ticket, probe });
                 }
-                Due::NoHelp(_) => self.give_up(&key, now, out),
+                Due::NoHelp => self.give_up(&key, now, out),
             }
         }
     }
@@ -159,9 +159,8 @@ impl Registry {
 
     /// A lease is held from `at` on, or was taken over: its instance is looked at accordingly.
     pub(super) fn look_from(&mut self, record: &Record, registration: &Registration, phase: Phase, at: Mono) {
-        match phase {
-            // A fixed address is never silent: what its check shows is all there is, also for whoever takes it over while it is down.
-            _ if is_without_lease(record) => self.looking.watch(&record.key, Plan::of(registration), at, &mut self.rng),
+        // One that sends no heartbeats is never silent: what its check shows is all there is, also for whoever takes it over while it is down.
+        match if registration.ttl().is_some() { phase } else { Phase::Held } {
             Phase::Held => self.looking.watch(&record.key, Plan::of(registration), at, &mut self.rng),
             Phase::Late(_) | Phase::Over(_) => self.look_at_silent(record, Sight::Open, at),
             Phase::Answering(_) => self.look_at_silent(record, Sight::Answers, at),
@@ -169,7 +168,7 @@ impl Registry {
     }
 
     pub(super) fn look_at_silent(&mut self, record: &Record, known: Sight, at: Mono) {
-        let plan = record.registration().and_then(|registration| Plan::of(registration)).filter(|_| !is_without_lease(record));
+        let plan = record.registration().and_then(|registration| Plan::of(registration));
         self.looking.begin_silent(&record.key, plan, known, at, &mut self.rng);
     }
 
@@ -201,7 +200,7 @@ impl Registry {
 
     /// Another instance has its place, since it was heard last.
     pub(super) fn is_replaced(&self, record: &Record, last: Mono) -> bool {
-        self.leases.get(&record.key).is_some_and(|lease| lease.replaced_due(&record.key.service, last).is_some())
+        self.leases.get(&record.key).is_some_and(|lease| lease.replaced_since(last).is_some())
     }
 
     /// Its check failed, whatever its heartbeats say.
@@ -237,10 +236,6 @@ impl Registry {
     pub(super) fn words_on(&self, key: &InstanceKey) -> Option<String> {
         self.looking.get(key).and_then(words)
     }
-}
-
-fn is_without_lease(record: &Record) -> bool {
-    record.registration().is_none_or(|registration| registration.ttl().is_none())
 }
 
 /// What the look at an instance says, in words.

@@ -63,16 +63,7 @@ impl World {
         }
         let (key, port) = (key(service, &format!("fixed{count}")), count as u16 + 1);
         let registration = Arc::new(content(&key, port));
-        let register = Register {
-            key: key.clone(),
-            registration,
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at: 0,
-        };
+        let register = Register::new(key.clone(), registration, 0);
         if let Some(Answer::Registered(_)) = self.operate(node, |ticket| Input::Register(ticket, register)) {
             self.counts.add(Injected::FixedRegistered);
             self.fixed.addresses.push(Address { key, port, wanted: Wanted::Listed });

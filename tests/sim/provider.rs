@@ -190,14 +190,10 @@ impl Provider {
 
     pub(crate) fn to_register(&self, ack: Ack) -> Register {
         Register {
-            key: self.key.clone(),
-            registration: Arc::new(self.content()),
             incarnation: self.named(),
-            takeover: false,
             says_up: self.habits.reports && self.reported == Reported::Up,
-            actor: None,
             ack,
-            at: 0,
+            ..Register::new(self.key.clone(), Arc::new(self.content()), 0)
         }
     }
 

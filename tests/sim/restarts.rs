@@ -61,8 +61,7 @@ fn register(world: &mut World, node: usize, key: &InstanceKey) {
 fn register_life(world: &mut World, node: usize, key: &InstanceKey, incarnation: Option<u64>) {
     let incarnation = incarnation.map(|number| Incarnation::new(number).unwrap());
     let registration = Arc::new(Registration::new(draft(key, 1, 3_600_000)).unwrap());
-    let register =
-        Register { key: key.clone(), registration, incarnation, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
+    let register = Register { incarnation, ..Register::new(key.clone(), registration, 0) };
     assert!(matches!(world.ask_now(node, Ask::Register(register)), Some(Answer::Registered(_))));
 }
 

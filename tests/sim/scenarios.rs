@@ -39,8 +39,7 @@ fn content(key: &InstanceKey, port: u16) -> Registration {
 pub(crate) fn try_register(world: &mut World, node: usize, key: &InstanceKey, port: u16, incarnation: Option<u64>) -> Answer {
     let incarnation = incarnation.map(|number| Incarnation::new(number).unwrap());
     let registration = Arc::new(content(key, port));
-    let register =
-        Register { key: key.clone(), registration, incarnation, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
+    let register = Register { incarnation, ..Register::new(key.clone(), registration, 0) };
     world.ask_now(node, Ask::Register(register)).expect("a registration is answered at once")
 }
 
@@ -367,8 +366,7 @@ fn a_whole_copy_whose_giver_dies_is_taken_from_another() {
         let mut large = draft(&key, count + 1, 60_000);
         large.metadata.insert("text".to_owned(), "x".repeat(1000));
         let registration = Arc::new(Registration::new(large).unwrap());
-        let register =
-            Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
+        let register = Register::new(key, registration, 0);
         world.ask_now(0, Ask::Register(register));
         world.run_for(1);
     }

@@ -216,8 +216,7 @@ impl World {
             let key = key("a", &format!("x{}", self.now));
             let registration = muster::model::Registration::new(draft(&key, 1, 60_000)).expect("unreachable: it is within the bounds");
             let registration = Arc::new(registration);
-            let register =
-                Register { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: 0 };
+            let register = Register::new(key, registration, 0);
             self.submit(node, Ask::Register(register), Asker::Nobody);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::Interval;
 
 use crate::api::Hex;
 use crate::api::attach::{Attached, Held, Ping};
@@ -15,6 +15,7 @@ use crate::api::consume::Goodbye;
 use crate::http::App;
 use crate::http::feed::plain;
 use crate::http::jitter::jitter;
+use crate::http::watch::rhythm;
 use crate::metrics::Metrics;
 use crate::model::{Incarnation, InstanceKey, Namespace};
 use crate::node::{Attachment, Condition};
@@ -67,9 +68,6 @@ impl Holding {
             .collect();
         let first = plain("registered", None, &Attached { instances, owner: app.node.name().as_str().into() });
         let shortest_ms = registered.values().filter_map(|registered| registered.ttl_ms).min().unwrap_or(u64::MAX);
-        let mut ping = tokio::time::interval(PING_EVERY);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ping.reset();
         Self {
             attachment,
             first: Some(first),
@@ -78,7 +76,7 @@ impl Holding {
             has_said_goodbye: false,
             conditions: app.node.follow_condition(),
             shutdown: app.shutdown.clone(),
-            ping,
+            ping: rhythm::after_each(PING_EVERY),
             metrics: Arc::clone(&app.metrics),
             _place: place,
         }

@@ -36,7 +36,12 @@ pub(in crate::http) fn goodbye() -> Bytes {
 
 /// When comments are due: the first after one period.
 pub(in crate::http) fn comments() -> Interval {
-    let mut interval = every(COMMENT_EVERY);
+    after_each(COMMENT_EVERY)
+}
+
+/// Ready when `period` has passed, and then again each time it has.
+pub(in crate::http) fn after_each(period: Duration) -> Interval {
+    let mut interval = every(period);
     interval.reset();
     interval
 }

@@ -29,7 +29,7 @@ fn register(id: &str, port: u16, now: Now) -> Register {
     let mut draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(port).unwrap(), ttl);
     draft.check = Some(Check { kind: CheckKind::None, interval_ms: 10_000, timeout_ms: 1000, failures: 1, successes: 1 });
     let registration = Arc::new(Registration::new(draft).unwrap());
-    Register { key: key(id), registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at: now.mono }
+    Register::new(key(id), registration, now.mono)
 }
 
 fn node() -> Registry {

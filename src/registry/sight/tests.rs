@@ -67,11 +67,7 @@ impl Stage {
         draft.evict_after_ms = Some(EVICT_MS as u32);
         change(&mut draft);
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let (actor, ack, at) = (None, Ack::Local, self.now.mono);
-        self.feed(Input::Register(
-            1,
-            Register { key: key(id), registration, incarnation: None, takeover: false, says_up: false, actor, ack, at },
-        ));
+        self.feed(Input::Register(1, Register::new(key(id), registration, self.now.mono)));
     }
 
     fn beat(&mut self, id: &str) {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use muster::model::{InstanceKey, Registration, RegistrationDraft, Status};
-use muster::registry::{Ack, Answer, Register};
+use muster::registry::{Answer, Register};
 
 use crate::provider::draft;
 use crate::scenarios::{TTL_MS, agree_within, cluster, deregister, heartbeat, port_at, register};
@@ -14,16 +14,7 @@ use crate::world::{Ask, World, key};
 /// A fixed address: it sends no heartbeats.
 fn register_fixed(world: &mut World, node: usize, key: &InstanceKey, port: u16) {
     let registration = Arc::new(Registration::new(RegistrationDraft { ttl: None, ..draft(key, port, TTL_MS) }).unwrap());
-    let register = Register {
-        key: key.clone(),
-        registration,
-        incarnation: None,
-        takeover: false,
-        says_up: false,
-        actor: None,
-        ack: Ack::Local,
-        at: 0,
-    };
+    let register = Register::new(key.clone(), registration, 0);
     let answer = world.ask_now(node, Ask::Register(register));
     assert!(matches!(answer, Some(Answer::Registered(_))), "{answer:?}");
 }

@@ -7,7 +7,7 @@ use muster::model::{
     Imposed, InstanceKey, Namespace, Override, OverrideDraft, OverrideKey, OverrideName, Registration, RegistrationDraft, Selection,
     ServiceName, Status,
 };
-use muster::registry::{Ack, Answer, Input, Refusal, Register, SetOverride, Willed};
+use muster::registry::{Answer, Input, Refusal, Register, SetOverride, Willed};
 
 use super::{TTL_MS, agree_within, cluster, deregister, heartbeat, register, try_register};
 use crate::bus::Weather;
@@ -253,16 +253,7 @@ fn an_override_says_when_the_silent_go_and_whether() {
     for key in [&soon, &never] {
         let draft = RegistrationDraft { evict_after_ms: Some(60_000), ..draft(key, 1, TTL_MS) };
         let registration = Arc::new(Registration::new(draft).unwrap());
-        let register = Register {
-            key: key.clone(),
-            registration,
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at: 0,
-        };
+        let register = Register::new(key.clone(), registration, 0);
         world.ask_now(0, Ask::Register(register));
     }
     set(&mut world, 0, "never", OverrideDraft { preserve: Some(true), ..on_service("never") });
@@ -287,16 +278,7 @@ fn what_is_preserved_against_an_operators_will_goes_at_once() {
     for key in &keys {
         let registration = Arc::new(Registration::new(draft(key, 1, 60_000)).unwrap());
         let at = world.now_at(0).mono;
-        let register = Register {
-            key: key.clone(),
-            registration,
-            incarnation: None,
-            takeover: false,
-            says_up: false,
-            actor: None,
-            ack: Ack::Local,
-            at,
-        };
+        let register = Register::new(key.clone(), registration, at);
         world.ask_now(0, Ask::Register(register));
     }
     // Late after 60 s, all together; without self-preservation down after 120 s, and looked at again after 180 s only.
