@@ -58,10 +58,12 @@ impl Registry {
     }
 
     /// A node that did not hear the others cannot tell who is silent: when it hears them again, each lease has its ttl and grace anew. One that
-    /// nobody heard, or that of two heard nobody, is passed on no heartbeats of what only it lists: for as long it takes nothing away.
+    /// nobody heard, whose bus was away, or that of two heard nobody, is passed on no heartbeats of what only it lists: for as long it takes
+    /// nothing away.
     fn note_reach(&mut self, now: Mono) {
         self.hears_majority.note(self.peers.hears_majority(now), now);
-        let is_cut_off = self.peers.member_count(now) > 1 && self.peers.alive(now).next().is_none();
+        let hears_nobody = self.peers.member_count(now) > 1 && self.peers.alive(now).next().is_none();
+        let is_cut_off = hears_nobody || self.link.unheard_since().is_some();
         self.is_heard.note(self.is_heard(now) && !is_cut_off, now);
     }
 
@@ -379,6 +381,27 @@ mod tests {
         assert!(holds_after(&mut registry, &mut now, 10 * TTL_MS, false), "nobody hears it");
         assert!(holds_after(&mut registry, &mut now, 1000, true), "it was heard a moment ago");
         assert!(!holds_after(&mut registry, &mut now, 3 * TTL_MS, true), "it does not wait for ever");
+    }
+
+    #[test]
+    fn whose_bus_is_away_keeps_the_last_of_a_service_though_it_knows_of_no_other_node() {
+        let mut now = Now { mono: 1_000_000, wall: 0 };
+        let (mut registry, record) = silent(&mut now);
+        registry.link = Link::new(true, now.mono);
+        now.mono += 10 * TTL_MS;
+        registry.advance(now, &mut Outbox::new());
+        registry.handle_due(&record.key, None, now, &mut Outbox::new());
+        assert!(registry.holds_lease(&record.key), "others may hear its provider");
+        registry.link.connected(now.mono);
+        for (ms, is_held) in [(1000, true), (2 * TTL_MS, false)] {
+            for _ in 0..ms / 500 {
+                now.mono += 500;
+                registry.link.echoed(now.mono);
+                registry.advance(now, &mut Outbox::new());
+            }
+            registry.handle_due(&record.key, None, now, &mut Outbox::new());
+            assert_eq!(registry.holds_lease(&record.key), is_held, "{ms} ms after it carried again, for others to be heard in");
+        }
     }
 
     #[test]

@@ -161,10 +161,11 @@ impl Registry {
     }
 
     /// The last visible instance of its service goes by silence only when nothing is unclear: its provider may be heard by a node that is
-    /// not heard here.
+    /// not heard here. One whose bus is away cannot even tell whether there are others.
     pub(super) fn is_last_while_unclear(&self, record: &Record, now: Mono) -> bool {
         let visible = self.store.catalog().view(&record.key.service).map_or(0, |view| view.instances().len());
-        let doubts_itself = || !self.complete || self.is_preserving() || self.health.multiplier() > 1;
+        let doubts_itself =
+            || !self.complete || self.is_preserving() || self.health.multiplier() > 1 || self.link.unheard_since().is_some();
         visible <= 1 && (doubts_itself() || self.peers.has_doubtful(now) || self.is_owed_anything(now))
     }
 }
