@@ -254,13 +254,16 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.probes.per_second.to_string()),
         ..key(
             "probes.per_second",
-            "How many looks at instances this node takes a second; past it they come later, and nothing is concluded.",
+            "How many looks at instances this node takes a second, a quarter of them for silent ones; past it they come later.",
         )
     },
     Key {
         set: |config, given| put(&mut config.probes.in_flight, given.count(1..=65_536)),
         show: |config| Some(config.probes.in_flight.to_string()),
-        ..key("probes.in_flight", "How many instances are looked at at once; each is an open connection.")
+        ..key(
+            "probes.in_flight",
+            "How many instances are looked at at once; each is an open connection. A quarter is kept for those that have fallen silent.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.probes.per_target, given.count(1..=1_000_000)),

@@ -37,8 +37,8 @@ impl Eyes {
     }
 
     /// Looks at an instance; gives the answer at once where too many are being looked at.
-    pub(super) fn look_at(&mut self, ticket: Ticket, probe: Probe) -> Option<Input> {
-        if self.probes.len() >= self.prober.in_flight || !self.prober.take() {
+    pub(super) fn look_at(&mut self, ticket: Ticket, probe: Probe, is_pressing: bool) -> Option<Input> {
+        if !self.prober.may_begin(self.probes.len(), is_pressing) {
             return Some(self.probed(ticket, ProbeOutcome::NotTried));
         }
         let prober = self.prober.clone();

@@ -25,6 +25,8 @@ use crate::registry::{Probe, ProbeKind, ProbeOutcome};
 const BODY_BYTES_MAX: usize = 4096;
 /// The head of an answer may take so much.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// One in so many is kept for looks that press.
+const PRESSING_SHARE: usize = 4;
 /// grpc.health.v1, field 1 of the response: SERVING.
 const SERVING: &[u8] = &[0x08, 0x01];
 /// A message of no bytes, not compressed: it asks for the server as a whole.
@@ -55,7 +57,7 @@ pub(super) struct Prober {
     dialer: Dialer,
     clock: Clock,
     per_second: u32,
-    pub(super) in_flight: usize,
+    in_flight: usize,
     /// The second, and how many there were in it.
     spent: Arc<Mutex<(u64, u32)>>,
 }
@@ -66,14 +68,20 @@ impl Prober {
         Self { dialer: Dialer::new(guard, per_target, clock), clock, per_second, in_flight, spent: Arc::default() }
     }
 
-    /// Whether there may be one more in this second; it is counted.
-    pub(super) fn take(&self) -> bool {
+    /// Whether there may be one more beside so many, and in this second; it is counted.
+    pub(super) fn may_begin(&self, in_flight: usize, is_pressing: bool) -> bool {
+        // What is only watched, and does not answer, never takes it all.
+        let most = |all: usize| if is_pressing { all } else { all - all / PRESSING_SHARE };
+        in_flight < most(self.in_flight) && self.take(most(self.per_second as usize) as u32)
+    }
+
+    fn take(&self, most: u32) -> bool {
         let second = self.clock.mono() / 1000;
         let mut spent = self.spent.lock();
         if spent.0 != second {
             *spent = (second, 0);
         }
-        let is_left = spent.1 < self.per_second;
+        let is_left = spent.1 < most;
         spent.1 += u32::from(is_left);
         is_left
     }

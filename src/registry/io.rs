@@ -275,6 +275,8 @@ pub enum Output {
         ticket: Ticket,
         /// What is asked.
         probe: Probe,
+        /// What becomes of a silent instance waits for it: it goes before those that are only watched.
+        is_pressing: bool,
     },
     /// All that this leaving node owned is owned elsewhere, or nobody is there who could own it, now or once it has warmed.
     HandedOver {

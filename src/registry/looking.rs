@@ -361,6 +361,11 @@ impl Looking {
         Some((key, due))
     }
 
+    /// Its provider has just fallen silent, and what this node sees is to say what becomes of it.
+    pub(super) fn is_pressing(&self, key: &InstanceKey) -> bool {
+        self.looks.get(key).is_some_and(|look| look.mood == Mood::Burst)
+    }
+
     /// A probe goes out for this node's own look.
     pub(super) fn try_now(&mut self, key: &InstanceKey, timeout_ms: u64, now: Mono) -> Ticket {
         let ticket = self.next_ticket();

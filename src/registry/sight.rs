@@ -38,8 +38,9 @@ impl Registry {
             };
             match due {
                 Due::Try => {
+                    let is_pressing = self.looking.is_pressing(&key);
                     let ticket = self.looking.try_now(&key, probe.timeout_ms, now.mono);
-                    out.push(Output::Probe { ticket, probe });
+                    out.push(Output::Probe { ticket, probe, is_pressing });
                 }
                 Due::NoHelp => self.give_up(&key, now, out),
             }
@@ -111,7 +112,7 @@ impl Registry {
         let probe = self.store.get(key).and_then(|record| to_probe(record.registration()?)).filter(|_| self.has_sound_eyes());
         let found = probe.and_then(|probe| Some((self.looking.try_for(from.node.clone(), question)?, probe)));
         out.push(match found {
-            Some((ticket, probe)) => Output::Probe { ticket, probe },
+            Some((ticket, probe)) => Output::Probe { ticket, probe, is_pressing: true },
             None => {
                 let told = Message::ToldProbe { ticket: question, outcome: ProbeOutcome::NotTried };
                 Output::Send(To::Node(from.node.clone()), told)

@@ -143,7 +143,7 @@ impl Shell {
                 Output::Send(to, message) => effects.sends.push((self.epoch, to, message)),
                 Output::Reconnect => effects.reconnect = true,
                 Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),
-                Output::Probe { ticket, probe } => effects.probes.push((ticket, probe)),
+                Output::Probe { ticket, probe, .. } => effects.probes.push((ticket, probe)),
                 Output::HandedOver { left } => effects.handed_over = Some(left),
                 Output::Reborn(epoch) => {
                     self.published = 0;
