@@ -87,6 +87,27 @@ async fn a_hundred_whose_ports_are_closed_leave_step_by_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn checks_that_nobody_answers_do_not_keep_the_dead_listed() {
+    let node = Node::start_alone_as("starved", &["--set", "probes.in_flight=4"]).await;
+    // The system takes connections for it, at every address, and nobody ever reads what comes.
+    let silent = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.expect("a free port");
+    let port = silent.local_addr().expect("a bound port").port();
+    let check = json!({"kind": "http", "path": "/", "interval": "100ms", "timeout": "2s"});
+    for number in 1..5 * COUNT {
+        let address = format!("127.78.{}.{}", number / COUNT, number % COUNT + 1);
+        node.put(&target(number), &json!({"address": address, "port": port, "ttl": "1h", "check": check})).await.expect(201);
+    }
+    let subscriber = Subscriber::open(*node, "/v1/watch?service=user").await;
+    node.put(&target(0), &json!({"address": "127.77.0.1", "port": 1, "ttl": "1s", "evict_after": "0s"})).await.expect(201);
+    subscriber
+        .until("it has left", PATIENCE, |held| {
+            let story = held.story("i0");
+            if story.last().is_some_and(|step| step == "gone: probe_failed") { Ok(()) } else { Err(format!("{story:?}")) }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_whose_check_fails_is_down_whatever_its_lease_says_and_comes_back() {
     let is_well = Arc::new(AtomicBool::new(true));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");

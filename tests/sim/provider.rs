@@ -372,11 +372,11 @@ impl World {
                 self.tick_provider(index, after);
             }
             Reply::Answered(Answer::Attached(all)) => {
-                let digest = content_digest(&provider.content());
                 let key = provider.key.clone();
                 provider.succeeds(from_ms);
                 provider.registered += 1;
-                let is_right = all.len() == 1 && all[0].attached && all[0].digest == digest;
+                // What it says of itself may have changed since it asked.
+                let is_right = all.len() == 1 && all[0].attached && all[0].digest == content_digest(&all[0].listed.registration);
                 self.attached(index, process, asked);
                 if !is_right {
                     self.violate(Invariant::TrueAnswers, format!("{key} was answered {all:?}"));

@@ -77,7 +77,14 @@ impl Node {
 
     /// Starts a node without a bus.
     pub(crate) async fn start_alone(name: &str) -> Self {
-        Self::launch(None, name, &["serve", "--name", name, "--listen", "127.0.0.1:0"]).await
+        Self::start_alone_as(name, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub(crate) async fn start_alone_as(name: &str, more: &[&str]) -> Self {
+        let mut args = vec!["serve", "--name", name, "--listen", "127.0.0.1:0"];
+        args.extend(more);
+        Self::launch(None, name, &args).await
     }
 
     /// Starts a node without a bus that keeps its files in a folder.
@@ -88,9 +95,7 @@ impl Node {
     /// The same, with more arguments.
     pub(crate) async fn start_alone_with(name: &str, folder: &std::path::Path, more: &[&str]) -> Self {
         let folder = folder.to_str().expect("a path");
-        let mut args = vec!["serve", "--name", name, "--listen", "127.0.0.1:0", "--data-dir", folder];
-        args.extend(more);
-        Self::launch(None, name, &args).await
+        Self::start_alone_as(name, &[&["--data-dir", folder], more].concat()).await
     }
 
     async fn launch(namespace: Option<&str>, name: &str, args: &[&str]) -> Self {
