@@ -3,11 +3,13 @@
 //! Ownership does not move for them: a load balancer in front of the nodes must cost a few bytes, not a change a heartbeat.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Output;
 use super::message::{Message, RELAY_MAX, Renewal, To};
+use super::record::{Record, content_digest};
 use super::time::Mono;
-use crate::model::{Incarnation, InstanceKey, NodeName};
+use crate::model::{Incarnation, InstanceKey, NodeName, Registration};
 
 /// How long heartbeats are gathered before they are passed on.
 const GATHER_MS: u64 = 200;
@@ -63,6 +65,14 @@ pub(super) struct Beat {
     pub(super) incarnation: Incarnation,
     pub(super) digest: Option<u128>,
     pub(super) at: Mono,
+}
+
+impl Beat {
+    /// It renews what this record says: the same life, with the same content.
+    pub(super) fn is_of(&self, record: &Record) -> bool {
+        let is_same = |registration: &Arc<Registration>| self.digest.is_none_or(|digest| digest == content_digest(registration));
+        self.incarnation == record.version.incarnation && record.registration().is_some_and(is_same)
+    }
 }
 
 struct Flight {

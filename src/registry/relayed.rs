@@ -82,7 +82,11 @@ impl Registry {
         let written = self.write(record.key.clone(), Step::generation(&record.version), record.body.clone(), why, now, out);
         let due = if phase == Phase::Held { at + ttl_ms } else { now.mono + ttl_ms };
         self.hold_as(&written, phase, at, due, out);
-        if phase != Phase::Held {
+        // What was answered here may not have come to the one that left, and it passes nothing on any more.
+        let heard = self.relays.take_heard(&written.key, now.mono).filter(|beat| beat.at > at && beat.is_of(&written));
+        if let Some(beat) = heard {
+            self.renew_own(written, beat.at, now, out);
+        } else if phase != Phase::Held {
             self.consider_preserving(&written.key.service, now, out);
         }
     }
@@ -104,9 +108,7 @@ impl Registry {
     /// The owner does not know the instance (any more): this node takes it over, if it is still the same.
     fn claim_unknown(&mut self, key: &InstanceKey, beat: &Beat, from: &Life, now: Now, out: &mut Outbox) {
         let Some(record) = self.store.get(key).cloned() else { return };
-        let Some(registration) = record.registration() else { return };
-        let is_same = record.version.incarnation == beat.incarnation && record.version.owner.node == from.node;
-        if is_same && beat.digest.is_none_or(|digest| digest == content_digest(registration)) {
+        if record.version.owner.node == from.node && beat.is_of(&record) {
             self.claim(&record, beat.at, now, out);
         }
     }
@@ -118,43 +120,82 @@ mod tests {
     use crate::model::{
         Address, Epoch, InstanceId, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Version,
     };
-    use crate::registry::{Beacon, Change, Envelope, Input, Register, Settings};
+    use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
+
+    const TTL_MS: u64 = 3000;
+    const NOW: Now = Now { mono: 1_000_000, wall: 0 };
+
+    fn registry() -> Registry {
+        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        Registry::new(settings, 1, NOW)
+    }
+
+    fn key(id: &str) -> InstanceKey {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        InstanceKey { service, id: InstanceId::parse(id).unwrap() }
+    }
+
+    fn content(port: u16) -> Arc<Registration> {
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(port).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
+        Arc::new(Registration::new(draft).unwrap())
+    }
+
+    fn register(registry: &mut Registry, id: &str, port: u16) -> Arc<Record> {
+        registry.handle(Input::Register(1, Register::new(key(id), content(port), NOW.mono)), NOW, &mut Outbox::new());
+        Arc::clone(registry.record(&key(id)).unwrap())
+    }
+
+    fn other() -> Life {
+        Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }
+    }
+
+    /// Another node has this instance, like `one` but for its body.
+    fn hear_of(registry: &mut Registry, id: &str, one: &Record, body: Body, now: Now) {
+        let version = Version { owner: other(), seq: 1, ..one.version.clone() };
+        let record = Arc::new(Record { key: key(id), version, body, ..one.clone() });
+        let change = Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![record] });
+        for message in [Message::Beacon(Beacon::of(NodeState::Ready)), change] {
+            registry.handle(Input::Received(Envelope { from: other(), message }), now, &mut Outbox::new());
+        }
+    }
+
+    /// The other node leaves, and hands over what was renewed so long ago.
+    fn inherit(registry: &mut Registry, id: &str, one: &Record, age_ms: u32, now: Now) {
+        let message = Message::Beacon(Beacon { head: 1, ..Beacon::of(NodeState::Leaving) });
+        registry.handle(Input::Received(Envelope { from: other(), message }), now, &mut Outbox::new());
+        let renewal = Renewal { key: key(id), incarnation: one.version.incarnation, digest: None, age_ms };
+        registry.handle_relay(&other(), 7, &[renewal], now, &mut Outbox::new());
+    }
 
     #[test]
     fn a_silent_one_that_is_handed_over_counts_among_the_silent_at_once() {
-        let now = Now { mono: 1_000_000, wall: 0 };
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
-        let mut registry = Registry::new(settings, 1, now);
-        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
-        let key = |id| InstanceKey { service: service.clone(), id: InstanceId::parse(id).unwrap() };
-        let content = |port| {
-            let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(port).unwrap(), Ttl::from_ms(3000).unwrap());
-            Arc::new(Registration::new(draft).unwrap())
-        };
-        let register = |key, port| {
-            let registration = content(port);
-            Register::new(key, registration, now.mono)
-        };
-        for (port, id) in [(1, "a"), (2, "b")] {
-            registry.handle(Input::Register(1, register(key(id), port)), now, &mut Outbox::new());
+        let mut registry = registry();
+        let ones = [("a", 1), ("b", 2)].map(|(id, port)| register(&mut registry, id, port));
+        let later = Now { mono: NOW.mono + TTL_MS, wall: 0 };
+        for one in &ones {
+            registry.handle_due(&one.key, None, later, &mut Outbox::new());
         }
-        let later = Now { mono: now.mono + 3000, wall: 0 };
-        for id in ["a", "b"] {
-            registry.handle_due(&key(id), None, later, &mut Outbox::new());
-        }
-        let owner = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
-        let silent = Record::clone(registry.record(&key("a")).unwrap());
-        let version = Version { owner: owner.clone(), seq: 1, ..silent.version.clone() };
         let body = Body::Live { registration: content(3), seen: Seen::Down, draining: false };
-        let record = Arc::new(Record { key: key("c"), version, body, ..silent });
-        let incarnation = record.version.incarnation;
-        let change = Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![record] });
-        for message in [change, Message::Beacon(Beacon { head: 1, ..Beacon::of(NodeState::Leaving) })] {
-            registry.handle(Input::Received(Envelope { from: owner.clone(), message }), later, &mut Outbox::new());
-        }
+        hear_of(&mut registry, "c", &ones[0], body, later);
         assert!(!registry.is_preserving(), "two are never many");
-        let renewal = Renewal { key: key("c"), incarnation, digest: None, age_ms: 5000 };
-        registry.handle_relay(&owner, 7, &[renewal], later, &mut Outbox::new());
+        inherit(&mut registry, "c", &ones[0], 5000, later);
         assert!(registry.holds_lease(&key("c")) && registry.is_preserving());
+    }
+
+    #[test]
+    fn what_was_answered_here_before_the_owner_left_counts_though_it_never_heard_of_it() {
+        for seen in [Seen::Well, Seen::Suspect] {
+            let mut registry = registry();
+            let one = register(&mut registry, "a", 1);
+            let body = Body::Live { registration: content(3), seen, draining: false };
+            hear_of(&mut registry, "c", &one, body, NOW);
+            let heartbeat = Heartbeat { key: key("c"), incarnation: None, digest: None, reported: None, at: NOW.mono };
+            registry.handle(Input::Heartbeat(2, heartbeat), NOW, &mut Outbox::new());
+            let later = Now { mono: NOW.mono + 100, wall: 0 };
+            inherit(&mut registry, "c", &one, 2000, later);
+            let lease = registry.leases.get(&key("c")).unwrap();
+            assert_eq!((lease.renewed_at, lease.phase()), (NOW.mono, Phase::Held), "{seen:?}");
+            assert!(matches!(registry.record(&key("c")).unwrap().body, Body::Live { seen: Seen::Well, .. }));
+        }
     }
 }
