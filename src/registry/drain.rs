@@ -227,7 +227,7 @@ impl Registry {
         silent.map(|(node, _)| node.clone()).collect()
     }
 
-    fn settle_drains(&mut self, now: Now, out: &mut Outbox) {
+    pub(super) fn settle_drains(&mut self, now: Now, out: &mut Outbox) {
         let over = |question: &u64, running: &Running| {
             running.until <= now.mono || (running.own.is_some() && self.silent(*question, now.mono).is_empty())
         };

@@ -41,8 +41,10 @@ impl Leaving {
 impl Registry {
     pub(super) fn become_leaving(&mut self, now: Now, out: &mut Outbox) {
         if self.state != NodeState::Leaving {
-            self.become_state(NodeState::Leaving, now, out);
+            // One that leaves takes nothing away any more: what was promised to go goes first.
             self.drains.end_all(now.mono);
+            self.settle_drains(now, out);
+            self.become_state(NodeState::Leaving, now, out);
             self.leaving = Leaving { next_step: now.mono, next_round: now.mono, ..Leaving::default() };
         }
         self.advance_leaving(now, out);

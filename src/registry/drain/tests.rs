@@ -176,6 +176,19 @@ fn without_waiting_it_is_answered_at_once_and_deregistered_all_the_same() {
 }
 
 #[test]
+fn the_instance_goes_with_the_node_that_was_asked_whoever_has_answered() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    let question = asked(&drain(&mut registry, 30_000, true, true)).unwrap();
+    tell_own(&mut registry, question, report(10, Vec::new()), at(10));
+    let mut out = Outbox::new();
+    registry.handle(Input::Leave, at(20), &mut out);
+    let Drained { delivered, missing, deregistered, .. } = drained(&out).unwrap();
+    assert_eq!((delivered, missing.len(), deregistered), (false, 2, true), "n2 and n3 have said nothing");
+    assert!(registry.record(&key()).unwrap().registration().is_none());
+}
+
+#[test]
 fn a_provider_that_says_up_ends_it_and_one_that_says_nothing_does_not() {
     for ends_by_heartbeat in [false, true] {
         let mut registry = node("n1");

@@ -1,7 +1,7 @@
 //! Requests: what providers ask nodes, and what becomes of the answers.
 
 use muster::model::{InstanceKey, Life, NodeName, Version};
-use muster::registry::{Ack, AckReport, Answer, Deregister, Drain, Drained, Heartbeat, Input, Mono, Refusal, Register, Ticket};
+use muster::registry::{Ack, AckReport, Answer, Deregister, Drain, Heartbeat, Input, Mono, Refusal, Register, Ticket};
 
 use super::{Event, World};
 use crate::counts::Injected;
@@ -76,6 +76,15 @@ pub(super) struct Pending {
     was_ready: bool,
     /// The lives that ran when it was asked.
     lives: Vec<u32>,
+    /// The instance is to be deregistered once that is done.
+    deregisters: bool,
+}
+
+impl Pending {
+    /// A scenario's question, about no instance.
+    fn of_scenario(asked_at: u64) -> Self {
+        Self { asker: Asker::Scenario, written: None, asked_at, was_ready: false, lives: Vec::new(), deregisters: false }
+    }
 }
 
 impl World {
@@ -122,7 +131,8 @@ impl World {
         self.trace.say_more(self.now, || format!("n{node} is asked {ask:?}"));
         let lives = self.slots.iter().map(|slot| slot.life).collect();
         let was_ready = self.is_ready(node);
-        self.slots[node].pending.insert(ticket, Pending { asker, written: None, asked_at: self.now, was_ready, lives });
+        let deregisters = matches!(&ask, Ask::Drain(drain) if drain.deregister);
+        self.slots[node].pending.insert(ticket, Pending { asker, written: None, asked_at: self.now, was_ready, lives, deregisters });
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
             Ask::Attach(register) => {
@@ -152,8 +162,7 @@ impl World {
         self.answers.clear();
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        let pending = Pending { asker: Asker::Scenario, written: None, asked_at: self.now, was_ready: false, lives: Vec::new() };
-        self.slots[node].pending.insert(ticket, pending);
+        self.slots[node].pending.insert(ticket, Pending::of_scenario(self.now));
         self.feed(node, question(ticket));
         self.answers.pop()
     }
@@ -163,9 +172,7 @@ impl World {
         self.answers.clear();
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.slots[node]
-            .pending
-            .insert(ticket, Pending { asker: Asker::Scenario, written: None, asked_at: self.now, was_ready: false, lives: Vec::new() });
+        self.slots[node].pending.insert(ticket, Pending::of_scenario(self.now));
         self.feed(node, Input::Diff(ticket, with.clone()));
         while self.answers.is_empty() && self.violation.is_none() {
             self.run_for(1);
@@ -200,8 +207,13 @@ impl World {
         if let (Some(report), Some((key, version))) = (report, &pending.written) {
             self.check_report(node, &pending, key, version, report);
         }
-        if let (Answer::Drained(Drained { delivered: true, .. }), Some((key, version))) = (&answer, &pending.written) {
-            self.check_delivered(node, pending.asked_at, key, version);
+        if let (Answer::Drained(drained), Some((key, version))) = (&answer, &pending.written) {
+            if drained.delivered {
+                self.check_delivered(node, pending.asked_at, key, version);
+            }
+            if pending.deregisters {
+                self.check_drained_away(node, key, version, drained.deregistered);
+            }
         }
         self.answered(node, pending.asker, answer);
     }
