@@ -85,9 +85,8 @@ impl World {
     /// A drain that was to end with a deregistration has ended: the instance is gone, or its provider has said meanwhile that it is there.
     pub(crate) fn check_drained_away(&mut self, at: usize, key: &InstanceKey, version: &Version, is_deregistered: bool) {
         let Some(record) = self.registry(at).and_then(|registry| registry.record(key)) else { return };
-        let is_listed = record.registration().is_some();
         let is_another = record.version.incarnation != version.incarnation || !record.is_draining();
-        if is_deregistered == is_listed || (is_listed && !is_another) {
+        if record.registration().is_some() && (is_deregistered || !is_another) {
             let what = format!("n{at} says that {key} has drained, deregistered: {is_deregistered}, and holds {record:?}");
             self.violate(Invariant::TrueAnswers, what);
         }

@@ -242,6 +242,27 @@ fn a_node_that_leaves_takes_the_end_of_a_connection_for_no_silence() {
     assert_eq!(seen(&registry, "a").0, Status::Up);
 }
 
+#[test]
+fn what_displaced_it_while_the_node_warmed_is_answered_as_soon_as_it_is_ready() {
+    for (port, is_same) in [(80, true), (81, false)] {
+        let mut registry = node();
+        registry.state = NodeState::Warming;
+        attach(&mut registry, 7, &["a"], START);
+        let kept = register("a", port, START).registration;
+        let withdrawn = |record: &mut Record| {
+            record.version = Version { generation: 1, live: false, ..record.version.clone() };
+            (record.body, record.cause) = (Body::Withdrawn { kept: Some(kept), named: false }, Cause::Expired);
+        };
+        change(&mut registry, 1, "a", withdrawn, START);
+        let mut out = Outbox::new();
+        registry.advance(START, &mut out);
+        assert!(over(&out).is_empty() && !registry.holds_lease(&key("a")), "it does not know enough yet");
+        registry.become_state(NodeState::Ready, at(100), &mut out);
+        registry.advance(at(100), &mut out);
+        assert_eq!((registry.holds_lease(&key("a")), over(&out).len()), (is_same, usize::from(!is_same)));
+    }
+}
+
 /// What this node's disk held of `a`, greater than what the connection came with, of a life that is over.
 fn restored(registry: &Registry, port: u16, is_withdrawn: bool) -> Input {
     let held = Record::clone(registry.record(&key("a")).unwrap());
