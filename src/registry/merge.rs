@@ -113,7 +113,13 @@ impl Registry {
                 self.ended.insert(record.key.clone(), Ended { lease, record: held });
                 out.push(Output::AskLease { key: record.key.clone(), purpose: Purpose::Ended });
             }
-            (Some(_) | None, _) => self.answer_withdrawal(record, now, out),
+            (Some(_) | None, before) => {
+                if !self.answer_withdrawal(record, now, out)
+                    && let Some(before) = before
+                {
+                    self.keep_last(record, &before, now, out);
+                }
+            }
         }
         true
     }

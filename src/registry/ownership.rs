@@ -336,15 +336,13 @@ impl Registry {
         self.store.gone_at(&record.key).is_some_and(|at| now.mono <= at + self.settings.revive_for_ms)
     }
 
-    /// Whoever withdrew it for its silence could not know that its provider was heard here, and was answered.
-    pub(super) fn answer_withdrawal(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
+    /// Whoever withdrew it for its silence could not know that its provider was heard here, and was answered. Says whether it is back.
+    pub(super) fn answer_withdrawal(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) -> bool {
         if kept(record).is_none() || self.state != NodeState::Ready {
-            return;
+            return false;
         }
-        let Some(beat) = self.relays.take_heard(&record.key, now.mono) else { return };
-        if beat.incarnation == record.version.incarnation {
-            self.revive(record, &beat, now, out);
-        }
+        let heard = self.relays.take_heard(&record.key, now.mono).filter(|beat| beat.incarnation == record.version.incarnation);
+        heard.is_some_and(|beat| self.revive(record, &beat, now, out).is_some())
     }
 
     /// Holds the lease of a record that this node has just written, renewed at `at`.

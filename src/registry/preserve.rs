@@ -1,18 +1,22 @@
 //! Self-preservation: where too many fall silent together, their silence proves nothing, and nobody is taken away for it.
 //!
 //! Judged for all leases of this node, and for those of each service: a network that is out between providers and registry shows in the
-//! one, a service that is out of reach in the other.
+//! one, a service that is out of reach in the other. A service's last instance is not taken away either while anything is unclear.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::io::Output;
 use super::lease::Tally;
+use super::merge::{Step, Why, kept};
+use super::message::{AppliedAt, NodeState};
 use super::notice::Notice;
-use super::record::Record;
+use super::record::{Body, Record, Seen};
+use super::sight::as_note;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::ServiceKey;
+use crate::model::{Cause, Life, ServiceKey};
 
 /// Fewer silent ones than this are no sign of anything wider.
 const SILENT_MIN: u64 = 3;
@@ -170,12 +174,102 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Another node took a service's last instance away for its silence, while the one that holds its lease is alive and has not heard of
+    /// that: they were apart, and its provider may be heard there. Until that node has had its say the instance stays listed here.
+    pub(super) fn keep_last(&mut self, record: &Arc<Record>, before: &Record, now: Now, out: &mut Outbox) {
+        let Some(registration) = kept(record).filter(|_| self.state == NodeState::Ready) else { return };
+        let (by, holder) = (&record.version.owner, &before.version.owner);
+        let is_concurrent = before.registration().is_some() && by != holder && *holder != self.life;
+        let is_empty = || self.store.catalog().view(&record.key.service).is_none_or(|view| view.instances().is_empty());
+        if !is_concurrent || !is_empty() || !self.peers.is_life_alive(holder, now.mono) || self.has_applied(holder, record) {
+            return;
+        }
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Suspect, draining: before.is_draining() };
+        let detail = format!("{} withdrew it while {} held its lease; unverified until it is heard", by.node, holder.node);
+        let why = Why::saying(Cause::Preserved, as_note(detail));
+        let written = self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
+        self.hold_unheard(&written, now, out);
+    }
+
+    /// This peer says that it knows of a change.
+    fn has_applied(&self, peer: &Life, record: &Record) -> bool {
+        let beacon = self.peers.get(&peer.node).and_then(|peer| peer.beacon.as_ref());
+        let knows = |at: &AppliedAt| at.life == record.version.owner && at.seq >= record.version.seq;
+        beacon.is_some_and(|beacon| beacon.applied.iter().any(knows))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespace, ServiceName};
+    use crate::model::{
+        Address, Epoch, Incarnation, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceName, Ttl,
+        Version,
+    };
+    use crate::registry::{Beacon, Change, Envelope, Input, Message, Settings};
 
     const HOUR: Mono = 3_600_000;
+
+    fn life(node: &str) -> Life {
+        Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(2) }
+    }
+
+    /// A record of `user/id`, as that node wrote it; withdrawn for its silence or not.
+    fn record(id: &str, owner: &str, is_withdrawn: bool) -> Record {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let (live, generation) = (!is_withdrawn, u64::from(is_withdrawn));
+        let (incarnation, owner) = (Incarnation::FIRST, life(owner));
+        Record {
+            key: InstanceKey { service, id: InstanceId::parse(id).unwrap() },
+            version: Version { incarnation, edition: 0, deregistered: false, generation, live, owner, seq: 1 },
+            body: if is_withdrawn {
+                Body::Withdrawn { kept: Some(registration), named: false }
+            } else {
+                Body::Live { registration, seen: Seen::Well, draining: false }
+            },
+            cause: if is_withdrawn { Cause::Expired } else { Cause::Registered },
+            changed_at: 0,
+            actor: None,
+            detail: None,
+            last_heartbeat_ms: None,
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_service_that_another_side_took_away_stays_until_whoever_holds_it_has_its_say() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        for (is_held, is_last, knows, stays) in
+            [(true, true, false, true), (false, true, false, false), (true, false, false, false), (true, true, true, false)]
+        {
+            let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(2)) };
+            let mut registry = Registry::new(settings, 1, now);
+            let mut hear = |from: &str, message: Message| {
+                registry.handle(Input::Received(Envelope { from: life(from), message }), now, &mut Outbox::new());
+            };
+            let change = |record: Record| {
+                Message::Change(Change {
+                    first: record.version.seq,
+                    last: record.version.seq,
+                    wants_ack: false,
+                    records: vec![Arc::new(record)],
+                })
+            };
+            let holder = if is_held { "n2" } else { "n9" };
+            let applied = if knows { vec![AppliedAt { life: life("n3"), seq: 1, age_ms: Some(0) }] } else { Vec::new() };
+            hear("n2", Message::Beacon(Beacon { applied, ..Beacon::of(NodeState::Ready) }));
+            hear(holder, change(record("a", holder, false)));
+            if !is_last {
+                hear("n4", change(record("b", "n4", false)));
+            }
+            hear("n3", change(record("a", "n3", true)));
+            let known = registry.record(&record("a", "n3", true).key).unwrap();
+            let is_kept = known.cause == Cause::Preserved && registry.holds_lease(&known.key);
+            assert_eq!(is_kept, stays, "held: {is_held}, last: {is_last}, known: {knows}");
+        }
+    }
 
     fn tally(held: u64, silent: u64) -> Tally {
         Tally { held, silent }
