@@ -412,10 +412,8 @@ impl Registry {
         }
         self.state = state;
         self.next_beacon = now.mono;
-        if state == NodeState::Ready {
-            // What took the place of an attached instance while this node warmed is answered now.
-            self.speak_for_all(now.mono);
-        }
+        // What displaced an attached instance while this node warmed is answered now; and before its connections end it says that they were open.
+        self.speak_for_all(now.mono);
         out.push(Output::BecameState(state));
     }
 

@@ -206,7 +206,7 @@ impl Registry {
         self.attachments.schedule(key, Some(at));
     }
 
-    /// This node has a new life, to which no lease belongs yet.
+    /// Whatever this node could not say until now, or soon cannot say any more, it says of all.
     pub(super) fn speak_for_all(&mut self, now: Mono) {
         let keys: Vec<InstanceKey> = self.attachments.held.keys().cloned().collect();
         for key in keys {

@@ -36,7 +36,6 @@ impl Registry {
         self.complete = false;
         self.has_been_ready = false;
         self.restore.look_anew();
-        self.speak_for_all(now.mono);
         out.push(Output::Reborn(self.life.epoch));
         out.push(Output::Noticed(Notice::Reborn(self.life.epoch)));
         self.become_state(NodeState::Warming, now, out);

@@ -243,6 +243,26 @@ fn a_node_that_leaves_takes_the_end_of_a_connection_for_no_silence() {
 }
 
 #[test]
+fn before_its_connections_end_a_node_that_leaves_tells_the_owner_that_they_were_open() {
+    let mut registry = node();
+    hear(&mut registry, Message::Beacon(Beacon::of(NodeState::Ready)), START);
+    attach(&mut registry, 1, &["a"], START);
+    change(&mut registry, 1, "a", |record| record.version.generation = 1, START);
+    registry.advance(START, &mut Outbox::new());
+    registry.advance(at(300), &mut Outbox::new());
+    feed(&mut registry, Input::Leave, at(500));
+    registry.advance(at(500), &mut Outbox::new());
+    feed(&mut registry, Input::Detached(1), at(500));
+    let mut out = Outbox::new();
+    registry.advance(at(750), &mut out);
+    let ages = out.iter().find_map(|output| match output {
+        Output::Send(_, Message::Relay { renewals, .. }) => Some(renewals.iter().map(|renewal| renewal.age_ms).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(ages, Some(vec![250]));
+}
+
+#[test]
 fn what_displaced_it_while_the_node_warmed_is_answered_as_soon_as_it_is_ready() {
     for (port, is_same) in [(80, true), (81, false)] {
         let mut registry = node();
