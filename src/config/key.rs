@@ -254,7 +254,7 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.probes.per_second.to_string()),
         ..key(
             "probes.per_second",
-            "How many looks at instances this node takes a second, a quarter of them for silent ones; past it they come later.",
+            "How many looks at instances this node takes a second, from four on a quarter for silent ones; past it they come later.",
         )
     },
     Key {
@@ -262,7 +262,7 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.probes.in_flight.to_string()),
         ..key(
             "probes.in_flight",
-            "How many instances are looked at at once; each is an open connection. A quarter is kept for those that have fallen silent.",
+            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones.",
         )
     },
     Key {

@@ -11,6 +11,7 @@ use super::lease::{Lease, Phase};
 use super::looking::Sight;
 use super::merge::{Step, Why};
 use super::message::NodeState;
+use super::peers::ALIVE_MS;
 use super::record::{Body, Record, Seen};
 use super::sight::as_note;
 use super::time::{Mono, Now};
@@ -63,7 +64,7 @@ impl Registry {
     fn note_reach(&mut self, now: Mono) {
         self.hears_majority.note(self.peers.hears_majority(now), now);
         let hears_nobody = self.peers.member_count(now) > 1 && self.peers.alive(now).next().is_none();
-        let is_cut_off = hears_nobody || self.link.unheard_since().is_some();
+        let is_cut_off = hears_nobody || self.link.unheard_since().is_some_and(|since| since + ALIVE_MS < now);
         self.is_heard.note(self.is_heard(now) && !is_cut_off, now);
     }
 

@@ -361,9 +361,9 @@ impl Looking {
         Some((key, due))
     }
 
-    /// Its provider has just fallen silent, and what this node sees is to say what becomes of it.
+    /// Its provider is silent, and what this node sees is to say what becomes of it.
     pub(super) fn is_pressing(&self, key: &InstanceKey) -> bool {
-        self.looks.get(key).is_some_and(|look| look.mood == Mood::Burst)
+        self.looks.get(key).is_some_and(|look| look.is_of_silent() && look.sight != Sight::Fails)
     }
 
     /// A probe goes out for this node's own look.

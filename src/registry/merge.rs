@@ -117,7 +117,7 @@ impl Registry {
                 if !self.answer_withdrawal(record, now, out)
                     && let Some(before) = before
                 {
-                    self.keep_last(record, &before, now, out);
+                    self.keep_last(record, &before, from, now, out);
                 }
             }
         }

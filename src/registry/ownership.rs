@@ -430,7 +430,7 @@ impl Registry {
     pub(super) fn handle_ended(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let Some(Ended { lease, record: held }) = self.ended.remove(key) else { return };
         let at = lease.last_heard(last_heartbeat);
-        if now.mono > at + lease.ttl_ms {
+        if now.mono > at + lease.ttl_ms || lease.made_up == Some(at) {
             return;
         }
         let Some(record) = self.store.get(key).cloned() else { return };

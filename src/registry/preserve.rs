@@ -177,15 +177,21 @@ impl Registry {
 impl Registry {
     /// Another node took a service's last instance away for its silence, while the one that holds its lease is alive and has not heard of
     /// that: they were apart, and its provider may be heard there. Until that node has had its say the instance stays listed here.
-    pub(super) fn keep_last(&mut self, record: &Arc<Record>, before: &Record, now: Now, out: &mut Outbox) {
-        let Some(registration) = kept(record).filter(|_| self.state == NodeState::Ready) else { return };
+    pub(super) fn keep_last(&mut self, record: &Arc<Record>, before: &Record, from: &Life, now: Now, out: &mut Outbox) {
+        let Body::Live { registration, seen, draining } = &before.body else { return };
         let (by, holder) = (&record.version.owner, &before.version.owner);
-        let is_concurrent = before.registration().is_some() && by != holder && *holder != self.life;
-        let is_empty = || self.store.catalog().view(&record.key.service).is_none_or(|view| view.instances().is_empty());
-        if !is_concurrent || !is_empty() || !self.peers.is_life_alive(holder, now.mono) || self.has_applied(holder, record) {
+        let is_of_it = (before.version.incarnation, before.version.edition) == (record.version.incarnation, record.version.edition);
+        let by_silence = kept(record).is_some() && record.cause != Cause::AddressReused;
+        let is_empty = self.store.catalog().view(&record.key.service).is_none_or(|view| view.instances().is_empty());
+        // What a node heard of others before it was paused is old.
+        let may_judge = self.state == NodeState::Ready && !self.health.is_returning();
+        let is_unaware = holder != from && self.peers.is_life_alive(holder, now.mono) && !self.has_applied(holder, record);
+        let is_apart = by != holder && *holder != self.life && is_unaware;
+        if !(is_of_it && by_silence && is_empty && may_judge && is_apart) || self.overridden(before).preserve == Some(false) {
             return;
         }
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Suspect, draining: before.is_draining() };
+        let seen = if *seen == Seen::Down { Seen::Down } else { Seen::Suspect };
+        let body = Body::Live { registration: Arc::clone(registration), seen, draining: *draining };
         let detail = format!("{} withdrew it while {} held its lease; unverified until it is heard", by.node, holder.node);
         let why = Why::saying(Cause::Preserved, as_note(detail));
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
@@ -207,9 +213,10 @@ mod tests {
         Address, Epoch, Incarnation, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceName, Ttl,
         Version,
     };
-    use crate::registry::{Beacon, Change, Envelope, Input, Message, Settings};
+    use crate::registry::{Beacon, Change, Envelope, Input, Message, Purpose, Settings};
 
     const HOUR: Mono = 3_600_000;
+    const NOW: Now = Now { mono: 1_000_000, wall: 0 };
 
     fn life(node: &str) -> Life {
         Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(2) }
@@ -238,37 +245,98 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_last_of_a_service_that_another_side_took_away_stays_until_whoever_holds_it_has_its_say() {
-        let now = Now { mono: 1_000_000, wall: 0 };
-        for (is_held, is_last, knows, stays) in
-            [(true, true, false, true), (false, true, false, false), (true, false, false, false), (true, true, true, false)]
-        {
+    /// What becomes of `user/a`, which `n2` or another holds as `held` says, once `n3` is said by `teller` to have withdrawn it.
+    struct Apart {
+        holder: &'static str,
+        teller: &'static str,
+        is_last: bool,
+        /// The holder has applied what n3 wrote.
+        knows: bool,
+        held: fn(&mut Record),
+        withdrawn: fn(&mut Record),
+    }
+
+    const APART: Apart = Apart { holder: "n2", teller: "n3", is_last: true, knows: false, held: |_| {}, withdrawn: |_| {} };
+
+    impl Apart {
+        fn play(&self) -> Registry {
+            let now = NOW;
             let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(2)) };
             let mut registry = Registry::new(settings, 1, now);
             let mut hear = |from: &str, message: Message| {
                 registry.handle(Input::Received(Envelope { from: life(from), message }), now, &mut Outbox::new());
             };
             let change = |record: Record| {
-                Message::Change(Change {
-                    first: record.version.seq,
-                    last: record.version.seq,
-                    wants_ack: false,
-                    records: vec![Arc::new(record)],
-                })
+                let seq = record.version.seq;
+                Message::Change(Change { first: seq, last: seq, wants_ack: false, records: vec![Arc::new(record)] })
             };
-            let holder = if is_held { "n2" } else { "n9" };
-            let applied = if knows { vec![AppliedAt { life: life("n3"), seq: 1, age_ms: Some(0) }] } else { Vec::new() };
+            let applied = if self.knows { vec![AppliedAt { life: life("n3"), seq: 1, age_ms: Some(0) }] } else { Vec::new() };
             hear("n2", Message::Beacon(Beacon { applied, ..Beacon::of(NodeState::Ready) }));
-            hear(holder, change(record("a", holder, false)));
-            if !is_last {
+            let [mut held, mut withdrawn] = [record("a", self.holder, false), record("a", "n3", true)];
+            (self.held)(&mut held);
+            (self.withdrawn)(&mut withdrawn);
+            hear(self.holder, change(held));
+            if !self.is_last {
                 hear("n4", change(record("b", "n4", false)));
             }
-            hear("n3", change(record("a", "n3", true)));
-            let known = registry.record(&record("a", "n3", true).key).unwrap();
-            let is_kept = known.cause == Cause::Preserved && registry.holds_lease(&known.key);
-            assert_eq!(is_kept, stays, "held: {is_held}, last: {is_last}, known: {knows}");
+            registry.merge(&Arc::new(withdrawn), &life(self.teller), now, &mut Outbox::new());
+            registry
         }
+
+        /// The cause that stands there then, and what is seen of it, if it is listed.
+        fn stands(&self) -> (Cause, Option<Seen>) {
+            let registry = self.play();
+            let known = registry.record(&record("a", "n3", true).key).unwrap();
+            let seen = if let Body::Live { seen, .. } = &known.body { Some(*seen) } else { None };
+            assert_eq!(registry.holds_lease(&known.key), seen.is_some());
+            (known.cause, seen)
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_service_that_another_side_took_away_stays_until_whoever_holds_it_has_its_say() {
+        assert_eq!(APART.stands(), (Cause::Preserved, Some(Seen::Suspect)));
+        let was_down = Apart {
+            held: |record| {
+                if let Body::Live { seen, .. } = &mut record.body {
+                    *seen = Seen::Down;
+                }
+            },
+            ..APART
+        };
+        assert_eq!(was_down.stands(), (Cause::Preserved, Some(Seen::Down)));
+        for apart in [
+            Apart { holder: "n9", ..APART },
+            Apart { teller: "n2", ..APART },
+            Apart { is_last: false, ..APART },
+            Apart { knows: true, ..APART },
+            Apart { withdrawn: |record| record.version.incarnation = Incarnation::FIRST.next(), ..APART },
+            Apart { withdrawn: |record| record.version.edition = 1, ..APART },
+        ] {
+            assert_eq!(apart.stands(), (Cause::Expired, None));
+        }
+        let replaced = Apart { withdrawn: |record| record.cause = Cause::AddressReused, ..APART };
+        assert_eq!(replaced.stands(), (Cause::AddressReused, None), "who answers there is another");
+    }
+
+    #[test]
+    fn of_two_that_keep_it_the_one_that_gives_way_has_heard_nothing_to_pass_on() {
+        let mut registry = APART.play();
+        let of_other = Record { version: Version { generation: 2, ..record("a", "n4", false).version }, ..record("a", "n4", false) };
+        let change = Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![Arc::new(of_other)] });
+        let mut out = Outbox::new();
+        for message in [Message::Beacon(Beacon::of(NodeState::Ready)), change] {
+            registry.handle(Input::Received(Envelope { from: life("n4"), message }), NOW, &mut out);
+        }
+        let ended = out.iter().find_map(|output| match output {
+            Output::AskLease { key, purpose: Purpose::Ended } => Some(key.clone()),
+            _ => None,
+        });
+        let answer = Input::Lease { key: ended.unwrap(), last_heartbeat: None, purpose: Purpose::Ended };
+        let mut out = Outbox::new();
+        registry.handle(answer, NOW, &mut out);
+        registry.advance(Now { mono: NOW.mono + 300, wall: 0 }, &mut out);
+        assert!(!out.iter().any(|output| matches!(output, Output::Send(_, Message::Relay { .. }))));
     }
 
     fn tally(held: u64, silent: u64) -> Tally {

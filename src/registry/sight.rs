@@ -112,7 +112,7 @@ impl Registry {
         let probe = self.store.get(key).and_then(|record| to_probe(record.registration()?)).filter(|_| self.has_sound_eyes());
         let found = probe.and_then(|probe| Some((self.looking.try_for(from.node.clone(), question)?, probe)));
         out.push(match found {
-            Some((ticket, probe)) => Output::Probe { ticket, probe, is_pressing: true },
+            Some((ticket, probe)) => Output::Probe { ticket, probe, is_pressing: false },
             None => {
                 let told = Message::ToldProbe { ticket: question, outcome: ProbeOutcome::NotTried };
                 Output::Send(To::Node(from.node.clone()), told)

@@ -28,8 +28,12 @@ impl World {
         self.counts.add(Injected::Drained);
         let provider = &self.providers[provider];
         let (key, wait) = (provider.key.clone(), self.chance.permille(800));
-        self.drains.0.insert(key.clone());
-        let drain = Drain { key, incarnation: None, until: within_ms, deregister, wait, actor: None };
+        // What is to go does not come back draining where its next life has another name.
+        let incarnation = if deregister { provider.named() } else { None };
+        if incarnation.is_none() {
+            self.drains.0.insert(key.clone());
+        }
+        let drain = Drain { key, incarnation, until: within_ms, deregister, wait, actor: None };
         self.ask(node, Ask::Drain(drain), Asker::Nobody);
     }
 

@@ -66,15 +66,8 @@ pub(super) fn deregister_provider(world: &mut World) {
     let index = world.some_provider();
     if world.providers[index].runs() {
         world.say_fault(&format!("provider {} leaves", world.providers[index].key));
-        // Its next life is another one only where lives have names.
-        if world.providers[index].habits.is_named && world.chance.permille(500) {
-            let (node, within_ms) = (world.some_running().unwrap_or_default(), until_heal(world, 5000));
-            world.stop_provider(index);
-            world.drain(node, index, within_ms, true);
-        } else {
-            let late = world.chance.permille(400).then(|| until_heal(world, 20_000));
-            world.deregister_provider(index, late);
-        }
+        let late = world.chance.permille(400).then(|| until_heal(world, 20_000));
+        world.deregister_provider(index, late);
         if world.chance.permille(500) {
             let after = world.chance.between(10, 15_000);
             world.after(after, Event::Restart { provider: index });

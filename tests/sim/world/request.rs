@@ -1,7 +1,7 @@
 //! Requests: what providers ask nodes, and what becomes of the answers.
 
 use muster::model::{InstanceKey, Life, NodeName, Version};
-use muster::registry::{Ack, AckReport, Answer, Deregister, Drain, Heartbeat, Input, Mono, Refusal, Register, Ticket};
+use muster::registry::{Ack, AckReport, Answer, Deregister, Drain, Heartbeat, Input, Mono, Refusal, Register, Ticket, content_digest};
 
 use super::{Event, World};
 use crate::counts::Injected;
@@ -25,6 +25,14 @@ impl Ask {
             Self::Heartbeat(heartbeat) => &heartbeat.key,
             Self::Deregister(deregister) => &deregister.key,
             Self::Drain(drain) => &drain.key,
+        }
+    }
+
+    /// The digest of what a registration says.
+    pub(crate) fn content(&self) -> Option<u128> {
+        match self {
+            Self::Register(register) | Self::Attach(register) => Some(content_digest(&register.registration)),
+            Self::Heartbeat(_) | Self::Deregister(_) | Self::Drain(_) => None,
         }
     }
 
