@@ -70,11 +70,8 @@ impl Registry {
             Ack::All { until } => (true, until),
         };
         let (life, seq) = (version.owner.clone(), version.seq);
-        let has = |peer: &super::peers::Peer| {
-            peer.beacon.as_ref().is_some_and(|beacon| beacon.applied.iter().any(|at| at.life == life && at.seq >= seq))
-        };
-        let mut applied: BTreeSet<NodeName> =
-            self.peers.alive(now.mono).filter(|(_, peer)| has(peer)).map(|(node, _)| node.clone()).collect();
+        let has = self.peers.alive(now.mono).filter(|(_, peer)| peer.has_applied(&life, seq));
+        let mut applied: BTreeSet<NodeName> = has.map(|(node, _)| node.clone()).collect();
         // An owner has what it wrote, while it is in the life that wrote it.
         applied.extend(self.peers.is_life_alive(&life, now.mono).then(|| life.node.clone()));
         let until = if self.acks.waiting.len() < WAITING_MAX { until } else { now.mono };

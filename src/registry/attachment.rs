@@ -270,10 +270,8 @@ impl Registry {
     fn tell_former(&mut self, key: &InstanceKey, beat: &Beat, now: Now, out: &mut Outbox) -> bool {
         let Some(attached) = self.attachments.held.get_mut(key) else { return false };
         let Some(Former { owner, seq }) = &attached.former else { return false };
-        let knows = |peer: &super::peers::Peer| {
-            let has_applied = |beacon: &super::Beacon| beacon.applied.iter().any(|at| at.life == self.life && at.seq >= *seq);
-            peer.epoch != owner.epoch || peer.is_dead || peer.has_left() || peer.beacon.as_ref().is_some_and(has_applied)
-        };
+        let knows =
+            |peer: &super::peers::Peer| peer.epoch != owner.epoch || peer.is_dead || peer.has_left() || peer.has_applied(&self.life, *seq);
         if self.peers.get(&owner.node).is_none_or(knows) {
             attached.former = None;
             return false;

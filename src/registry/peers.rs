@@ -7,7 +7,7 @@ use super::cluster::state_word;
 use super::members::Members;
 use super::message::{Beacon, NodeState};
 use super::time::Mono;
-use crate::model::{Epoch, Life, NodeName};
+use crate::model::{Epoch, Life, NodeName, Seq};
 
 /// A node is alive while its last beacon is at most this old.
 pub(super) const ALIVE_MS: u64 = 5000;
@@ -70,6 +70,11 @@ impl Peer {
     /// It has said goodbye and is still heard: it can be asked yet.
     pub(super) fn is_leaving(&self, now: Mono) -> bool {
         self.has_left() && !self.is_gone(now)
+    }
+
+    /// It says that it has all that this life wrote, up to there.
+    pub(super) fn has_applied(&self, life: &Life, seq: Seq) -> bool {
+        self.beacon.as_ref().is_some_and(|beacon| beacon.applied.iter().any(|at| at.life == *life && at.seq >= seq))
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::io::Output;
 use super::lease::Tally;
 use super::merge::{Step, Why, kept};
-use super::message::{AppliedAt, NodeState};
+use super::message::NodeState;
 use super::notice::Notice;
 use super::record::{Body, Record, Seen};
 use super::sight::as_note;
@@ -172,9 +172,7 @@ impl Registry {
             || !self.complete || self.is_preserving() || self.health.multiplier() > 1 || self.link.unheard_since().is_some();
         visible <= 1 && (doubts_itself() || self.peers.has_doubtful(now) || self.is_owed_anything(now))
     }
-}
 
-impl Registry {
     /// Another node took a service's last instance away for its silence, while the one that holds its lease is alive and has not heard of
     /// that: they were apart, and its provider may be heard there. Until that node has had its say the instance stays listed here.
     pub(super) fn keep_last(&mut self, record: &Arc<Record>, before: &Record, from: &Life, now: Now, out: &mut Outbox) {
@@ -185,7 +183,8 @@ impl Registry {
         let is_empty = self.store.catalog().view(&record.key.service).is_none_or(|view| view.instances().is_empty());
         // What a node heard of others before it was paused is old.
         let may_judge = self.state == NodeState::Ready && !self.health.is_returning();
-        let is_unaware = holder != from && self.peers.is_life_alive(holder, now.mono) && !self.has_applied(holder, record);
+        let knows = self.peers.get(&holder.node).is_some_and(|peer| peer.has_applied(by, record.version.seq));
+        let is_unaware = holder != from && self.peers.is_life_alive(holder, now.mono) && !knows;
         let is_apart = by != holder && *holder != self.life && is_unaware;
         if !(is_of_it && by_silence && is_empty && may_judge && is_apart) || self.overridden(before).preserve == Some(false) {
             return;
@@ -197,13 +196,6 @@ impl Registry {
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
         self.hold_unheard(&written, now, out);
     }
-
-    /// This peer says that it knows of a change.
-    fn has_applied(&self, peer: &Life, record: &Record) -> bool {
-        let beacon = self.peers.get(&peer.node).and_then(|peer| peer.beacon.as_ref());
-        let knows = |at: &AppliedAt| at.life == record.version.owner && at.seq >= record.version.seq;
-        beacon.is_some_and(|beacon| beacon.applied.iter().any(knows))
-    }
 }
 
 #[cfg(test)]
@@ -213,6 +205,7 @@ mod tests {
         Address, Epoch, Incarnation, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceName, Ttl,
         Version,
     };
+    use crate::registry::message::AppliedAt;
     use crate::registry::{Beacon, Change, Envelope, Input, Message, Purpose, Settings};
 
     const HOUR: Mono = 3_600_000;
@@ -260,11 +253,10 @@ mod tests {
 
     impl Apart {
         fn play(&self) -> Registry {
-            let now = NOW;
             let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(2)) };
-            let mut registry = Registry::new(settings, 1, now);
+            let mut registry = Registry::new(settings, 1, NOW);
             let mut hear = |from: &str, message: Message| {
-                registry.handle(Input::Received(Envelope { from: life(from), message }), now, &mut Outbox::new());
+                registry.handle(Input::Received(Envelope { from: life(from), message }), NOW, &mut Outbox::new());
             };
             let change = |record: Record| {
                 let seq = record.version.seq;
@@ -279,7 +271,7 @@ mod tests {
             if !self.is_last {
                 hear("n4", change(record("b", "n4", false)));
             }
-            registry.merge(&Arc::new(withdrawn), &life(self.teller), now, &mut Outbox::new());
+            registry.merge(&Arc::new(withdrawn), &life(self.teller), NOW, &mut Outbox::new());
             registry
         }
 

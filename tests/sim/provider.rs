@@ -338,7 +338,7 @@ impl World {
         }
         provider.asked += 1;
         provider.asked_last = Some(provider.asked);
-        provider.said = ask.content();
+        provider.said = ask.digest();
         let asker = Asker::Provider { provider: index, process, asked: provider.asked, from_ms: self.now };
         let to = provider.home;
         if self.now < provider.cut_off_until.max(provider.hushed_until) {

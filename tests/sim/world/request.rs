@@ -29,7 +29,7 @@ impl Ask {
     }
 
     /// The digest of what a registration says.
-    pub(crate) fn content(&self) -> Option<u128> {
+    pub(crate) fn digest(&self) -> Option<u128> {
         match self {
             Self::Register(register) | Self::Attach(register) => Some(content_digest(&register.registration)),
             Self::Heartbeat(_) | Self::Deregister(_) | Self::Drain(_) => None,
