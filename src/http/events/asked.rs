@@ -88,7 +88,7 @@ impl Asked {
         if wants_stream(headers) {
             let begin = match last_event_id(&mut query, headers).map(|id| id.parse()) {
                 Some(Ok(id)) => Begin::After(id),
-                Some(Err(_)) => Begin::Garbage,
+                Some(Err(())) => Begin::Garbage,
                 None if wanted.since.is_some() => Begin::Oldest,
                 None => Begin::Now,
             };
