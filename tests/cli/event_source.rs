@@ -25,16 +25,16 @@ struct Shared {
 
 impl Balancer {
     fn start(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let shared = Arc::new(Mutex::new(Shared { target: to_address(url), open: Vec::new() }));
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let mut shared = accepting.lock().unwrap();
+                let mut shared = accepting.lock().expect("a thread that lives");
                 let Ok(node) = TcpStream::connect(shared.target) else { continue };
-                shared.open.push(node.try_clone().unwrap());
-                pass(client.try_clone().unwrap(), node.try_clone().unwrap());
+                shared.open.push(node.try_clone().expect("a socket"));
+                pass(client.try_clone().expect("a socket"), node.try_clone().expect("a socket"));
                 pass(node, client);
             }
         });
@@ -43,14 +43,14 @@ impl Balancer {
 
     /// Every open connection ends; further ones lead there.
     fn turn_to(&self, url: &str) {
-        let mut shared = self.shared.lock().unwrap();
+        let mut shared = self.shared.lock().expect("a thread that lives");
         shared.target = to_address(url);
         shared.open.drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     }
 }
 
 fn to_address(url: &str) -> SocketAddr {
-    url.strip_prefix("http://").unwrap().parse().unwrap()
+    url.strip_prefix("http://").and_then(|address| address.parse().ok()).expect("an address")
 }
 
 /// Passes bytes on until either side is closed.
@@ -109,10 +109,10 @@ fn follows_and_resumes(library: &str) {
     let balancer = Balancer::start(&urls[0]);
     let follower = follower(library, &format!("{}/v1/watch?service=user", balancer.url));
     let opened = until_names(&follower, "it opens the stream", &["snapshot", "synced"]);
-    assert_eq!(opened[0]["data"].as_str().unwrap().matches("\"id\":\"u1\"").count(), 1, "{opened:?}");
+    assert_eq!(opened[0]["data"].as_str().expect("text").matches("\"id\":\"u1\"").count(), 1, "{opened:?}");
     register(&urls[0], "u2");
     let changed = until_names(&follower, "it follows a change", &["snapshot", "synced", "delta"]);
-    assert!(changed[2]["data"].as_str().unwrap().contains("\"id\":\"u2\"") && changed[2]["id"].is_string(), "{changed:?}");
+    assert!(changed[2]["data"].as_str().expect("text").contains("\"id\":\"u2\"") && changed[2]["id"].is_string(), "{changed:?}");
     // Longer than the time between two comments: none of them is an event.
     std::thread::sleep(std::time::Duration::from_millis(10_500));
     balancer.turn_to(&urls[1]);
@@ -121,7 +121,7 @@ fn follows_and_resumes(library: &str) {
     until_names(&follower, "it goes on at the other node", &resumed);
     register(&urls[1], "u3");
     let events = until_names(&follower, "it follows what changes there", &[&resumed[..], &["delta"]].concat());
-    assert!(events[5]["data"].as_str().unwrap().contains("\"id\":\"u3\""), "{events:?}");
+    assert!(events[5]["data"].as_str().expect("text").contains("\"id\":\"u3\""), "{events:?}");
 }
 
 #[test]
