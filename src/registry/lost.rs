@@ -193,16 +193,14 @@ mod tests {
         }
     }
 
-    fn refused() -> Option<Evidence> {
-        Some(Evidence { is_direct: true, refuses: true, is_lost: false })
-    }
+    const REFUSED: Option<Evidence> = Some(Evidence { is_direct: true, refuses: true, is_lost: false });
 
     #[test]
     fn who_is_refused_by_all_for_long_counts_no_more_and_is_judged() {
         let mut scene = Scene::new();
         assert_eq!(scene.majority(), (7, 7, true));
         scene.answer = PeerAnswer::Refused;
-        scene.seen = [refused(); 2];
+        scene.seen = [REFUSED; 2];
         scene.go_on(600, 2..=3);
         assert_eq!(scene.majority(), (7, 3, false), "{:?}", scene.registry.majority(Now { mono: scene.now, wall: 0 }));
         scene.go_on(60, 2..=3);
@@ -215,10 +213,10 @@ mod tests {
     fn what_a_partition_can_do_too_proves_nothing() {
         let direct = Some(Evidence { is_direct: true, ..Evidence::default() });
         for (answer, seen) in [
-            (PeerAnswer::Silent, [refused(); 2]),
-            (PeerAnswer::Unsure, [refused(); 2]),
-            (PeerAnswer::Refused, [refused(), direct]),
-            (PeerAnswer::Refused, [refused(), None]),
+            (PeerAnswer::Silent, [REFUSED; 2]),
+            (PeerAnswer::Unsure, [REFUSED; 2]),
+            (PeerAnswer::Refused, [REFUSED, direct]),
+            (PeerAnswer::Refused, [REFUSED, None]),
         ] {
             let mut scene = Scene::new();
             (scene.answer, scene.seen) = (answer, seen);
@@ -233,7 +231,7 @@ mod tests {
         for (_, peer) in scene.registry.peers.iter_mut() {
             peer.reached = Reached::default();
         }
-        (scene.answer, scene.seen) = (PeerAnswer::Refused, [refused(); 2]);
+        (scene.answer, scene.seen) = (PeerAnswer::Refused, [REFUSED; 2]);
         scene.go_on(2000, 2..=3);
         assert_eq!(scene.majority(), (7, 3, false));
     }

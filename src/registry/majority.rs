@@ -135,7 +135,9 @@ mod tests {
                 self.registry.advance(self.at(), &mut self.out);
                 self.now += 500;
                 self.speak("n1", Vec::new());
-                alive.iter().for_each(|from| self.speak(from, members.iter().map(|name| member(name)).collect()));
+                for from in alive {
+                    self.speak(from, members.iter().map(|name| member(name)).collect());
+                }
                 self.registry.advance(self.at(), &mut self.out);
             }
         }
