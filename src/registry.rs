@@ -41,6 +41,7 @@ mod message;
 mod namesake;
 mod newborn;
 mod notice;
+mod over_limit;
 mod overridden;
 mod ownership;
 mod peers;
@@ -144,6 +145,7 @@ pub struct Registry {
     health: health::Health,
     preserve: preserve::Preserve,
     checks: verdict::Checks,
+    over_limit: over_limit::OverLimit,
     adoption: adoption::Adoption,
     contests: contest::Contests,
     leaving: leave::Leaving,
@@ -196,6 +198,7 @@ impl Registry {
             health: health::Health::new(now.mono),
             preserve: preserve::Preserve::default(),
             checks: verdict::Checks::default(),
+            over_limit: over_limit::OverLimit::default(),
             adoption: adoption::Adoption::default(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
@@ -475,6 +478,7 @@ impl Registry {
         self.judge_peers(now, out);
         self.note_lost_members(now, out);
         self.note_majority(now, out);
+        self.report_over_limit(now, out);
         self.note_lost(now.mono);
         self.keep_audiences(now.mono, out);
         self.advance_preserve(now, out);
