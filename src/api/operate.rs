@@ -78,6 +78,9 @@ pub struct Node {
     pub http: String,
     /// Since it was heard last.
     pub heard_ms: u64,
+    /// It started without knowledge: for how much longer it waits until every provider had its turn; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settling_ms: Option<u64>,
     /// The last number of its log.
     pub seq: u64,
     /// How many of its changes the node that answers lacks.

@@ -14,6 +14,7 @@ const DIVERGED_TOLD_MS: u64 = 3000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit code 4: the nodes have not converged, one of them is not ready, or the node that answers does not hear its bus.
+A node that settles started without knowledge and waits until every provider had its turn; that is no fault.
 A node is `preserving` while so many leases are late that none is let go; one that died stays listed as `dead` for a day.
 
 Examples:
@@ -40,6 +41,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     }
     if matches!(arguments.shape.output, Format::Table | Format::Wide) {
         output::line(&verdict(cluster, &complaints))?;
+        settling(cluster).iter().try_for_each(|line| output::line(line))?;
     }
     Ok(if complaints.is_empty() { Code::Ok } else { Code::NotConverged })
 }
@@ -60,6 +62,15 @@ fn table(cluster: &Cluster, wide: bool) -> Result<(), Failure> {
         table.row(cells);
     }
     Ok(table.print()?)
+}
+
+/// Who started without knowledge and waits: nothing is wrong with that.
+fn settling(cluster: &Cluster) -> Option<String> {
+    let settling = || cluster.nodes.iter().filter(|node| node.settling_ms.is_some());
+    let longest = settling().filter_map(|node| node.settling_ms).max()?;
+    let names: Vec<_> = settling().map(|node| node.name.as_str()).collect();
+    let verb = if names.len() == 1 { "settles" } else { "settle" };
+    Some(format!("{} {verb} for {} more: what is not known yet is not said to be empty", names.join(", "), ago(longest)))
 }
 
 /// What is wrong, one sentence each.

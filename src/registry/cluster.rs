@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::link::BusHealth;
 use super::message::AppliedAt;
 use super::peers::Peer;
+use super::settle::settling_ms_of;
 use super::time::Now;
 use super::{Beacon, NodeState, Registry};
 use crate::model::{Life, NodeName, Seq};
@@ -49,6 +50,8 @@ pub struct NodeView {
     pub view_digest: u128,
     /// Its live records.
     pub instances: u64,
+    /// For how much longer it waits until every provider had its turn; `None`: it does not.
+    pub settling_ms: Option<u64>,
 }
 
 impl Registry {
@@ -65,6 +68,7 @@ impl Registry {
             digest: self.store.live().total(),
             view_digest: self.store.catalog().view_digest(),
             instances: self.store.live_count(),
+            settling_ms: self.settling_ms(now),
         };
         let peers = self.peers.iter().filter(|(_, peer)| !peer.is_gone(now.mono)).map(|(node, peer)| self.to_node_view(node, peer, now));
         let own_applied = (self.life.node.clone(), self.applied.to_said(&self.life, now.mono));
@@ -90,9 +94,12 @@ impl Registry {
         self.peers.hears_majority(now.mono)
     }
 
-    /// The word of the API for this node's state.
+    /// The word of the API for this node's state. One that never reached its bus is not ready for anybody: others may know what it does not.
     #[must_use]
     pub fn state_word(&self) -> &'static str {
+        if self.state == NodeState::Ready && !self.has_reached_bus() {
+            return NodeState::Warming.as_str();
+        }
         state_word(self.state, self.is_preserving())
     }
 
@@ -109,6 +116,7 @@ impl Registry {
             digest: beacon.map_or(0, |beacon| beacon.digest),
             view_digest: beacon.map_or(0, |beacon| beacon.view_digest),
             instances: beacon.map_or(0, |beacon| beacon.records),
+            settling_ms: beacon.and_then(|beacon| settling_ms_of(beacon, now.mono.saturating_sub(peer.heard_at))),
             life,
         }
     }

@@ -63,6 +63,8 @@ mod tag {
     pub(super) const FLAGS: u16 = 4;
     /// How many subscribers, and the digest of those that others are told of: eight bytes each.
     pub(super) const AUDIENCE: u16 = 5;
+    /// For how many ms more the node settles: four bytes.
+    pub(super) const SETTLING: u16 = 7;
 }
 
 const COMPLETE: u8 = 1;
@@ -104,6 +106,7 @@ impl<'a> Beacon<'a> {
             gives_way: false,
             members: Vec::new(),
             audience: registry::AudienceAt::default(),
+            settling_ms: None,
         };
         for (tag, bytes) in extras {
             read_extra(&mut beacon, tag, &bytes, reading)?;
@@ -139,6 +142,7 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if (count, digest) != (0, 0) {
         extras.push((tag::AUDIENCE, Cow::Owned([count.to_le_bytes(), digest.to_le_bytes()].concat())));
     }
+    extras.extend(beacon.settling_ms.map(|ms| (tag::SETTLING, Cow::Owned(ms.to_le_bytes().to_vec()))));
     extras.into_iter().collect()
 }
 
@@ -164,6 +168,7 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
             let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("audience"));
             beacon.audience = registry::AudienceAt { count: number(count)?, digest: number(digest)? };
         }
+        tag::SETTLING => beacon.settling_ms = Some(bytes.try_into().map(u32::from_le_bytes).map_err(|_| Invalid("time of settling"))?),
         _ => {}
     }
     Ok(())

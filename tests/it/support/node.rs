@@ -45,6 +45,8 @@ pub(crate) fn muster(args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_")) {
         command.env_remove(name);
     }
+    // The clusters that tests start are new: nothing was registered before. Who tests that says otherwise.
+    command.env("MUSTER_EXPECT_EMPTY", "true");
     command.env("NO_COLOR", "1").args(args).stdin(Stdio::null());
     command
 }
