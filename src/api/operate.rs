@@ -46,7 +46,8 @@ pub struct Cluster {
     pub state: String,
     /// `none`, `up`, `deaf` (connected, but what it says does not come back) or `down`.
     pub bus: String,
-    /// Every alive peer has applied what this node has, and has its digest.
+    /// No alive peer that has applied the same holds something else, none lags for longer than two beacons take, and this node is named by
+    /// its peers. What is on its way is no divergence.
     pub converged: bool,
     /// For how long that has not been so; absent when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -81,9 +81,9 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
     }
     let unwell = cluster.nodes.iter().filter(|node| node.state != "ready");
     complaints.extend(unwell.map(|node| format!("{} is {}", node.name, node.state)));
-    let behind = cluster.nodes.iter().filter(|node| node.lag > 0);
-    complaints.extend(behind.map(|node| format!("{} lacks {} changes of {}", cluster.node, node.lag, node.name)));
     if !cluster.converged {
+        let behind = cluster.nodes.iter().filter(|node| node.lag > 0);
+        complaints.extend(behind.map(|node| format!("{} lacks {} changes of {}", cluster.node, node.lag, node.name)));
         complaints.extend(differing(cluster));
         let since = cluster.diverged_ms.filter(|ms| *ms >= DIVERGED_TOLD_MS);
         complaints.extend(since.map(|ms| format!("diverged for {}", ago(ms))));
@@ -91,10 +91,22 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
     complaints
 }
 
+/// Changes that some nodes have and others are about to have.
+fn on_the_way(cluster: &Cluster) -> String {
+    let Some(own) = cluster.nodes.first() else { return String::new() };
+    let differs = |node: &&Node| is_heard(node) && (node.lag > 0 || node.digest != own.digest);
+    let who: Vec<_> = cluster.nodes.iter().skip(1).filter(differs).map(|node| node.name.as_str()).collect();
+    if who.is_empty() { String::new() } else { format!(", with changes on their way between {} and {}", own.name, who.join(", ")) }
+}
+
+fn is_heard(node: &Node) -> bool {
+    !matches!(node.state.as_str(), "suspect" | "dead")
+}
+
 /// Who differs from the node that answers; where nobody does, somebody has not said yet that it applied everything.
 fn differing(cluster: &Cluster) -> Vec<String> {
     let Some(own) = cluster.nodes.first() else { return vec!["it knows no node".to_owned()] };
-    let differs = |node: &&Node| node.digest != own.digest && !matches!(node.state.as_str(), "suspect" | "dead");
+    let differs = |node: &&Node| node.digest != own.digest && is_heard(node);
     let who: Vec<_> = cluster.nodes.iter().skip(1).filter(differs).map(|node| format!("{} holds other records", node.name)).collect();
     if who.is_empty() { vec!["not converged yet".to_owned()] } else { who }
 }
@@ -104,7 +116,7 @@ fn verdict(cluster: &Cluster, complaints: &[String]) -> String {
         format!("{} of {}, as seen by {}", counted(cluster.instances, "instance"), counted(cluster.services, "service"), cluster.node);
     match complaints {
         [] if cluster.nodes.len() == 1 => format!("\ncluster {}: one node, well; {held}", cluster.cluster),
-        [] => format!("\ncluster {}: converged; {held}", cluster.cluster),
+        [] => format!("\ncluster {}: converged{}; {held}", cluster.cluster, on_the_way(cluster)),
         some => format!("\ncluster {}: {}; {held}", cluster.cluster, some.join(", ")),
     }
 }

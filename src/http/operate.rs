@@ -176,6 +176,7 @@ impl std::fmt::Display for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Condition { state, complete, bus, knowledge, .. } = self.condition;
         let settles = if matches!(knowledge, Knowledge::Settling { .. }) { ", settling" } else { "" };
+        let state = if knowledge == Knowledge::Unreached { NodeState::Warming } else { state };
         write!(f, "node: {}, bus: {}, complete: {complete}{settles}", state.as_str(), bus.as_str())
     }
 }

@@ -1,13 +1,11 @@
 //! The cluster as it looks from here: that all nodes agree is something one can see.
 
-use std::collections::BTreeMap;
-
 use super::link::BusHealth;
 use super::message::AppliedAt;
 use super::peers::Peer;
 use super::settle::settling_ms_of;
 use super::time::Now;
-use super::{Beacon, NodeState, Registry};
+use super::{NodeState, Registry};
 use crate::model::{Life, NodeName, Seq};
 
 /// How the cluster looks from here, for `/v1/cluster`.
@@ -17,7 +15,7 @@ pub struct ClusterView {
     pub state: NodeState,
     /// How its bus is.
     pub bus: BusHealth,
-    /// Every alive peer has applied what we have and has our digest.
+    /// No alive peer that has applied the same holds something else, none lags, and this node is heard; what is on its way is no divergence.
     pub converged: bool,
     /// For how long they have not been; `None`: they are.
     pub diverged_ms: Option<u64>,
@@ -119,23 +117,6 @@ impl Registry {
             settling_ms: beacon.and_then(|beacon| settling_ms_of(beacon, now.mono.saturating_sub(peer.heard_at))),
             life,
         }
-    }
-
-    /// Every alive peer has applied what we have and has our digest. A node that does not hear its bus cannot say so.
-    pub(super) fn is_converged(&self, now: Now) -> bool {
-        match self.link.health() {
-            BusHealth::None => true,
-            BusHealth::Deaf | BusHealth::Down => false,
-            BusHealth::Up => self.peers.alive(now.mono).filter_map(|(_, peer)| peer.beacon.as_ref()).all(|beacon| self.agrees(beacon)),
-        }
-    }
-
-    fn agrees(&self, beacon: &Beacon) -> bool {
-        let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
-        let has = |life: &Life, seq: Seq| seq == 0 || theirs.get(life).is_some_and(|theirs| *theirs >= seq);
-        beacon.digest == self.store.live().total()
-            && beacon.overrides_digest == self.shared.digest()
-            && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
     }
 }
 

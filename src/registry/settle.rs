@@ -109,7 +109,7 @@ impl Registry {
                 if self.settle.is_over(now.mono) && self.hears_all_it_can(now.mono) {
                     return Knowledge::Enough;
                 }
-                Knowledge::Settling { until: self.settle.until().unwrap_or(now.mono) }
+                Knowledge::Settling { until: self.settle.until().unwrap_or(now.mono + self.settle.ms) }
             }
         }
     }

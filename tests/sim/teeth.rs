@@ -68,6 +68,8 @@ pub(crate) enum Sabotage {
     AcknowledgeEarly,
     /// The shell finds nothing on its disk.
     BlankDisks,
+    /// A node that starts without knowledge is told that nothing was there.
+    ExpectEmpty,
     /// No override reaches another node.
     MuteOverrides,
     /// Whoever registers ends all overrides.
@@ -395,6 +397,11 @@ fn peers_that_are_believed_too_early_are_found() {
 #[test]
 fn disks_that_nobody_reads_are_found() {
     is_found_as(Sabotage::BlankDisks, &[Invariant::NoFalseEmpty], "which it had on disk");
+}
+
+#[test]
+fn a_start_that_takes_its_ignorance_for_emptiness_is_found() {
+    is_found_as(Sabotage::ExpectEmpty, &[Invariant::NoFalseEmpty], "though all that knew are gone");
 }
 
 #[test]
