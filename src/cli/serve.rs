@@ -125,7 +125,8 @@ fn banner(running: &Running, hears_bus: bool) -> String {
     if let Some(advertise) = &running.config.http.advertise {
         lines.push(format!("  advertised as {advertise}"));
     }
-    lines.push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running, hears_bus) }));
+    lines
+        .push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running, hears_bus) }));
     lines.push(format!("  data: {}", data_shown(node.data_dir.as_deref())));
     lines.extend(settling_shown(running, hears_bus).map(|settling| format!("  {settling}")));
     lines.extend(open_doors(running).into_iter().map(|door| format!("  not secured: {door}")));
@@ -134,7 +135,8 @@ fn banner(running: &Running, hears_bus: bool) -> String {
 
 fn bus_shown(running: &Running, hears_bus: bool) -> String {
     let servers: Vec<_> = running.config.bus.url.iter().map(|url| crate::config::masked(url)).collect();
-    let how = if hears_bus { "" } else { " · not reached yet: until it is, /readyz answers 503, and what is not known here is no empty list" };
+    let how =
+        if hears_bus { "" } else { " · not reached yet: until it is, /readyz answers 503, and what is not known here is no empty list" };
     format!("{}{how}", servers.join(", "))
 }
 
@@ -156,7 +158,9 @@ fn settling_shown(running: &Running, hears_bus: bool) -> Option<String> {
         Some(_) => "from its file it will know at once the next time",
         None => "ttls longer than that, and fixed addresses, survive a start of all nodes only with a data_dir",
     };
-    Some(format!("settles: {until}, unless a node that knows all is heard: this one started without knowledge, and each provider has its turn (--expect-empty: nothing was there); {disk}"))
+    Some(format!(
+        "settles: {until}, unless a node that knows all is heard: this one started without knowledge, and each provider has its turn (--expect-empty: nothing was there); {disk}"
+    ))
 }
 
 /// What of it outlives the process.

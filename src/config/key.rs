@@ -96,7 +96,10 @@ pub(super) const KEYS: &[Key] = &[
         flag: Some("--expect-empty"),
         set: |config, given| put(&mut config.cluster.expect_empty, given.either("false", "true")),
         show: |config| Some(config.cluster.expect_empty.to_string()),
-        ..key("cluster.expect_empty", "Nothing was registered before: a node that starts without knowledge does not settle. `dev` says so by itself.")
+        ..key(
+            "cluster.expect_empty",
+            "Nothing was registered before: a node that starts without knowledge does not settle. `dev` says so by itself.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.cluster.witness, given.http_url().map(Some)),

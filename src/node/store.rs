@@ -171,7 +171,8 @@ mod tests {
 
     /// All records of a registry that holds so many instances.
     fn picture(instances: usize) -> Picture {
-        let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), crate::model::Epoch(1)) };
+        let settings =
+            Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), crate::model::Epoch(1)) };
         let now = Now { mono: 1_000_000, wall: NOW };
         let mut registry = Registry::new(settings, 1, now);
         for number in 0..instances {

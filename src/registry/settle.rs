@@ -3,10 +3,10 @@
 //! That a service has no instance is known from a comparison with a peer that is complete, from a warm file, from an operator, or because
 //! every provider had its turn: each registers, or renews, within its ttl and the grace. Until then what is known is served as incomplete.
 
+use super::io::Output;
 use super::link::BusHealth;
 use super::message::{Beacon, NodeState};
 use super::notice::Notice;
-use super::io::Output;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 
@@ -198,10 +198,16 @@ mod tests {
         let mut registry = node(|settings| settings.has_bus = false);
         run(&mut registry, 0, 19_950, false);
         let until = START.mono + 20_000;
-        assert_eq!((registry.state(), registry.complete(), registry.knowledge(after(19_950))), (NodeState::Ready, false, Knowledge::Settling { until }));
+        assert_eq!(
+            (registry.state(), registry.complete(), registry.knowledge(after(19_950))),
+            (NodeState::Ready, false, Knowledge::Settling { until })
+        );
         assert_eq!(registry.settling_ms(after(19_950)), Some(50));
         run(&mut registry, 20_000, 20_050, false);
-        assert_eq!((registry.complete(), registry.knowledge(after(20_050)), registry.settling_ms(after(20_050))), (true, Knowledge::Enough, None));
+        assert_eq!(
+            (registry.complete(), registry.knowledge(after(20_050)), registry.settling_ms(after(20_050))),
+            (true, Knowledge::Enough, None)
+        );
     }
 
     #[test]
@@ -240,7 +246,11 @@ mod tests {
         let peer = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
         for from in (0..10_000).step_by(1000) {
             let beacon = Beacon { complete: false, settling_ms: Some(9000), ..Beacon::of(NodeState::Warming) };
-            registry.handle(Input::Received(Envelope { from: peer.clone(), message: Message::Beacon(beacon) }), after(from), &mut Outbox::new());
+            registry.handle(
+                Input::Received(Envelope { from: peer.clone(), message: Message::Beacon(beacon) }),
+                after(from),
+                &mut Outbox::new(),
+            );
             run(&mut registry, from, from + 950, true);
         }
         assert_eq!((registry.state(), registry.complete()), (NodeState::Ready, false));

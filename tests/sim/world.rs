@@ -18,8 +18,8 @@ use muster::wire::Codec;
 pub(crate) use node::Slot;
 pub(crate) use request::{Ask, Asker, Reply};
 
-use crate::blank::Blank;
 use crate::attached::Connections;
+use crate::blank::Blank;
 use crate::bounds::Expiries;
 use crate::bus::Bus;
 use crate::chance::Chance;

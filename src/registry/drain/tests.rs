@@ -1,10 +1,10 @@
 //! Drains: what a node that is asked does, and those it asks.
 
 use super::*;
-use crate::registry::NodeState;
 use crate::model::{
     Address, InstanceId, Namespace, Port, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Status, Subscriber, Ttl,
 };
+use crate::registry::NodeState;
 use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
 
 const START: Now = Now { mono: 1_000_000, wall: 0 };
