@@ -26,9 +26,8 @@ async fn all_killed_without_a_disk_list_nothing_as_empty_until_they_have_settled
         nodes.push(Node::start(name, CLUSTER, &nats.urls(), &WITHOUT_KNOWLEDGE).await);
     }
     for node in &nodes {
-        eventually("it knows all", SOON, async || match node.get("/v1/services").await.json()["complete"] == true {
-            true => Ok(()),
-            false => Err("it does not".to_owned()),
+        eventually("it knows all", SOON, async || {
+            if node.get("/v1/services").await.json()["complete"] == true { Ok(()) } else { Err("it does not") }
         })
         .await;
     }

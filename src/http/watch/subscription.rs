@@ -276,7 +276,7 @@ impl Subscription {
             }
             let before = following.revision();
             if self.unknown.contains(&place) {
-                if !self.node.catalog().view(following.service()).is_some_and(|view| !view.instances().is_empty()) {
+                if self.node.catalog().view(following.service()).is_none_or(|view| view.instances().is_empty()) {
                     continue;
                 }
                 self.unknown.remove(&place);
