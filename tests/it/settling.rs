@@ -27,7 +27,7 @@ async fn all_killed_without_a_disk_list_nothing_as_empty_until_they_have_settled
     }
     for node in &nodes {
         eventually("it knows all", SOON, async || {
-            if node.get("/v1/services").await.json()["complete"] == true { Ok(()) } else { Err("it does not") }
+            if node.get("/v1/services").await.json()["complete"] == true { Ok(()) } else { Err("it does not".to_owned()) }
         })
         .await;
     }
