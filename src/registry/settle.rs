@@ -46,13 +46,15 @@ pub(super) struct Settle {
     has_reached: bool,
     /// Since when it takes the word of every provider; `None`: it has not joined.
     since: Option<Mono>,
+    /// As it was looked at last: it waits for no provider any more.
+    is_over: bool,
     /// That it settles was said.
     is_noticed: bool,
 }
 
 impl Settle {
     pub(super) fn new(ms: u64, expects_empty: bool, has_bus: bool) -> Self {
-        Self { ms, expects_empty, has_file: false, has_reached: !has_bus, since: None, is_noticed: false }
+        Self { ms, expects_empty, has_file: false, has_reached: !has_bus, since: None, is_over: false, is_noticed: false }
     }
 
     /// What was on the disk is all that a node knew which knew enough.
@@ -74,6 +76,7 @@ impl Settle {
         self.since = None;
         self.expects_empty = false;
         self.has_file = false;
+        self.is_over = false;
         self.is_noticed = false;
     }
 
@@ -89,8 +92,9 @@ impl Settle {
     }
 
     /// Somebody vouches for what is not known here, or every provider had its turn.
-    fn is_over(&self, now: Mono) -> bool {
-        self.has_reached && (self.expects_empty || self.has_file || self.until().is_some_and(|until| until <= now))
+    fn look(&mut self, now: Mono) -> bool {
+        self.is_over = self.has_reached && (self.expects_empty || self.has_file || self.until().is_some_and(|until| until <= now));
+        self.is_over
     }
 }
 
@@ -106,7 +110,7 @@ impl Registry {
             NodeState::Ready | NodeState::Leaving if !self.settle.has_reached() => Knowledge::Unreached,
             NodeState::Leaving if !self.has_been_ready => Knowledge::Joining,
             NodeState::Ready | NodeState::Leaving => {
-                if self.settle.is_over(now.mono) && self.hears_all_it_can(now.mono) {
+                if self.settle.is_over && self.hears_all_it_can(now.mono) {
                     return Knowledge::Enough;
                 }
                 Knowledge::Settling { until: self.settle.until().unwrap_or(now.mono + self.settle.ms) }
@@ -143,7 +147,7 @@ impl Registry {
     /// Every provider had its turn, or somebody vouches that there was none.
     pub(super) fn has_settled(&mut self, now: Now, out: &mut Outbox) -> bool {
         self.settle.begin(now.mono);
-        if self.settle.is_over(now.mono) {
+        if self.settle.look(now.mono) {
             return true;
         }
         if let Some(until) = self.settle.until().filter(|_| !self.settle.is_noticed) {

@@ -44,7 +44,7 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
         return Ok(response);
     }
     if !knows_enough {
-        return Err(not_known_yet(&app, &format!("Nothing is known of instance `{}` of service `{}` yet", key.id, key.service)));
+        return Err(not_known_yet(&app, &format!("Nothing is known of instance `{}` of service `{}` yet", key.id, key.service.service)));
     }
     Err(Problem::new(Code::UnknownInstance, format!("No instance `{}` of service `{}` is listed.", key.id, key.service)))
 }
