@@ -123,6 +123,8 @@ pub struct ClusterConfig {
     pub settle_ms: Option<u64>,
     /// Nothing was registered before: the node does not settle. Default false.
     pub expect_empty: bool,
+    /// After this long a silent node whose address refuses everybody counts no more.
+    pub dead_after_ms: u64,
     /// A URL that a node which is not cut off reaches; asked where there are two nodes, of which neither is a majority.
     pub witness: Option<String>,
 }
@@ -259,7 +261,7 @@ impl Default for NodeConfig {
 impl Default for ClusterConfig {
     fn default() -> Self {
         let name = Cluster::parse("muster").expect("unreachable: the literal is a label");
-        Self { name, bootstrap_wait_ms: 2000, settle_ms: None, expect_empty: false, witness: None }
+        Self { name, bootstrap_wait_ms: 2000, settle_ms: None, expect_empty: false, dead_after_ms: 600_000, witness: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The cluster as it looks from here: that all nodes agree is something one can see.
 
 use super::link::BusHealth;
+use super::majority::Majority;
 use super::message::AppliedAt;
 use super::peers::Peer;
 use super::settle::settling_ms_of;
@@ -15,10 +16,13 @@ pub struct ClusterView {
     pub state: NodeState,
     /// How its bus is.
     pub bus: BusHealth,
-    /// No alive peer that has applied the same holds something else, none lags, and this node is heard; what is on its way is no divergence.
+    /// No alive peer that has applied the same holds something else, none lags, this node is heard, and it judges who is silent; what is on
+    /// its way is no divergence.
     pub converged: bool,
     /// For how long they have not been; `None`: they are.
     pub diverged_ms: Option<u64>,
+    /// Whether this node judges who is silent.
+    pub majority: Majority,
     /// All that could be known is known here.
     pub complete: bool,
     /// This node first.
@@ -78,8 +82,9 @@ impl Registry {
         ClusterView {
             state: self.state,
             bus: self.link.health(),
-            converged: self.is_converged(now),
+            converged: self.is_converged(now) && self.judges(now.mono),
             diverged_ms: self.diverged_ms(now),
+            majority: self.majority(now),
             complete: self.complete,
             nodes: std::iter::once(own).chain(peers).collect(),
             applied: std::iter::once(own_applied).chain(said).collect(),

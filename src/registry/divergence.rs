@@ -115,7 +115,7 @@ mod tests {
         for at in (0..=ms).step_by(500) {
             let own = registry.life.clone();
             hear(&mut registry, own.clone(), Beacon::of(NodeState::Ready), after(at));
-            let members = vec![MemberAt { node: own.node, age_ms: 0, has_left: false }];
+            let members = vec![MemberAt { node: own.node, age_ms: 0, has_left: false, evidence: None }];
             let said = beacon(Beacon { members, ..Beacon::of(NodeState::Ready) }, at);
             hear(&mut registry, Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }, said, after(at));
             registry.advance(after(at), &mut Outbox::new());

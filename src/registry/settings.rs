@@ -20,6 +20,8 @@ pub struct Settings {
     pub settle_ms: u64,
     /// An operator says that nothing was registered before: the node does not settle. Default false.
     pub expect_empty: bool,
+    /// After this long a silent node whose address refuses everybody counts no more. Default 10 min.
+    pub dead_after_ms: u64,
     /// How long an instance that is down stays listed, where its registration does not say. Default 60 s.
     pub evict_after_ms: u64,
     /// How long one whose connection closed stays listed once it is down. Default 5 s; below `evict_after`.
@@ -76,6 +78,7 @@ impl Settings {
             bootstrap_wait_ms: 2000,
             settle_ms: 20_000,
             expect_empty: false,
+            dead_after_ms: 600_000,
             evict_after_ms: 60_000,
             detach_grace_ms: 5000,
             revive_for_ms: 3_600_000,
