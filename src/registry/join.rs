@@ -79,8 +79,7 @@ impl Registry {
         match self.state {
             NodeState::Warming => self.join_on(now, out),
             NodeState::Ready if !self.complete => self.note_complete(now, out),
-            NodeState::Ready => {}
-            NodeState::Leaving => {}
+            NodeState::Ready | NodeState::Leaving => {}
         }
     }
 
