@@ -14,7 +14,7 @@ const DIVERGED_TOLD_MS: u64 = 3000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit code 4: the nodes have not converged, one of them is not ready, or the node that answers does not hear its bus.
-A node is `preserving` while so many leases are late that none is let go; one that died stays listed as `dead` for a day.
+A node is `preserving` while it keeps instances listed that are silent, for too many are silent with them or a service's last is in doubt; one that died stays listed as `dead` for a day.
 
 Examples:
   muster nodes

@@ -156,7 +156,7 @@ impl Registry {
         let (key, at) = (register.key.clone(), register.at);
         let is_of_another = |record: &&Arc<Record>| record.registration().is_some() && record.version.owner != self.life;
         let former = self.store.get(&key).filter(is_of_another).map(|record| record.version.owner.clone());
-        let (mut record, mut registered) = self.register(register, now, out).ok()?;
+        let (mut record, mut registered) = self.register(Register { attaches: true, ..register }, now, out).ok()?;
         if record.version.owner != self.life {
             record = self.claim_attached(&record, at, now, out);
         }

@@ -122,6 +122,8 @@ pub struct Register {
     pub takeover: bool,
     /// It was said, not assumed, that the status is `up`: that ends a drain.
     pub says_up: bool,
+    /// It came on a connection that holds the lease from now on; so does what came on one that has ended since.
+    pub attaches: bool,
     /// Who asks, where that is known.
     pub actor: Option<Arc<str>>,
     /// When it is to be answered.
@@ -134,7 +136,7 @@ impl Register {
     /// A registration that names no life and asks for nothing besides, of nobody known.
     #[must_use]
     pub fn new(key: InstanceKey, registration: Arc<Registration>, at: Mono) -> Self {
-        Self { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at }
+        Self { key, registration, incarnation: None, takeover: false, says_up: false, attaches: false, actor: None, ack: Ack::Local, at }
     }
 }
 

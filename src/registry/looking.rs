@@ -319,7 +319,7 @@ impl Looking {
             (look.is_failing, look.last) = (former.is_failing, former.last);
             (look.penalty, look.penalty_at) = (former.penalty, former.penalty_at);
             if look.is_failing {
-                (look.mood, look.sight, look.tried) = (Mood::Rest, Sight::Fails, former.tried);
+                (look.mood, look.sight, look.tried, look.refusals) = (Mood::Rest, Sight::Fails, former.tried, former.refusals);
             }
         }
         self.begin(key, look);

@@ -88,6 +88,7 @@ impl Registry {
     pub(super) fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
         self.refuse_if_leaving()?;
         let known = self.store.get(&register.key).cloned();
+        let register = keep_later_content(known.as_deref(), register);
         let digest = content_digest(&register.registration);
         let created = known.as_ref().is_none_or(|known| known.registration().is_none());
         let placing = self.place(known.as_ref(), &register, now)?;
@@ -107,7 +108,7 @@ impl Registry {
                 let detail = self.contests.detail(&register.key, now.mono);
                 // What was seen of it was seen of another content.
                 self.looking.end(&register.key);
-                let record = self.write(register.key, step, body, Why { actor: register.actor, detail, ..Why::from(cause) }, now, out);
+                let record = self.write(register.key, step, body, Why { actor: register.actor, detail, attaches: register.attaches, ..Why::from(cause) }, now, out);
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
             }
@@ -483,4 +484,15 @@ fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bo
 /// A heartbeat that says so means that the instance is to be used again.
 fn ends_drain(reported: Reported, record: &Record) -> bool {
     reported == Reported::Up && record.is_draining()
+}
+
+/// A connection that ended, and is opened again, brings what its life began with: where that was changed since, the later content holds.
+fn keep_later_content(known: Option<&Record>, register: Register) -> Register {
+    let is_of_life = |known: &&Record| register.incarnation.is_none_or(|incarnation| incarnation == known.version.incarnation);
+    let is_first = |known: &&Record| known.first_content == Some(content_digest(&register.registration));
+    let known = known.filter(|_| register.attaches && !register.takeover).filter(is_of_life).filter(is_first);
+    match known.and_then(|known| known.body.content()) {
+        Some(content) => Register { registration: Arc::clone(content), ..register },
+        None => register,
+    }
 }

@@ -68,7 +68,9 @@ impl Registry {
 
     fn note_try(&mut self, key: &InstanceKey, outcome: &ProbeOutcome, now: Now, out: &mut Outbox) {
         let Some(plan) = self.plan_of(key) else { return };
-        match self.looking.note(key, outcome, plan, now.mono, &mut self.rng) {
+        let turn = self.looking.note(key, outcome, plan, now.mono, &mut self.rng);
+        self.note_evidence(key);
+        match turn {
             Turn::Waits => {}
             Turn::NeedsHelp => self.ask_for_help(key, plan, now, out),
             Turn::Seen => self.act_on(key, now, out),
@@ -104,7 +106,13 @@ impl Registry {
     fn give_up(&mut self, key: &InstanceKey, now: Now, out: &mut Outbox) {
         let Some(plan) = self.plan_of(key) else { return };
         self.looking.give_up(key, plan, now.mono);
+        self.note_evidence(key);
         self.act_on(key, now, out);
+    }
+
+    /// Refusals are evidence, or are so no more: the lease counts accordingly.
+    fn note_evidence(&mut self, key: &InstanceKey) {
+        self.leases.set_refused(key, self.is_refused(key));
     }
 
     /// A peer does not reach an instance, and wants to know whether this node does: at the address under which it is held here.
@@ -124,6 +132,7 @@ impl Registry {
     pub(super) fn handle_told_probe(&mut self, from: &Life, question: u64, outcome: &ProbeOutcome, now: Now, out: &mut Outbox) {
         let Some(plan) = self.looking.asked_about(question).cloned().and_then(|key| self.plan_of(&key)) else { return };
         if let Some(key) = self.looking.note_help(&from.node, question, outcome, plan, now.mono) {
+            self.note_evidence(&key);
             self.act_on(&key, now, out);
         }
     }
@@ -171,6 +180,7 @@ impl Registry {
     pub(super) fn look_at_silent(&mut self, record: &Record, known: Sight, at: Mono) {
         let plan = record.registration().and_then(|registration| Plan::of(registration));
         self.looking.begin_silent(&record.key, plan, known, at, &mut self.rng);
+        self.note_evidence(&record.key);
     }
 
     /// Lets go of a lease, and looks no more.

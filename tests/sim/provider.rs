@@ -195,6 +195,7 @@ impl Provider {
         Register {
             incarnation: self.named(),
             says_up: self.habits.reports && self.reported == Reported::Up,
+            attaches: false,
             ack,
             ..Register::new(self.key.clone(), Arc::new(self.content()), 0)
         }
