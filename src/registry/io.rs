@@ -271,14 +271,12 @@ pub enum Output {
         /// There is no majority that could tell: the witness, where there is one, must be in reach, or the answer is unsure.
         needs_witness: bool,
     },
-    /// Look at this instance; to be answered by [`Input::Probed`], also where it may not be looked at or there are too many probes.
+    /// Look at this instance; to be answered by [`Input::Probed`], also where it may not be looked at or its target is asked too often.
     Probe {
         /// Comes back with the answer.
         ticket: Ticket,
         /// What is asked.
         probe: Probe,
-        /// What becomes of a silent instance waits for it: it goes before those that are only watched.
-        is_pressing: bool,
     },
     /// All that this leaving node owned is owned elsewhere, or nobody is there who could own it, now or once it has warmed.
     HandedOver {

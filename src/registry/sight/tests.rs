@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     Address, Check, CheckKind, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Ttl,
 };
-use crate::registry::{Ack, Beacon, Deregister, Envelope, Heartbeat, Input, MemberAt, Probe, ProbeKind, Purpose, Register, Settings};
+use crate::registry::{Ack, Beacon, Deregister, Envelope, Heartbeat, Input, MemberAt, Probe, ProbeKind, ProbeLimits, Purpose, Register, Settings};
 
 const TTL_MS: u64 = 3000;
 const EVICT_MS: u64 = 5000;
@@ -22,8 +22,6 @@ struct Stage {
     /// Looks on their way.
     looks: VecDeque<(Ticket, Probe)>,
     probes: Vec<(Mono, Probe)>,
-    /// Which of them were said to press.
-    pressing: Vec<bool>,
     sent: Vec<(To, Message)>,
     /// What the records became: status and cause.
     steps: Vec<(InstanceKey, Option<Status>, Cause)>,
@@ -56,10 +54,14 @@ fn check(kind: CheckKind) -> Check {
 
 impl Stage {
     fn new(answer: fn(&Probe) -> ProbeOutcome) -> Self {
+        Self::with(answer, ProbeLimits::default())
+    }
+
+    fn with(answer: fn(&Probe) -> ProbeOutcome, probes: ProbeLimits) -> Self {
         let now = Now { mono: 10_000_000, wall: 0 };
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
-        let (looks, probes, pressing, sent, steps) = Default::default();
-        Self { registry: Registry::new(settings, 7, now), now, answer, is_mute: false, looks, probes, pressing, sent, steps }
+        let settings = Settings { has_bus: false, probes, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let (looks, probes, sent, steps) = Default::default();
+        Self { registry: Registry::new(settings, 7, now), now, answer, is_mute: false, looks, probes, sent, steps }
     }
 
     fn register(&mut self, id: &str, change: impl FnOnce(&mut RegistrationDraft)) {
@@ -92,9 +94,8 @@ impl Stage {
             match output {
                 // Every heartbeat here goes to the registry, which knows it then.
                 Output::AskLease { key, purpose } => inputs.push_back(Input::Lease { key, last_heartbeat: None, purpose }),
-                Output::Probe { ticket, probe, is_pressing } => {
+                Output::Probe { ticket, probe } => {
                     self.probes.push((self.now.mono, probe.clone()));
-                    self.pressing.push(is_pressing);
                     self.looks.push_back((ticket, probe));
                 }
                 Output::Send(to, message) => self.sent.push((to, message)),
@@ -183,7 +184,6 @@ fn one_that_nobody_reaches_is_down_and_goes() {
         assert!(at.abs_diff(about) <= about / 10 + 60, "{at} is about {about}");
     }
     assert_eq!(at.len(), 6, "evicted before the seventh");
-    assert_eq!(stage.pressing, [true; 6]);
     assert!(stage.record("a").detail.unwrap().ends_with("connection refused (6 times)"));
     assert!(stage.record("a").last_heartbeat_ms.unwrap() >= 3000);
     stage.beat("a");
@@ -384,7 +384,6 @@ fn a_declared_check_is_done_while_heartbeats_come_and_they_do_not_override_it() 
     assert_eq!(stage.steps("a"), [REGISTERED, (Some(Status::Down), Cause::ProbeFailed)]);
     assert!(stage.record("a").detail.unwrap().starts_with("HTTP 503"));
     live(&mut stage, 60_000);
-    assert!(!stage.pressing.contains(&true), "nothing waits for what is only watched");
     assert_eq!(stage.status("a"), Some(Status::Down), "it is held by its heartbeats, and down");
     // A late heartbeat does not make it well either.
     stage.run(TTL_MS + 1000);
@@ -521,7 +520,6 @@ fn who_is_asked_looks_only_where_it_knows_an_instance_to_be() {
     }
     assert_eq!(stage.probes.len(), 1);
     assert_eq!(stage.probes[0].1.address.as_str(), "10.9.9.9");
-    assert_eq!(stage.pressing, [false], "what others ask for leaves room for its own");
     stage.run(20);
     let told = |ticket, outcome| (To::Node(peer("n2").node), Message::ToldProbe { ticket, outcome });
     let expected = [told(71, ProbeOutcome::NotTried), told(72, ProbeOutcome::NotTried), told(70, ProbeOutcome::Refused)];
@@ -542,6 +540,59 @@ fn a_node_that_is_late_itself_holds_nothing_against_anybody() {
     assert_eq!(stage.status("a"), Some(Status::Suspect));
     stage.run(30_000);
     assert_eq!(stage.status("a"), None);
+}
+
+/// Registers so many instances of a namespace, with a check or without; their ports begin there.
+fn register_many(stage: &mut Stage, namespace: &str, count: u16, port: u16, is_checked: bool) {
+    for number in 0..count {
+        let service = ServiceKey { namespace: Namespace::parse(namespace).unwrap(), service: ServiceName::parse("user").unwrap() };
+        let ttl = Ttl::from_ms(if is_checked { 3_600_000 } else { TTL_MS }).unwrap();
+        let place = Port::new(port + number).unwrap();
+        let mut draft = RegistrationDraft::new(Address::parse("10.0.3.1").unwrap(), place, ttl);
+        draft.evict_after_ms = Some(3_600_000);
+        draft.check = is_checked.then(|| check(CheckKind::Tcp { port: None }));
+        let key = InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() };
+        stage.feed(Input::Register(1, Register::new(key, Arc::new(Registration::new(draft).unwrap()), stage.now.mono)));
+    }
+}
+
+#[test]
+fn whoever_has_very_many_checks_waits_for_itself_alone() {
+    const NOISY: u16 = 10_000;
+    // A fifteenth of what one namespace asks for.
+    let mut stage = Stage::with(times_out, ProbeLimits { in_flight: 8, per_second: 20 });
+    register_many(&mut stage, "noisy", 600, NOISY, true);
+    register_many(&mut stage, "quiet", 1, 80, true);
+    stage.run(20_000);
+    let of = |stage: &Stage, port: u16| stage.probes.iter().filter(|(_, probe)| probe.port.get() == port).count();
+    assert!(of(&stage, 80) >= 8, "it is looked at every two seconds: {}", of(&stage, 80));
+    assert!((250..=400).contains(&stage.probes.len()), "no more a second than may be, and no fewer: {}", stage.probes.len());
+    let noisy = (0..600).filter(|number| of(&stage, NOISY + number) > 1).count();
+    assert_eq!(noisy, 0, "each of the others has its turn before any has a second one");
+    // Silent ones go before what is only watched, and they too have their turns.
+    register_many(&mut stage, "silent", 300, 20_000, false);
+    stage.register("a", |_| {});
+    stage.run(TTL_MS + 12_000);
+    assert_eq!(stage.status("a"), Some(Status::Suspect), "it is preserved: so many are silent with it");
+    assert!(of(&stage, 80) >= 12, "what is only watched has its share");
+    let tries = stage.probes.iter().filter(|(_, probe)| probe.address.as_str() == "10.0.1.97").count();
+    assert!(tries >= 6, "all that it takes to judge it: {tries}");
+}
+
+#[test]
+fn what_has_ended_counts_until_its_probe_has_come_back() {
+    let mut stage = Stage::with(times_out, ProbeLimits { in_flight: 4, per_second: 1000 });
+    stage.is_mute = true;
+    for round in 0..5 {
+        register_many(&mut stage, "noisy", 10, 1000, true);
+        stage.run(2500);
+        for number in 0..10 {
+            let service = ServiceKey { namespace: Namespace::parse("noisy").unwrap(), service: ServiceName::parse("user").unwrap() };
+            let key = InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() };
+            stage.feed(Input::Deregister(3, Deregister { key, incarnation: None, actor: None, ack: Ack::Local }));
+        }
+        assert_eq!(stage.probes.len(), 3, "round {round}: none of them has come back");
+    }
 }
 
 #[test]
