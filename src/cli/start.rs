@@ -105,11 +105,7 @@ async fn read_disk(config: &Config, clock: Clock) -> Result<Option<(Store, Resto
 fn to_asking(config: &Config, address: SocketAddr) -> Asking {
     let ProbesConfig { allow, deny, per_target, .. } = config.probes.clone();
     let guard = Guard { loopback: address.ip().is_loopback(), allow, deny };
-    Asking {
-        is_secure: config.http.tls.pair().is_some(),
-        witness: config.cluster.witness.clone(),
-        probing: Probing { guard, per_target },
-    }
+    Asking { is_secure: config.http.tls.pair().is_some(), witness: config.cluster.witness.clone(), probing: Probing { guard, per_target } }
 }
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {

@@ -250,7 +250,8 @@ impl Lease {
     }
 
     async fn renew(&self) -> Result<Renewed<'static>, Error> {
-        let heartbeat = Heartbeat { incarnation: Some(self.incarnation), digest: self.digest.map(|digest| digest.to_string()), status: None };
+        let heartbeat =
+            Heartbeat { incarnation: Some(self.incarnation), digest: self.digest.map(|digest| digest.to_string()), status: None };
         let [v1, services, service, instances, id] = instance_path(&self.key);
         let path = [v1, services, service, instances, id, "heartbeat"];
         let query = Query::of_namespace(&self.key.service.namespace);

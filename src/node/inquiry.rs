@@ -44,7 +44,9 @@ impl Resolve for Permitted {
 impl Inquiry {
     /// `witness`: a URL that a node which is not cut off reaches.
     pub(super) fn new(is_secure: bool, witness: Option<String>, dialer: Dialer) -> Self {
-        let built = |builder: reqwest::ClientBuilder| builder.build().expect("unreachable: a client with a TLS configuration of its own needs nothing from the system");
+        let built = |builder: reqwest::ClientBuilder| {
+            builder.build().expect("unreachable: a client with a TLS configuration of its own needs nothing from the system")
+        };
         let http = built(client().dns_resolver(Arc::new(Permitted(dialer.clone()))));
         let witness = witness.map(|witness| (built(client()), witness));
         Self { http, dialer, scheme: if is_secure { "https" } else { "http" }, witness }
@@ -134,7 +136,9 @@ mod tests {
         assert_eq!(ask(local(), &format!("localhost:{}", answering("n2").port())).await, PeerAnswer::Alive);
         let denied = Guard { deny: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], ..local() };
         assert_eq!(ask(denied, &format!("localhost:{}", answering("n2").port())).await, PeerAnswer::Unsure);
-        for address in ["169.254.169.254:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "0xa9.0xfe.0xa9.0xfe", "[fd00:ec2::254]:80", "", "a/b?c"] {
+        for address in
+            ["169.254.169.254:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "0xa9.0xfe.0xa9.0xfe", "[fd00:ec2::254]:80", "", "a/b?c"]
+        {
             assert_eq!(ask(local(), address).await, PeerAnswer::Unsure, "{address}");
         }
     }

@@ -318,7 +318,8 @@ impl Looking {
     }
 
     pub(super) fn next_due(&self) -> Option<Mono> {
-        let turn = Kind::ALL.into_iter().filter(|kind| !self.turns[*kind as usize].is_empty()).filter_map(|kind| self.budget.next_begin(kind));
+        let turn =
+            Kind::ALL.into_iter().filter(|kind| !self.turns[*kind as usize].is_empty()).filter_map(|kind| self.budget.next_begin(kind));
         self.due.first().map(|(due, _)| *due).into_iter().chain(turn).min()
     }
 

@@ -108,7 +108,14 @@ impl Registry {
                 let detail = self.contests.detail(&register.key, now.mono);
                 // What was seen of it was seen of another content.
                 self.looking.end(&register.key);
-                let record = self.write(register.key, step, body, Why { actor: register.actor, detail, attaches: register.attaches, ..Why::from(cause) }, now, out);
+                let record = self.write(
+                    register.key,
+                    step,
+                    body,
+                    Why { actor: register.actor, detail, attaches: register.attaches, ..Why::from(cause) },
+                    now,
+                    out,
+                );
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
             }

@@ -91,7 +91,8 @@ mod tests {
         turns.insert(6, key("quiet", "a", "3"));
         turns.remove(5, &key("quiet", "a", "2"));
         let taken: Vec<String> = std::iter::from_fn(|| turns.next()).map(|key| key.to_string()).collect();
-        let expected = [("noisy", "a", "9"), ("quiet", "a", "1"), ("noisy", "b", "1"), ("quiet", "a", "3"), ("noisy", "a", "1"), ("noisy", "a", "5")];
+        let expected =
+            [("noisy", "a", "9"), ("quiet", "a", "1"), ("noisy", "b", "1"), ("quiet", "a", "3"), ("noisy", "a", "1"), ("noisy", "a", "5")];
         assert_eq!(taken, expected.map(|(namespace, service, id)| key(namespace, service, id).to_string()));
         assert!(turns.is_empty() && turns.next().is_none());
     }

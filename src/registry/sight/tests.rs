@@ -6,7 +6,9 @@ use super::*;
 use crate::model::{
     Address, Check, CheckKind, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Ttl,
 };
-use crate::registry::{Ack, Beacon, Deregister, Envelope, Heartbeat, Input, MemberAt, Probe, ProbeKind, ProbeLimits, Purpose, Register, Settings};
+use crate::registry::{
+    Ack, Beacon, Deregister, Envelope, Heartbeat, Input, MemberAt, Probe, ProbeKind, ProbeLimits, Purpose, Register, Settings,
+};
 
 const TTL_MS: u64 = 3000;
 const EVICT_MS: u64 = 5000;
@@ -280,7 +282,11 @@ fn all_of_a_service_that_are_gone_go_when_their_machines_say_so_the_last_too() {
     stage.run(TTL_MS + 1000);
     assert!(stage.registry.is_preserving(), "too many are silent with them");
     stage.run(9000);
-    assert_eq!((stage.status("a"), stage.registry.is_preserving()), (Some(Status::Down), false), "their silence proves nothing, their machines do");
+    assert_eq!(
+        (stage.status("a"), stage.registry.is_preserving()),
+        (Some(Status::Down), false),
+        "their silence proves nothing, their machines do"
+    );
     stage.run(EVICT_MS);
     assert_eq!(["a", "b", "c"].map(|id| stage.status(id)), [None; 3]);
 }
