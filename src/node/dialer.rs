@@ -165,7 +165,7 @@ impl Dialer {
     /// The addresses of a host, each of which may be dialled: of a name that also stands for what is forbidden none is.
     pub(super) async fn permitted(&self, host: &str) -> Result<Vec<IpAddr>, NotDialled> {
         let ips = match host.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
+            Ok(ip) => vec![ip.to_canonical()],
             Err(_) => self.resolve(host).await?,
         };
         for ip in &ips {

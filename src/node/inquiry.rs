@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::HeaderValue;
 
 use super::dialer::{Dialer, NotDialled};
 use crate::model::NodeName;
@@ -24,6 +25,8 @@ pub(super) struct Inquiry {
     dialer: Dialer,
     /// Peers speak as this node does.
     scheme: &'static str,
+    /// This node's own name: it proves nothing to reach itself at a peer's address.
+    own: NodeName,
     /// The operator names it.
     witness: Option<(reqwest::Client, String)>,
 }
@@ -43,13 +46,13 @@ impl Resolve for Permitted {
 
 impl Inquiry {
     /// `witness`: a URL that a node which is not cut off reaches.
-    pub(super) fn new(is_secure: bool, witness: Option<String>, dialer: Dialer) -> Self {
+    pub(super) fn new(own: NodeName, is_secure: bool, witness: Option<String>, dialer: Dialer) -> Self {
         let built = |builder: reqwest::ClientBuilder| {
             builder.build().expect("unreachable: a client with a TLS configuration of its own needs nothing from the system")
         };
         let http = built(client().dns_resolver(Arc::new(Permitted(dialer.clone()))));
         let witness = witness.map(|witness| (built(client()), witness));
-        Self { http, dialer, scheme: if is_secure { "https" } else { "http" }, witness }
+        Self { http, dialer, scheme: if is_secure { "https" } else { "http" }, own, witness }
     }
 
     /// Whether the node at this address answers under its own name: with a wrong address, this node might ask itself.
@@ -65,16 +68,18 @@ impl Inquiry {
             Err(NotDialled::TooOften) => return PeerAnswer::Unsure,
             Err(NotDialled::Refused | NotDialled::Unreachable(_)) | Ok(()) => {}
         }
-        match self.http.get(url).send().await {
-            Ok(answer) if answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes()) => {
-                return PeerAnswer::Alive;
-            }
+        let seen = match self.http.get(url).send().await {
+            Ok(answer) => self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)),
             Err(error) if error.is_builder() => return PeerAnswer::Unsure,
-            Ok(_) | Err(_) => {}
+            Err(error) if is_refused(&error) => PeerAnswer::Refused,
+            Err(_) => PeerAnswer::Silent,
+        };
+        if seen == PeerAnswer::Alive {
+            return seen;
         }
         match &self.witness {
             Some((http, witness)) if needs_witness && http.get(witness).send().await.is_err() => PeerAnswer::Unsure,
-            Some(_) | None => PeerAnswer::Silent,
+            Some(_) | None => seen,
         }
     }
 
@@ -82,6 +87,15 @@ impl Inquiry {
     async fn permit(&self, url: &reqwest::Url) -> Result<(), NotDialled> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         self.dialer.permitted(host).await.map(|_: Vec<IpAddr>| ())
+    }
+
+    /// What it says of a node that one of this name answers at its address: none is a proxy's answer, or another program's.
+    fn judge_name(&self, node: &NodeName, name: Option<&[u8]>) -> PeerAnswer {
+        match name {
+            Some(name) if name == node.as_str().as_bytes() => PeerAnswer::Alive,
+            Some(name) if name != self.own.as_str().as_bytes() => PeerAnswer::Refused,
+            Some(_) | None => PeerAnswer::Silent,
+        }
     }
 }
 
@@ -98,57 +112,91 @@ fn is_plain(url: &reqwest::Url) -> bool {
     url.host_str().is_some() && url.path() == "/livez" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
 }
 
+/// Somebody is there and says that nobody listens: what no partition does that only loses what is sent.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::clock::Clock;
     use crate::node::dialer::{Guard, testing};
 
-    /// A node of this name that answers one question.
-    fn answering(name: &'static str) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nmuster-node: {name}\r\ncontent-length: 0\r\n\r\n").as_bytes());
-        });
-        address
-    }
-
-    async fn ask(guard: Guard, address: &str) -> PeerAnswer {
-        let inquiry = Inquiry::new(false, None, Dialer::new(guard, 100, Clock::start()));
-        inquiry.ask(&NodeName::parse("n2").unwrap(), address, false).await
+    fn inquiry(guard: Guard) -> Inquiry {
+        Inquiry::new(name("n1"), false, None, Dialer::new(guard, 100, Clock::start()))
     }
 
     fn local() -> Guard {
         Guard { loopback: true, ..Guard::default() }
     }
 
+    fn name(text: &str) -> NodeName {
+        NodeName::parse(text).unwrap()
+    }
+
+    /// The address of a node of this name, which answers one question, or of a program that names none.
+    async fn answering(answers_as: Option<&str>) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let header = answers_as.map_or(String::new(), |name| format!("muster-node: {name}\r\n"));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{header}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        });
+        address
+    }
+
+    /// What `n1` makes of `n2`'s address, where that one answers.
+    async fn seen(answers_as: Option<&str>) -> PeerAnswer {
+        inquiry(local()).ask(&name("n2"), &answering(answers_as).await.to_string(), false).await
+    }
+
+    #[tokio::test]
+    async fn who_answers_at_a_peers_address_says_whether_it_is_there() {
+        assert_eq!(seen(Some("n2")).await, PeerAnswer::Alive);
+        assert_eq!(seen(Some("n3")).await, PeerAnswer::Refused, "its address is another node's now");
+        assert_eq!(seen(Some("n1")).await, PeerAnswer::Silent, "this node reached itself");
+        assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");
+        let inquiry = inquiry(local());
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        assert_eq!(inquiry.ask(&name("n2"), &closed, false).await, PeerAnswer::Refused);
+        assert_eq!(inquiry.ask(&name("n2"), "", false).await, PeerAnswer::Unsure);
+    }
     #[tokio::test]
     async fn a_peer_is_asked_where_a_probe_may_go_and_nowhere_else() {
-        assert_eq!(ask(local(), &answering("n2").to_string()).await, PeerAnswer::Alive);
-        assert_eq!(ask(local(), &answering("n3").to_string()).await, PeerAnswer::Silent, "another answers there");
-        assert_eq!(ask(Guard::default(), &answering("n2").to_string()).await, PeerAnswer::Unsure, "loopback");
-        assert_eq!(ask(local(), &format!("localhost:{}", answering("n2").port())).await, PeerAnswer::Alive);
+        let of_name = async |guard: Guard| {
+            let address = format!("localhost:{}", answering(Some("n2")).await.port());
+            inquiry(guard).ask(&name("n2"), &address, false).await
+        };
+        assert_eq!(of_name(local()).await, PeerAnswer::Alive);
+        assert_eq!(of_name(Guard::default()).await, PeerAnswer::Unsure, "loopback");
         let denied = Guard { deny: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], ..local() };
-        assert_eq!(ask(denied, &format!("localhost:{}", answering("n2").port())).await, PeerAnswer::Unsure);
-        for address in
-            ["169.254.169.254:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "0xa9.0xfe.0xa9.0xfe", "[fd00:ec2::254]:80", "", "a/b?c"]
-        {
-            assert_eq!(ask(local(), address).await, PeerAnswer::Unsure, "{address}");
+        assert_eq!(of_name(denied).await, PeerAnswer::Unsure);
+        let forbidden =
+            ["169.254.169.254:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "0xa9.0xfe.0xa9.0xfe", "[fd00:ec2::254]:80", "a/b?c"];
+        for address in forbidden {
+            assert_eq!(inquiry(local()).ask(&name("n2"), address, false).await, PeerAnswer::Unsure, "{address}");
         }
     }
 
     #[tokio::test]
     async fn a_name_that_also_stands_for_what_is_forbidden_is_not_asked() {
-        let address = answering("n2");
+        let address = answering(Some("n2")).await;
         let turns = || vec!["127.0.0.1".parse().unwrap(), "169.254.169.254".parse().unwrap()];
-        let inquiry = Inquiry::new(false, None, testing::dialer(local(), 100, turns));
-        let answer = inquiry.ask(&NodeName::parse("n2").unwrap(), &format!("n2.example:{}", address.port()), false).await;
+        let inquiry = Inquiry::new(name("n1"), false, None, testing::dialer(local(), 100, turns));
+        let answer = inquiry.ask(&name("n2"), &format!("n2.example:{}", address.port()), false).await;
         assert_eq!(answer, PeerAnswer::Unsure);
     }
 }
