@@ -284,5 +284,16 @@ impl Registry {
     }
 }
 
+/// A connection that ended, and is opened again, brings what its life began with: where that was changed since, the later content holds.
+pub(super) fn keep_later_content(known: Option<&Record>, register: Register) -> Register {
+    let is_of_life = |known: &&Record| register.incarnation.is_none_or(|incarnation| incarnation == known.version.incarnation);
+    let is_first = |known: &&Record| known.first_content == Some(content_digest(&register.registration));
+    let known = known.filter(|_| register.attaches && !register.takeover).filter(is_of_life).filter(is_first);
+    match known.and_then(|known| known.body.content()) {
+        Some(content) => Register { registration: Arc::clone(content), ..register },
+        None => register,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! A late instance is tried three times, 200 ms apart, then after 1, 2 and 4 s; one that answers, or does not, again at its check's
 //! interval. Where every try fails other nodes are asked to try: they may reach it when this one cannot.
 
+mod flapping;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,15 +36,6 @@ const FIRST_LOOK_MS: u64 = 10_000;
 pub(super) const ERRANDS_MAX: usize = 1024;
 /// How many different things that were seen are told.
 const TRIED_MAX: usize = 4;
-
-/// What going down adds to the penalty.
-const PENALTY: u64 = 1000;
-/// Above this an instance that answers waits until it has decayed: two falls are none, three are flapping.
-const PENALTY_BOUND: u64 = 2 * PENALTY;
-/// No penalty is greater: an instance that has flapped for hours comes up within two and a half half-lives.
-const PENALTY_MAX: u64 = 5 * PENALTY;
-/// Half of it is forgotten in this time.
-const HALF_LIFE_MS: u64 = 30_000;
 
 /// The instances that are looked at: at most as many as there are leases.
 pub(super) struct Looking {
@@ -188,24 +181,6 @@ impl Look {
         self.tried.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
-    /// It went down.
-    pub(super) fn penalise(&mut self, now: Mono) {
-        self.penalty = (self.penalty_left(now) + PENALTY).min(PENALTY_MAX);
-        self.penalty_at = now;
-    }
-
-    /// It has not gone down so often lately that nobody should build on it.
-    pub(super) fn is_calm(&self, now: Mono) -> bool {
-        self.penalty_left(now) <= PENALTY_BOUND
-    }
-
-    /// Halved with each half-life; in between it falls in a line, which needs no fractions.
-    fn penalty_left(&self, now: Mono) -> u64 {
-        let ms = now.saturating_sub(self.penalty_at);
-        let left = self.penalty.checked_shr(u32::try_from(ms / HALF_LIFE_MS).unwrap_or(u32::MAX)).unwrap_or(0);
-        left - left * (ms % HALF_LIFE_MS) / (2 * HALF_LIFE_MS)
-    }
-
     fn note_tried(&mut self, what: Arc<str>) {
         if let Some((_, times)) = self.tried.iter_mut().find(|(known, _)| *known == what) {
             *times += 1;
@@ -247,7 +222,7 @@ impl Look {
             return Turn::Waits;
         }
         // One that has flapped is looked at anew each time: it may be calm by now.
-        let is_news = self.sight != Sight::Answers || self.penalty > PENALTY_BOUND;
+        let is_news = self.sight != Sight::Answers || self.is_flapping();
         (self.sight, self.is_failing) = (Sight::Answers, false);
         if is_news { Turn::Seen } else { Turn::Waits }
     }

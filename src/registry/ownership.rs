@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{Answer, Refusal, Registered, Renewed};
-use super::attachment::Added;
+use super::attachment::{self, Added};
 use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
@@ -88,7 +88,7 @@ impl Registry {
     pub(super) fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
         self.refuse_if_leaving()?;
         let known = self.store.get(&register.key).cloned();
-        let register = keep_later_content(known.as_deref(), register);
+        let register = attachment::keep_later_content(known.as_deref(), register);
         let digest = content_digest(&register.registration);
         let created = known.as_ref().is_none_or(|known| known.registration().is_none());
         let placing = self.place(known.as_ref(), &register, now)?;
@@ -491,15 +491,4 @@ fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bo
 /// A heartbeat that says so means that the instance is to be used again.
 fn ends_drain(reported: Reported, record: &Record) -> bool {
     reported == Reported::Up && record.is_draining()
-}
-
-/// A connection that ended, and is opened again, brings what its life began with: where that was changed since, the later content holds.
-fn keep_later_content(known: Option<&Record>, register: Register) -> Register {
-    let is_of_life = |known: &&Record| register.incarnation.is_none_or(|incarnation| incarnation == known.version.incarnation);
-    let is_first = |known: &&Record| known.first_content == Some(content_digest(&register.registration));
-    let known = known.filter(|_| register.attaches && !register.takeover).filter(is_of_life).filter(is_first);
-    match known.and_then(|known| known.body.content()) {
-        Some(content) => Register { registration: Arc::clone(content), ..register },
-        None => register,
-    }
 }

@@ -1,5 +1,8 @@
 //! What follows from looking, on one node, and on one that can ask others.
 
+mod preserved;
+mod turns;
+
 use std::collections::VecDeque;
 
 use super::*;
@@ -274,101 +277,6 @@ fn of_many_that_fall_silent_those_refused_leave_and_those_out_of_reach_stay() {
 }
 
 #[test]
-fn all_of_a_service_that_are_gone_go_when_their_machines_say_so_the_last_too() {
-    let mut stage = Stage::new(refuses);
-    for id in ["a", "b", "c"] {
-        stage.register(id, |_| {});
-    }
-    stage.run(TTL_MS + 1000);
-    assert!(stage.registry.is_preserving(), "too many are silent with them");
-    stage.run(9000);
-    assert_eq!(
-        (stage.status("a"), stage.registry.is_preserving()),
-        (Some(Status::Down), false),
-        "their silence proves nothing, their machines do"
-    );
-    stage.run(EVICT_MS);
-    assert_eq!(["a", "b", "c"].map(|id| stage.status(id)), [None; 3]);
-}
-
-#[test]
-fn of_five_that_were_silent_the_one_that_stays_so_goes_soon() {
-    let mut stage = Stage::new(times_out);
-    let (live, dead) = (["a", "b", "c", "d"], "e");
-    for id in live.into_iter().chain([dead]) {
-        stage.register(id, |_| {});
-    }
-    stage.run(TTL_MS + 1000);
-    assert!(stage.registry.is_preserving());
-    for _ in 0..32 {
-        live.iter().for_each(|id| stage.beat(id));
-        stage.run(1000);
-    }
-    assert_eq!((stage.status(dead), stage.registry.is_preserving()), (Some(Status::Down), false));
-    for _ in 0..6 {
-        live.iter().for_each(|id| stage.beat(id));
-        stage.run(1000);
-    }
-    assert_eq!(stage.status(dead), None);
-    assert!(live.iter().all(|id| stage.status(id) == Some(Status::Up)));
-}
-
-#[test]
-fn those_that_are_down_are_not_called_back_where_the_well_ones_around_them_leave() {
-    let mut stage = Stage::new(times_out);
-    let silent = ["1", "2", "3"];
-    let well: Vec<String> = (b'a'..=b'u').map(|byte| char::from(byte).to_string()).collect();
-    silent.into_iter().for_each(|id| stage.register(id, |draft| draft.evict_after_ms = Some(60_000)));
-    well.iter().for_each(|id| stage.register(id, |_| {}));
-    for _ in 0..15 {
-        stage.run(1000);
-        well.iter().for_each(|id| stage.beat(id));
-    }
-    assert!(silent.iter().all(|id| stage.status(id) == Some(Status::Down)));
-    for id in &well {
-        stage.feed(Input::Deregister(3, Deregister { key: key(id), incarnation: None, actor: None, ack: Ack::Local }));
-    }
-    stage.run(30_000);
-    assert!(silent.iter().all(|id| stage.status(id) == Some(Status::Down)), "that others leave says nothing of them");
-    stage.run(40_000);
-    assert!(silent.iter().all(|id| stage.status(id).is_none()));
-}
-
-#[test]
-fn the_last_of_another_service_goes_while_some_are_preserved() {
-    let mut stage = Stage::new(times_out);
-    let of_service = |name: &str, id: &str| InstanceKey {
-        service: ServiceKey { namespace: Namespace::default(), service: ServiceName::parse(name).unwrap() },
-        id: InstanceId::parse(id).unwrap(),
-    };
-    let well: Vec<InstanceKey> = (0..30).map(|number| of_service("well", &format!("w{number}"))).collect();
-    let alone = of_service("alone", "x");
-    for id in ["a", "b", "c"] {
-        stage.register(id, |_| {});
-    }
-    let mut draft = RegistrationDraft::new(Address::parse("10.0.2.1").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
-    draft.evict_after_ms = Some(EVICT_MS as u32);
-    for (number, key) in well.iter().chain([&alone]).enumerate() {
-        draft.port = Port::new(1000 + number as u16).unwrap();
-        let registration = Arc::new(Registration::new(draft.clone()).unwrap());
-        stage.feed(Input::Register(1, Register::new(key.clone(), registration, stage.now.mono)));
-    }
-    let live = |stage: &mut Stage, seconds: u64, with: &[InstanceKey]| {
-        for _ in 0..seconds {
-            stage.run(1000);
-            for key in well.iter().chain(with) {
-                let at = stage.now.mono;
-                stage.feed(Input::Heartbeat(2, Heartbeat { key: key.clone(), incarnation: None, digest: None, reported: None, at }));
-            }
-        }
-    };
-    live(&mut stage, 15, std::slice::from_ref(&alone));
-    live(&mut stage, 25, &[]);
-    assert_eq!((stage.status("a"), stage.registry.is_preserving()), (Some(Status::Suspect), true));
-    assert!(stage.registry.record(&alone).unwrap().registration().is_none());
-}
-
-#[test]
 fn a_declared_check_is_done_while_heartbeats_come_and_they_do_not_override_it() {
     let mut stage = Stage::new(passes);
     stage.register("a", |draft| draft.check = Some(check(CheckKind::Http { path: "/h".to_owned(), port: Port::new(81) })));
@@ -546,59 +454,6 @@ fn a_node_that_is_late_itself_holds_nothing_against_anybody() {
     assert_eq!(stage.status("a"), Some(Status::Suspect));
     stage.run(30_000);
     assert_eq!(stage.status("a"), None);
-}
-
-/// Registers so many instances of a namespace, with a check or without; their ports begin there.
-fn register_many(stage: &mut Stage, namespace: &str, count: u16, port: u16, is_checked: bool) {
-    for number in 0..count {
-        let service = ServiceKey { namespace: Namespace::parse(namespace).unwrap(), service: ServiceName::parse("user").unwrap() };
-        let ttl = Ttl::from_ms(if is_checked { 3_600_000 } else { TTL_MS }).unwrap();
-        let place = Port::new(port + number).unwrap();
-        let mut draft = RegistrationDraft::new(Address::parse("10.0.3.1").unwrap(), place, ttl);
-        draft.evict_after_ms = Some(3_600_000);
-        draft.check = is_checked.then(|| check(CheckKind::Tcp { port: None }));
-        let key = InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() };
-        stage.feed(Input::Register(1, Register::new(key, Arc::new(Registration::new(draft).unwrap()), stage.now.mono)));
-    }
-}
-
-#[test]
-fn whoever_has_very_many_checks_waits_for_itself_alone() {
-    const NOISY: u16 = 10_000;
-    // A fifteenth of what one namespace asks for.
-    let mut stage = Stage::with(times_out, ProbeLimits { in_flight: 8, per_second: 20 });
-    register_many(&mut stage, "noisy", 600, NOISY, true);
-    register_many(&mut stage, "quiet", 1, 80, true);
-    stage.run(20_000);
-    let of = |stage: &Stage, port: u16| stage.probes.iter().filter(|(_, probe)| probe.port.get() == port).count();
-    assert!(of(&stage, 80) >= 8, "it is looked at every two seconds: {}", of(&stage, 80));
-    assert!((250..=400).contains(&stage.probes.len()), "no more a second than may be, and no fewer: {}", stage.probes.len());
-    let noisy = (0..600).filter(|number| of(&stage, NOISY + number) > 1).count();
-    assert_eq!(noisy, 0, "each of the others has its turn before any has a second one");
-    // Silent ones go before what is only watched, and they too have their turns.
-    register_many(&mut stage, "silent", 300, 20_000, false);
-    stage.register("a", |_| {});
-    stage.run(TTL_MS + 12_000);
-    assert_eq!(stage.status("a"), Some(Status::Suspect), "it is preserved: so many are silent with it");
-    assert!(of(&stage, 80) >= 12, "what is only watched has its share");
-    let tries = stage.probes.iter().filter(|(_, probe)| probe.address.as_str() == "10.0.1.97").count();
-    assert!(tries >= 6, "all that it takes to judge it: {tries}");
-}
-
-#[test]
-fn what_has_ended_counts_until_its_probe_has_come_back() {
-    let mut stage = Stage::with(times_out, ProbeLimits { in_flight: 4, per_second: 1000 });
-    stage.is_mute = true;
-    for round in 0..5 {
-        register_many(&mut stage, "noisy", 10, 1000, true);
-        stage.run(2500);
-        for number in 0..10 {
-            let service = ServiceKey { namespace: Namespace::parse("noisy").unwrap(), service: ServiceName::parse("user").unwrap() };
-            let key = InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() };
-            stage.feed(Input::Deregister(3, Deregister { key, incarnation: None, actor: None, ack: Ack::Local }));
-        }
-        assert_eq!(stage.probes.len(), 3, "round {round}: none of them has come back");
-    }
 }
 
 #[test]
