@@ -5,6 +5,7 @@
 //! interval. Where every try fails other nodes are asked to try: they may reach it when this one cannot.
 
 mod flapping;
+mod tried;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,8 +35,6 @@ const HELP_GRACE_MS: u64 = 1000;
 const FIRST_LOOK_MS: u64 = 10_000;
 /// How many probes may be on their way for other nodes; one more is answered that it was not tried.
 pub(super) const ERRANDS_MAX: usize = 1024;
-/// How many different things that were seen are told.
-const TRIED_MAX: usize = 4;
 
 /// The instances that are looked at: at most as many as there are leases.
 pub(super) struct Looking {
@@ -173,20 +172,6 @@ impl Look {
     /// Again and again its machine said that nobody listens there.
     pub(super) fn is_refused(&self) -> bool {
         self.sight == Sight::Fails && self.refusals >= REFUSALS
-    }
-
-    /// What the tries saw, in words.
-    pub(super) fn to_words(&self) -> String {
-        let one = |(what, times): &(Arc<str>, u32)| if *times == 1 { what.to_string() } else { format!("{what} ({times} times)") };
-        self.tried.iter().map(one).collect::<Vec<_>>().join(", ")
-    }
-
-    fn note_tried(&mut self, what: Arc<str>) {
-        if let Some((_, times)) = self.tried.iter_mut().find(|(known, _)| *known == what) {
-            *times += 1;
-        } else if self.tried.len() < TRIED_MAX {
-            self.tried.push((what, 1));
-        }
     }
 
     /// Takes what a try brought, and says when the next comes.
