@@ -93,7 +93,7 @@ pub(crate) struct Provider {
     /// The one before.
     succeeded_before: u64,
     /// Which node gave the last.
-    succeeded_at_node: usize,
+    pub(crate) succeeded_at_node: usize,
     /// When a node was killed that had just answered it, and may not have told the owner.
     unheard_at: u64,
     /// Since then no two such answers were further apart than its ttl.
