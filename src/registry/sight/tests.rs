@@ -64,7 +64,7 @@ impl Stage {
 
     fn with(answer: fn(&Probe) -> ProbeOutcome, probes: ProbeLimits) -> Self {
         let now = Now { mono: 10_000_000, wall: 0 };
-        let settings = Settings { has_bus: false, probes, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let settings = Settings { has_bus: false, expect_empty: true, probes, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
         let (looks, probes, sent, steps) = Default::default();
         Self { registry: Registry::new(settings, 7, now), now, answer, is_mute: false, looks, probes, sent, steps }
     }
