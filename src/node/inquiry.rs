@@ -105,6 +105,8 @@ fn client() -> reqwest::ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .timeout(ANSWER_TIMEOUT)
+        // A question is seldom: no connection is kept for the next.
+        .pool_max_idle_per_host(0)
 }
 
 /// It has a host and a port, and asks for what this node asks for: an address with a path, a query or a user in it is none.

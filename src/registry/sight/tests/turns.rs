@@ -32,7 +32,7 @@ fn whoever_has_very_many_checks_waits_for_itself_alone() {
     // Silent ones go before what is only watched, and they too have their turns.
     register_many(&mut stage, "silent", 300, 20_000, false);
     stage.register("a", |_| {});
-    stage.run(TTL_MS + 12_000);
+    stage.run(TTL_MS + 18_000);
     assert_eq!(stage.status("a"), Some(Status::Suspect), "it is preserved: so many are silent with it");
     assert!(of(&stage, 80) >= 12, "what is only watched has its share");
     let tries = stage.probes.iter().filter(|(_, probe)| probe.address.as_str() == "10.0.1.97").count();
