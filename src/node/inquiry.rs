@@ -59,7 +59,7 @@ impl Inquiry {
     pub(super) async fn ask(&self, node: &NodeName, address: &str, needs_witness: bool) -> PeerAnswer {
         let url = reqwest::Url::parse(&format!("{}://{address}/livez", self.scheme));
         // No address at all, or more than one: nothing is asked.
-        let Some(url) = url.ok().filter(|url| is_plain(url)) else { return PeerAnswer::Unsure };
+        let Some(url) = url.ok().filter(is_plain) else { return PeerAnswer::Unsure };
         match self.permit(&url).await {
             Err(NotDialled::Forbidden(why)) => {
                 tracing::warn!(%node, address, why, "a silent peer cannot be asked whether it lives: no probe may go to the address that it named");
