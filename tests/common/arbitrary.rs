@@ -177,8 +177,12 @@ fn applied() -> impl Strategy<Value = Vec<AppliedAt>> {
     vec((life(), count(), any::<Option<u32>>()).prop_map(|(life, seq, age_ms)| AppliedAt { life, seq, age_ms }), 0..4)
 }
 
+fn to_evidence((is_direct, is_attested, refuses, is_lost): (bool, bool, bool, bool)) -> Evidence {
+    Evidence { is_direct, is_attested, refuses, is_lost }
+}
+
 fn members() -> impl Strategy<Value = Vec<MemberAt>> {
-    let evidence = any::<(bool, bool, bool)>().prop_map(|(is_direct, refuses, is_lost)| Evidence { is_direct, refuses, is_lost });
+    let evidence = any::<(bool, bool, bool, bool)>().prop_map(to_evidence);
     let member = (node(), any::<u32>(), any::<bool>(), evidence);
     (vec(member, 0..4), any::<bool>()).prop_map(|(members, tells)| {
         let to_member =

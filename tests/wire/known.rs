@@ -208,7 +208,7 @@ fn later_beacon() -> Beacon {
 /// That tells what its sender has seen of each member itself.
 fn evidence_beacon() -> Beacon {
     let all = [(true, false, false), (true, true, false), (true, true, true), (false, false, false)];
-    let evidence = all.map(|(is_direct, refuses, is_lost)| Some(Evidence { is_direct, refuses, is_lost }));
+    let evidence = all.map(|(is_direct, refuses, is_lost)| Some(Evidence { is_direct, refuses, is_lost, ..Evidence::default() }));
     let to_member =
         |(number, evidence)| MemberAt { node: NodeName::parse(&format!("n{number}")).unwrap(), age_ms: 250, has_left: false, evidence };
     Beacon { members: evidence.into_iter().enumerate().map(to_member).collect(), ..beacon() }
