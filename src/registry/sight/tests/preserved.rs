@@ -30,12 +30,16 @@ fn of_five_that_were_silent_the_one_that_stays_so_goes_soon() {
     stage.run(TTL_MS + 1000);
     assert!(stage.registry.is_preserving());
     for _ in 0..32 {
-        live.iter().for_each(|id| stage.beat(id));
+        for id in live {
+            stage.beat(id);
+        }
         stage.run(1000);
     }
     assert_eq!((stage.status(dead), stage.registry.is_preserving()), (Some(Status::Down), false));
     for _ in 0..6 {
-        live.iter().for_each(|id| stage.beat(id));
+        for id in live {
+            stage.beat(id);
+        }
         stage.run(1000);
     }
     assert_eq!(stage.status(dead), None);
@@ -47,11 +51,17 @@ fn those_that_are_down_are_not_called_back_where_the_well_ones_around_them_leave
     let mut stage = Stage::new(times_out);
     let silent = ["1", "2", "3"];
     let well: Vec<String> = (b'a'..=b'u').map(|byte| char::from(byte).to_string()).collect();
-    silent.into_iter().for_each(|id| stage.register(id, |draft| draft.evict_after_ms = Some(60_000)));
-    well.iter().for_each(|id| stage.register(id, |_| {}));
+    for id in silent {
+        stage.register(id, |draft| draft.evict_after_ms = Some(60_000));
+    }
+    for id in &well {
+        stage.register(id, |_| {});
+    }
     for _ in 0..15 {
         stage.run(1000);
-        well.iter().for_each(|id| stage.beat(id));
+        for id in &well {
+            stage.beat(id);
+        }
     }
     assert!(silent.iter().all(|id| stage.status(id) == Some(Status::Down)));
     for id in &well {
