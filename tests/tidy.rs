@@ -30,7 +30,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("units", &[]),
     (
         "cli",
-        &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "tls", "units"],
+        &[
+            "api", "bus", "client", "clock", "config", "http", "metrics", "model", "nearest", "node", "random", "registry", "shutdown",
+            "tls", "units",
+        ],
     ),
 ];
 

@@ -93,6 +93,7 @@ pub struct Check {
 
 /// What a check asks of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CheckKind {
     /// `GET path` answers 2xx. Without a port: the instance's own.
     Http {
