@@ -26,6 +26,7 @@ fn futures_are_sent_between_threads() {
     let _ = |client: &Client, key: &InstanceKey, service: &ServiceName, node: &NodeName| {
         is_send(client.cluster());
         is_send(client.diff(node));
+        is_send(client.forget_node(node));
         is_send(client.services(Query::default()));
         is_send(client.instances(service, Query::default()));
         is_send(client.search(Query::default()));
