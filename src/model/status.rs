@@ -61,6 +61,9 @@ impl FromStr for Status {
 }
 
 impl Reported {
+    /// Every one, in the order of the API.
+    pub const ALL: [Self; 2] = [Self::Starting, Self::Up];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
