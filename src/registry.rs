@@ -48,6 +48,7 @@ mod ownership;
 mod peers;
 mod preserve;
 mod probe;
+mod probe_budget;
 mod record;
 mod relay;
 mod relayed;
@@ -62,6 +63,7 @@ mod shared;
 mod sight;
 mod store;
 mod time;
+mod turns;
 mod verdict;
 mod view;
 mod walk;
@@ -74,7 +76,7 @@ pub use applied::LIVES_MAX;
 pub use audience::{
     AudienceAt, AudiencePage, Elsewhere, INTEREST_PREFIXES_MAX, INTEREST_SERVICES_MAX, Interest, PAGE_MAX, WATCHERS_MAX, Watcher,
 };
-pub use cluster::{ClusterView, NodeView};
+pub use cluster::{ClusterView, NODE_STATES, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
@@ -91,7 +93,7 @@ pub use overridden::Overrides;
 pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, ProbeLimits, Settings};
 pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
@@ -182,7 +184,7 @@ impl Registry {
             log: log::Log::default(),
             applied,
             leases: lease::Leases::default(),
-            looking: looking::Looking::default(),
+            looking: looking::Looking::new(settings.probes),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
             attachments: attachment::Attachments::default(),

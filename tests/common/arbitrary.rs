@@ -144,8 +144,8 @@ fn cause() -> impl Strategy<Value = Cause> {
 /// Any valid record. Boxed likewise.
 pub(crate) fn record() -> BoxedStrategy<Arc<Record>> {
     let note = || proptest::option::of(WORD.prop_map(|text| Arc::from(text.as_str())));
-    (key(), body(), cause(), any::<u64>(), note(), note(), any::<Option<u32>>())
-        .prop_flat_map(|(key, body, cause, changed_at, actor, detail, last_heartbeat_ms)| {
+    (key(), body(), cause(), any::<u64>(), note(), note(), any::<(Option<u32>, Option<u128>)>())
+        .prop_flat_map(|(key, body, cause, changed_at, actor, detail, (last_heartbeat_ms, first_content))| {
             let live = matches!(body, Body::Live { .. });
             version(live).prop_map(move |version| Record {
                 key: key.clone(),
@@ -156,6 +156,7 @@ pub(crate) fn record() -> BoxedStrategy<Arc<Record>> {
                 actor: actor.clone(),
                 detail: detail.clone(),
                 last_heartbeat_ms,
+                first_content,
             })
         })
         .prop_map(Arc::new)

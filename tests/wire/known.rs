@@ -135,6 +135,7 @@ pub(crate) fn full() -> Arc<Record> {
         actor: Some("ops@example.com".into()),
         detail: Some("no heartbeat for 15s".into()),
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 
@@ -148,6 +149,7 @@ pub(crate) fn silent() -> Arc<Record> {
         actor: None,
         detail: None,
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 
@@ -161,6 +163,7 @@ pub(crate) fn deregistered() -> Arc<Record> {
         actor: None,
         detail: None,
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 

@@ -108,6 +108,7 @@ fn flood(world: &mut World, node: usize, count: u64) {
             actor: None,
             detail: None,
             last_heartbeat_ms: None,
+            first_content: None,
         })
     };
     let change = Change { first: 1, last: count, wants_ack: false, records: (1..=count).map(record).collect() };
