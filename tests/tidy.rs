@@ -27,10 +27,27 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("nearest", &[]),
     ("random", &[]),
+    ("open_files", &[]),
     ("units", &[]),
     (
         "cli",
-        &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "tls", "units"],
+        &[
+            "api",
+            "bus",
+            "client",
+            "clock",
+            "config",
+            "http",
+            "metrics",
+            "model",
+            "node",
+            "open_files",
+            "random",
+            "registry",
+            "shutdown",
+            "tls",
+            "units",
+        ],
     ),
 ];
 
