@@ -135,22 +135,25 @@ impl Connection {
     pub(super) async fn run(self, stream: TcpStream) {
         let parts = &*self.service.0;
         let _open = Open::new(&parts.app);
-        let mut first = pin!(sleep(parts.header_timeout));
+        let first = pin!(sleep(parts.header_timeout));
         match self.tls.clone() {
             None => self.begin(stream, first).await,
-            Some(tls) => {
-                let greeted = tokio::select! {
-                    greeted = tls.accept(stream) => greeted,
-                    () = first.as_mut() => return self.timed_out(),
-                    () = parts.app.shutdown.begun() => return,
-                };
-                match greeted {
-                    Ok(stream) => self.begin(stream, first).await,
-                    Err(error) => {
-                        parts.app.metrics.handshakes_failed.increment(1);
-                        tracing::debug!(%error, "a TLS handshake failed");
-                    }
-                }
+            Some(tls) => Box::pin(self.greet(stream, tls, first)).await,
+        }
+    }
+
+    async fn greet(&self, stream: TcpStream, tls: TlsAcceptor, mut first: Pin<&mut Sleep>) {
+        let app = &self.service.0.app;
+        let greeted = tokio::select! {
+            greeted = tls.accept(stream) => greeted,
+            () = first.as_mut() => return self.timed_out(),
+            () = app.shutdown.begun() => return,
+        };
+        match greeted {
+            Ok(stream) => self.begin(stream, first).await,
+            Err(error) => {
+                app.metrics.handshakes_failed.increment(1);
+                tracing::debug!(%error, "a TLS handshake failed");
             }
         }
     }
@@ -174,7 +177,12 @@ impl Connection {
         let Some(prefix) = prefix else { return };
         let is_http2 = *prefix == *HTTP2_PREFACE;
         let socket = socket.beginning_with(prefix);
-        if is_http2 { self.http2(socket.of_http2(), waits, &line, first).await } else { self.http1(socket, waits, &line, first).await }
+        // Apart from this future, so that a connection that has sent nothing yet does not have its size.
+        if is_http2 {
+            Box::pin(self.http2(socket.of_http2(), waits, &line, first)).await;
+        } else {
+            Box::pin(self.http1(socket, waits, &line, first)).await;
+        }
     }
 
     async fn http1<S: Readable + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
