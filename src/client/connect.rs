@@ -157,6 +157,16 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// It is sent with a body.
+    pub(super) fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
     pub(super) fn post(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
         Self { method: Method::POST, path, query, body: Some(body), timeout: ANSWER_TIMEOUT, headers: Vec::new() }
     }
@@ -173,7 +183,7 @@ impl Reply {
     pub(super) fn into_answer<T: serde::de::DeserializeOwned>(self) -> Result<Answer<T>, Error> {
         match serde_json::from_slice(&self.body) {
             Ok(value) => Ok(Answer { value, body: self.body, server: self.server }),
-            Err(error) => Err(Error::Foreign { server: self.server, what: format!("its answer cannot be read: {error}") }),
+            Err(error) => Err(Error::Foreign { server: self.server, what: format!("its answer cannot be read: {error}"), status: None }),
         }
     }
 }
@@ -302,7 +312,11 @@ async fn refusal(server: String, response: Response) -> Failed {
             let error = Error::Refused { server, problem: Box::new(problem) };
             if status == StatusCode::SERVICE_UNAVAILABLE { Failed::NotNow(error) } else { Failed::Final(error) }
         }
-        Err(_) => Failed::Final(Error::Foreign { server, what: format!("it says {status} without a problem of ours") }),
+        Err(_) => Failed::Final(Error::Foreign {
+            server,
+            what: format!("it says {status} without a problem of ours"),
+            status: Some(status.as_u16()),
+        }),
     }
 }
 

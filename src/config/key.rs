@@ -317,7 +317,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.watch.streams_max, given.count(1..=10_000_000).map(|count| count as usize)),
         show: |config| Some(config.watch.streams_max.to_string()),
-        ..key("watch.streams_max", "Subscriptions open at once; past it 503. Keep it below http.connections_max.")
+        ..key(
+            "watch.streams_max",
+            "Subscriptions and streams of events open and polls held at once; past it 503. Keep it below http.connections_max.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.instances, given.number(1..=100_000_000)),

@@ -46,6 +46,8 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// reads one may cost. Wide enough for 8 MiB in 20 s over a line of 300 ms.
 const BODY_WINDOW_BYTES: u32 = 128 * 1024;
 
+/// Where a stream is asked for.
+const WATCH_PATH: &str = "/v1/watch";
 /// What a connection waits for at first, whichever protocol it speaks.
 const FIRST_HEAD: Waiting = Waiting::RestOfHead(1);
 
@@ -208,11 +210,13 @@ impl Connection {
                 }
                 Turn::Idle => {}
             }
-            let rest = Pin::into_inner(connection).into_parts();
-            service = rest.service;
-            // An empty one would keep its buffer.
-            let unread = if rest.read_buf.is_empty() { Bytes::new() } else { rest.read_buf };
-            socket = rest.io.into_inner().beginning_with(unread);
+            {
+                // What is left of the connection is to be freed before the wait, not after it.
+                let rest = Pin::into_inner(connection).into_parts();
+                service = rest.service;
+                let unread = if rest.read_buf.is_empty() { Bytes::new() } else { rest.read_buf };
+                socket = rest.io.into_inner().beginning_with(unread);
+            }
             tokio::select! {
                 readable = socket.readable() => if readable.is_err() { return },
                 () = sleep(parts.idle_timeout.saturating_sub(GIVE_BACK_AFTER)) => return self.timed_out(),
@@ -248,8 +252,8 @@ impl Connection {
         line: &Arc<Line>,
         under_way: Option<UnderWay>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
-        // Only who reads is a subscriber.
-        if request.method() == Method::GET {
+        // Only who reads is a subscriber, and who follows more than an address can name.
+        if request.method() == Method::GET || request.uri().path() == WATCH_PATH {
             request.extensions_mut().insert(Arc::clone(line));
         }
         request.extensions_mut().insert(Peer(self.address.ip()));

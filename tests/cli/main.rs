@@ -6,6 +6,7 @@ mod certificates;
 mod cluster;
 mod event_source;
 mod happening;
+mod many_services;
 mod refusals;
 mod seeing;
 mod tls;
