@@ -10,11 +10,7 @@ use super::{Running, eventually, muster, plain};
 
 /// Registers a fixed address of each service at once.
 fn register_all(url: &str, services: &[String]) {
-    let line = |service: &String| {
-        format!(
-            r#"{{"namespace":"default","service":"{service}","id":"a","registration":{{"address":"10.0.0.7","port":80,"ttl":"none"}}}}"#
-        )
-    };
+    let line = |service: &String| format!(r#"{{"service":"{service}","id":"a","address":"10.0.0.7","port":80,"ttl":"none"}}"#);
     let mut command = plain(&["import", "-s", url]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a muster that starts");
     let text: String = services.iter().map(|service| line(service) + "\n").collect();
