@@ -310,10 +310,9 @@ impl Conversation {
             let waiting = self.waits.waiting();
             match (waiting, self.armed) {
                 (Waiting::Answer, _) => self.armed = None,
-                // What was armed for an earlier wait fires too early, and is armed again then: most waits are short.
-                (Waiting::Request(_), Some(Waiting::Request(_))) => {}
-                // Over HTTP/2 the first head may be late before any of it has come.
-                (Waiting::Request(0), Some(FIRST_HEAD)) => {}
+                // What was armed for an earlier wait fires too early, and is armed again then: most waits are short. Over HTTP/2 the first head
+                // may be late before any of it has come.
+                (Waiting::Request(_), Some(Waiting::Request(_))) | (Waiting::Request(0), Some(FIRST_HEAD)) => {}
                 (_, armed) if armed == Some(waiting) => {}
                 (Waiting::Request(_), _) => self.arm(waiting, self.idle_after, timer.as_mut()),
                 (Waiting::RestOfHead(_), _) => self.arm(waiting, self.header_timeout, timer.as_mut()),

@@ -86,11 +86,14 @@ impl Drop for Place {
 
 /// As what an address is counted; `None`: not at all.
 fn to_network(address: IpAddr) -> Option<IpAddr> {
-    match address.to_canonical() {
-        own if own.is_loopback() => None,
-        IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits() >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS).into()),
-        v4 @ IpAddr::V4(_) => Some(v4),
+    let address = address.to_canonical();
+    if address.is_loopback() {
+        return None;
     }
+    Some(match address {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS).into(),
+        IpAddr::V4(_) => address,
+    })
 }
 
 #[cfg(test)]
