@@ -6,6 +6,7 @@ use crate::api::problem::Problem;
 
 /// Why a client could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// A server's address cannot be one.
     #[error("`{0}` is not a server: must be like http://127.0.0.1:6878 or node-1.example:6878")]
@@ -23,6 +24,7 @@ pub enum BuildError {
 
 /// Why a call failed. Of a write nothing is known to have changed, but for [`Error::Unreachable`] after a timeout.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Error {
     /// No server answered.
     Unreachable(Vec<Attempt>),
@@ -39,11 +41,14 @@ pub enum Error {
         server: String,
         /// What is strange about its answer.
         what: String,
+        /// The status of an answer that was no success.
+        status: Option<u16>,
     },
 }
 
 /// One server that did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// Which.
     pub server: String,
@@ -51,9 +56,22 @@ pub struct Attempt {
     pub why: String,
     /// It shows a certificate that this program does not trust.
     pub untrusted: bool,
+    /// It was asked through a proxy, which `why` names.
+    pub proxied: bool,
 }
 
 impl Error {
+    /// The status of the refusal, the node's or of what stands before it, where asking again will not help; `None`: it may.
+    pub(super) fn lasting(&self) -> Option<u16> {
+        let status = match self {
+            Self::Refused { problem, .. } => problem.status,
+            Self::Foreign { status, .. } => (*status)?,
+            Self::Unreachable(_) => return None,
+        };
+        // 408, 425 and 429 are about this one request, and what is not the client's fault passes.
+        ((400..500).contains(&status) && ![408, 425, 429].contains(&status)).then_some(status)
+    }
+
     /// The problem's code, when a node said no.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
@@ -86,7 +104,7 @@ impl fmt::Display for Error {
                     write!(f, "\n  {place}: {}", fault.detail)
                 })
             }
-            Self::Foreign { server, what } => write!(f, "{server} does not answer like a muster node: {what}"),
+            Self::Foreign { server, what, .. } => write!(f, "{server} does not answer like a muster node: {what}"),
         }
     }
 }
