@@ -28,6 +28,7 @@
 //! | 12 | no clock | `wall_clocks_decide_nothing`: one seed with right and with wrong clocks leaves one trace |
 //! | 13 | alone is enough | `World::check_alone`; `World::answer`: a node that was ready never says that it is warming; `World::check_secured`: what is shown from disk is flagged |
 //! | 14 | mixed versions | not here: `tests/wire`, by golden frames |
+//! | 15 | the last word holds | `World::check_words` in the end, in histories whose clocks agree; `words::tests` also with clocks that do not |
 //! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::check_delivered` (what a drain says everybody was sent, everybody was), `World::provider_hears` |
 //! | | what is willed holds | the simulator's own: `World::check_wills` at each look (no life of a node lets go of an override), `World::check_wills_hold` in the end |
 //! | | a fixed address stays | the simulator's own: `World::check_fixed` at each look, `World::check_fixed_stay` in the end |
@@ -101,6 +102,7 @@ mod teeth;
 mod trace;
 mod watcher;
 mod wills;
+mod words;
 mod world;
 
 use batch::Batch;

@@ -244,4 +244,5 @@ fn check_all(world: &mut World) {
     world.check_consumers();
     world.check_wills_hold();
     world.check_fixed_stay();
+    world.check_words();
 }

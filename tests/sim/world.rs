@@ -34,6 +34,7 @@ use crate::secured::Secured;
 use crate::teeth::Sabotage;
 use crate::trace::Trace;
 use crate::wills::Wills;
+use crate::words::Words;
 
 pub(crate) enum Event {
     Frame {
@@ -141,6 +142,16 @@ pub(crate) enum Event {
         process: u32,
         attachment: Ticket,
     },
+    /// One that speaks at any node has its next word.
+    Speak {
+        speaker: usize,
+        asked: u64,
+    },
+    SpeakerHears {
+        speaker: usize,
+        asked: u64,
+        reply: Reply,
+    },
     /// A provider starts again.
     Restart {
         provider: usize,
@@ -200,6 +211,7 @@ pub(crate) struct World {
     /// What operators said.
     pub(crate) wills: Wills,
     pub(crate) fixed: Fixed,
+    pub(crate) words: Words,
     pub(crate) drains: Drains,
     pub(crate) answers: Vec<Answer>,
     ledger: Ledger,
@@ -245,6 +257,7 @@ impl World {
             secured: Secured::default(),
             wills: Wills::default(),
             fixed: Fixed::default(),
+            words: Words::default(),
             drains: Drains::default(),
             answers: Vec::new(),
             ledger: Ledger::default(),
@@ -331,6 +344,8 @@ impl World {
             Event::Connect { consumer, stream } => self.connect(consumer, stream),
             Event::Detached { node, life, attachment } => self.detach(node, life, attachment),
             Event::ConnectionEnds { provider, process, attachment } => self.connection_ends(provider, process, attachment),
+            Event::Speak { speaker, asked } => self.speak(speaker, asked),
+            Event::SpeakerHears { speaker, asked, reply } => self.speaker_hears(speaker, asked, reply),
             Event::Restart { provider } => {
                 if !self.providers[provider].runs() {
                     self.start_provider(provider);

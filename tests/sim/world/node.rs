@@ -235,7 +235,7 @@ impl World {
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
             // A withdrawn record that only changes hands took nothing away.
             if changed.own && (changed.from.is_some() || changed.to.is_some()) {
-                let leases = self.registry(node).map_or(0, |registry| registry.lease_count() - self.fixed.held_by(registry));
+                let leases = self.registry(node).map_or(0, |registry| registry.lease_count() - self.fixed.held_by(registry) - self.words.fixed_held_by(registry));
                 self.check_seen(node, changed);
                 let is_gone = self.is_gone(&changed.record.key);
                 if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, is_gone, self.now, leases) {

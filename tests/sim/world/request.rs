@@ -62,6 +62,11 @@ pub(crate) enum Asker {
         asked: u64,
         from_ms: u64,
     },
+    /// One of those that speak at any node.
+    Speaker {
+        speaker: usize,
+        asked: u64,
+    },
     /// A scenario, which reads the answer itself.
     Scenario,
     Nobody,
@@ -249,7 +254,7 @@ impl World {
         };
         self.trace.say_more(self.now, || format!("n{node} answers {asker:?} {answer:?}"));
         let is_lost = self.now < self.chaos_until && self.chance.permille(self.answers_lost);
-        if is_lost && matches!(asker, Asker::Provider { .. }) {
+        if is_lost && matches!(asker, Asker::Provider { .. } | Asker::Speaker { .. }) {
             self.counts.add(Injected::AnswerLost);
             self.reply(asker, Reply::Unreachable, TIMEOUT_MS);
         } else {
@@ -263,6 +268,7 @@ impl World {
             (Asker::Provider { provider, process, asked, from_ms }, reply) => {
                 self.after(after_ms, Event::Reply { provider, process, asked, from_ms, reply });
             }
+            (Asker::Speaker { speaker, asked }, reply) => self.after(after_ms, Event::SpeakerHears { speaker, asked, reply }),
             (Asker::Scenario, Reply::Answered(answer)) => self.answers.push(answer),
             (Asker::Scenario, Reply::Unreachable) | (Asker::Nobody, _) => {}
         }
