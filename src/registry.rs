@@ -3,7 +3,7 @@
 //! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine. Time enters as [`Now`],
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
-//! Read in this order: `record` and `merge` (what wins), `ownership`, `attachment` and `expiry` (who may write), `looking` and `sight` (who
+//! Read in this order: `record`, `stamp` and `merge` (what wins), `plausible` and `words`, `ownership`, `attachment` and `expiry` (who may write), `looking` and `sight` (who
 //! answers when looked at), `applied` and `repair` (how nodes come to agree), `join`, `restore` and `leave` (how one begins and ends),
 //! `health` and `verdict` (whose silence counts), `adoption` and `preserve` (what follows from it), `shared` and `overridden` (what operators
 //! will), `drain` and `audience` (who leaves with notice, and who is told).
@@ -15,6 +15,7 @@ mod applied;
 mod attachment;
 mod audience;
 mod cluster;
+mod consult;
 mod contest;
 mod describe;
 mod diff;
@@ -42,6 +43,7 @@ mod notice;
 mod overridden;
 mod ownership;
 mod peers;
+mod plausible;
 mod preserve;
 mod probe;
 mod record;
@@ -55,11 +57,13 @@ mod serve;
 mod settings;
 mod shared;
 mod sight;
+mod stamp;
 mod store;
 mod time;
 mod verdict;
 mod view;
 mod walk;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,6 +74,7 @@ pub use audience::{
     AudienceAt, AudiencePage, Elsewhere, INTEREST_PREFIXES_MAX, INTEREST_SERVICES_MAX, Interest, PAGE_MAX, WATCHERS_MAX, Watcher,
 };
 pub use cluster::{ClusterView, NodeView};
+pub use consult::CONSULTED_MAX;
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
@@ -120,6 +125,8 @@ pub struct Registry {
     /// Leases that have ended, until the shell has said when each was last renewed.
     ended: BTreeMap<InstanceKey, lease::Ended>,
     ask_again: ownership::AskAgain,
+    stamps: stamp::StampClock,
+    words: words::Words,
     attachments: attachment::Attachments,
     relays: relay::Relays,
     peers: peers::Peers,
@@ -133,6 +140,7 @@ pub struct Registry {
     restore: restore::Restore,
     copies: serve::Copies,
     acks: ack::Acks,
+    consultations: consult::Consultations,
     drains: drain::Drains,
     audience: audience::Audience,
     inspections: inspect::Inspections,
@@ -173,6 +181,8 @@ impl Registry {
             looking: looking::Looking::default(),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
+            stamps: stamp::StampClock::new(now),
+            words: words::Words::default(),
             attachments: attachment::Attachments::default(),
             relays: relay::Relays::default(),
             peers: peers::Peers::new(settings.node.clone()),
@@ -184,6 +194,7 @@ impl Registry {
             restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
+            consultations: consult::Consultations::default(),
             drains: drain::Drains::default(),
             audience: audience::Audience::default(),
             inspections: inspect::Inspections::default(),
@@ -251,6 +262,7 @@ impl Registry {
         self.advance_looking(now, out);
         self.advance_attachments(now, out);
         self.advance_overrides(now, out);
+        self.advance_consultations(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
         }
@@ -288,6 +300,7 @@ impl Registry {
             self.attachments.next_deadline(),
             self.next_override(),
             self.acks.next_deadline(),
+            self.consultations.next_deadline(),
             self.drains.next_deadline(),
             self.inspections.next_deadline(),
             self.comparisons.next_deadline(),
@@ -443,6 +456,7 @@ impl Registry {
             gives_way: self.has_stepped_down,
             members: self.peers.members.to_said(now.mono),
             audience: self.audience.to_said(),
+            stamp: self.stamp(now),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }
@@ -454,6 +468,7 @@ impl Registry {
         self.peers.forget(now.mono);
         self.contests.forget(now.mono);
         self.relays.forget_heard(now.mono);
+        self.words.forget(now.mono);
         self.forget_rests();
         self.forget_told(now.mono);
         self.note_convergence(now);

@@ -195,6 +195,7 @@ mod tests {
             gives_way: false,
             members: Vec::new(),
             audience: crate::registry::AudienceAt::default(),
+            stamp: 0,
         };
         let from = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
         FromBus::Received(Envelope { from, message: Message::Beacon(beacon) })

@@ -154,10 +154,12 @@ impl World {
                 Word::Register(fresh(1 + (speaker.incarnation % 7) as u16))
             }
             (Some(_), 0..=3) => Word::Deregister,
-            (Some(said), 4) => Word::Register(Said { is_draining: false, ..said }),
+            // What does not say that it is up leaves a drain as it is where that is known, and ends it where it is not: nobody asks for it here.
+            (Some(said), 4) => Word::Register(Said { reported: Reported::Up, is_draining: false, ..said }),
             (Some(said), 5) if speaker.ttl_ms.is_some() => {
-                let reported = if said.reported == Reported::Up { Reported::Starting } else { Reported::Up };
-                Word::Report(Said { reported, is_draining: said.is_draining && reported != Reported::Up, ..said })
+                let is_up = said.reported == Reported::Up && !said.is_draining;
+                let reported = if is_up { Reported::Starting } else { Reported::Up };
+                Word::Report(Said { reported, is_draining: false, ..said })
             }
             (Some(said), 6) => Word::Drain(Said { is_draining: true, ..said }),
             (said, _) => Word::Register(fresh(port(said))),
@@ -298,7 +300,6 @@ impl World {
 }
 
 mod tests {
-    use super::*;
     use crate::scenarios::cluster;
 
     /// How wall clocks stand to each other, in ms.

@@ -142,6 +142,7 @@ fn the_largest_of_beacons_fits_its_frame() {
         gives_way: true,
         members: (0..MEMBERS_MAX).map(|number| MemberAt { node: longest(number), age_ms: u32::MAX, has_left: true }).collect(),
         audience: AudienceAt { count: u64::MAX, digest: u64::MAX },
+        stamp: u64::MAX,
     };
     let frame = codec().encode(&life(0), &Message::Beacon(beacon.clone())).unwrap();
     assert_eq!(codec().decode(&frame).unwrap().message, Message::Beacon(beacon));

@@ -83,6 +83,8 @@ pub(super) struct Pending {
     pub(super) asker: Asker,
     /// What the answer is about, once it is written.
     written: Option<(InstanceKey, Version)>,
+    /// The instance that it is about, while nothing is written: a word that is to be acknowledged asks first.
+    awaits: Option<InstanceKey>,
     /// When.
     asked_at: u64,
     /// The node was ready when it was asked.
@@ -96,7 +98,7 @@ pub(super) struct Pending {
 impl Pending {
     /// A scenario's question, about no instance.
     fn of_scenario(asked_at: u64) -> Self {
-        Self { asker: Asker::Scenario, written: None, asked_at, was_ready: false, lives: Vec::new(), deregisters: false }
+        Self { asker: Asker::Scenario, written: None, awaits: None, asked_at, was_ready: false, lives: Vec::new(), deregisters: false }
     }
 }
 
@@ -145,7 +147,14 @@ impl World {
         let lives = self.slots.iter().map(|slot| slot.life).collect();
         let was_ready = self.is_ready(node);
         let deregisters = matches!(&ask, Ask::Drain(drain) if drain.deregister);
-        self.slots[node].pending.insert(ticket, Pending { asker, written: None, asked_at: self.now, was_ready, lives, deregisters });
+        let is_acknowledged = match &ask {
+            Ask::Register(register) => register.ack != Ack::Local,
+            Ask::Deregister(deregister) => deregister.ack != Ack::Local,
+            Ask::Attach(_) | Ask::Heartbeat(_) | Ask::Drain(_) => false,
+        };
+        let awaits = is_acknowledged.then(|| key.clone());
+        let pending = Pending { asker, written: None, awaits, asked_at: self.now, was_ready, lives, deregisters };
+        self.slots[node].pending.insert(ticket, pending);
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
             Ask::Attach(register) => {
@@ -158,8 +167,18 @@ impl World {
         };
         self.feed(node, input);
         let version = self.registry(node).and_then(|registry| registry.record(&key)).map(|record| record.version.clone());
-        if let Some(pending) = self.slots[node].pending.get_mut(&ticket) {
+        if let Some(pending) = self.slots[node].pending.get_mut(&ticket)
+            && pending.awaits.is_none()
+        {
             pending.written = version.map(|version| (key, version));
+        }
+    }
+
+    /// A node has written a record: the first one since the question is what it is answered with.
+    pub(super) fn note_written(&mut self, node: usize, key: &InstanceKey, version: &Version) {
+        for pending in self.slots[node].pending.values_mut().filter(|pending| pending.awaits.as_ref() == Some(key)) {
+            pending.awaits = None;
+            pending.written = Some((key.clone(), version.clone()));
         }
     }
 
