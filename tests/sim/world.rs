@@ -218,6 +218,8 @@ pub(crate) struct World {
     pub(crate) words: Words,
     pub(crate) drains: Drains,
     pub(crate) answers: Vec<Answer>,
+    /// How many names that no node has were heard.
+    pub(crate) ghosts: usize,
     ledger: Ledger,
     expiries: Expiries,
     pub(crate) codec: Codec,
@@ -266,6 +268,7 @@ impl World {
             words: Words::default(),
             drains: Drains::default(),
             answers: Vec::new(),
+            ghosts: 0,
             ledger: Ledger::default(),
             expiries: Expiries::default(),
             codec: Codec::new(&cluster),

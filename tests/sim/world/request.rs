@@ -230,6 +230,7 @@ impl World {
             | Answer::Renewed(_)
             | Answer::Inspected(_)
             | Answer::Diff(_)
+            | Answer::NodeForgotten
             | Answer::Drained(_)
             | Answer::Draining
             | Answer::OverrideSet { .. }
