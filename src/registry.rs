@@ -3,8 +3,9 @@
 //! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine. Time enters as [`Now`],
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
-//! Read in this order: `record`, `stamp` and `merge` (what wins), `plausible` and `words`, `ownership`, `attachment` and `expiry` (who may write), `looking` and `sight` (who
-//! answers when looked at), `applied` and `repair` (how nodes come to agree), `join`, `restore` and `leave` (how one begins and ends),
+//! Read in this order: `record`, `stamp`, `merge` and `plausible` (what wins, and what is taken), `ownership`, `words`, `attachment` and `expiry`
+//! (who may write), `looking` and `sight` (who answers when looked at), `applied` and `repair` (how nodes come to agree), `consult` (what they
+//! ask each other before a write), `join`, `settle`, `restore` and `leave` (how one begins and ends),
 //! `health` and `verdict` (whose silence counts), `adoption` and `preserve` (what follows from it), `shared` and `overridden` (what operators
 //! will), `drain` and `audience` (who leaves with notice, and who is told).
 
@@ -42,6 +43,7 @@ mod message;
 mod namesake;
 mod newborn;
 mod notice;
+mod over_limit;
 mod overridden;
 mod ownership;
 mod peers;
@@ -57,6 +59,7 @@ mod reuse;
 mod rng;
 mod serve;
 mod settings;
+mod settle;
 mod shared;
 mod sight;
 mod stamp;
@@ -94,6 +97,7 @@ pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
 pub use settings::{Limits, Settings};
+pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View, service_digest};
@@ -119,6 +123,7 @@ pub struct Registry {
     has_been_ready: bool,
     /// All that could be known is known.
     complete: bool,
+    settle: settle::Settle,
     store: store::Store,
     shared: shared::Shared,
     log: log::Log,
@@ -152,6 +157,7 @@ pub struct Registry {
     health: health::Health,
     preserve: preserve::Preserve,
     checks: verdict::Checks,
+    over_limit: over_limit::OverLimit,
     adoption: adoption::Adoption,
     contests: contest::Contests,
     leaving: leave::Leaving,
@@ -177,7 +183,8 @@ impl Registry {
             rng: rng::Rng::new(seed),
             state: if is_alone { NodeState::Ready } else { NodeState::Warming },
             has_been_ready: is_alone,
-            complete: is_alone,
+            complete: is_alone && settings.expect_empty,
+            settle: settle::Settle::new(settings.settle_ms, settings.expect_empty, settings.has_bus),
             store: store::Store::new(),
             shared: shared::Shared::default(),
             log: log::Log::default(),
@@ -207,6 +214,7 @@ impl Registry {
             health: health::Health::new(now.mono),
             preserve: preserve::Preserve::default(),
             checks: verdict::Checks::default(),
+            over_limit: over_limit::OverLimit::default(),
             adoption: adoption::Adoption::default(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
@@ -254,7 +262,12 @@ impl Registry {
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
-            Input::Restore { records, overrides, saved_at } => self.handle_restore(&records, overrides, saved_at, now, out),
+            Input::Restore { records, overrides, saved_at, knew_enough } => {
+                if knew_enough {
+                    self.settle.trust_file();
+                }
+                self.handle_restore(&records, overrides, saved_at, now, out);
+            }
             Input::Leave => self.become_leaving(now, out),
         }
         self.begin_deliveries(out);
@@ -464,6 +477,7 @@ impl Registry {
             members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
             audience: self.audience.to_said(),
             stamp: self.stamp(now),
+            settling_ms: self.to_settling(now),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }
@@ -490,6 +504,7 @@ impl Registry {
         self.judge_peers(now, out);
         self.note_lost_members(now, out);
         self.note_majority(now, out);
+        self.report_over_limit(now, out);
         self.note_lost(now.mono);
         self.keep_audiences(now.mono, out);
         self.advance_preserve(now, out);

@@ -93,6 +93,24 @@ pub(super) const KEYS: &[Key] = &[
         ..key("cluster.bootstrap_wait", "How long a starting node that hears no ready peer waits for one; 0 to 1m. `dev` takes 200ms.")
     },
     Key {
+        set: |config, given| put(&mut config.cluster.settle_ms, given.duration_ms(0..=3_600_000).map(Some)),
+        show: |config| Some(show_ms(config.settle_ms())),
+        ..key(
+            "cluster.settle",
+            "How long a node that starts without knowledge waits until every provider had its turn, before it says that there is nothing; \
+             0 to 1h. Default: leases.ttl and its grace, 20s.",
+        )
+    },
+    Key {
+        flag: Some("--expect-empty"),
+        set: |config, given| put(&mut config.cluster.expect_empty, given.either("false", "true")),
+        show: |config| Some(config.cluster.expect_empty.to_string()),
+        ..key(
+            "cluster.expect_empty",
+            "Nothing was registered before: a node that starts without knowledge does not settle. `dev` says so by itself.",
+        )
+    },
+    Key {
         set: |config, given| put(&mut config.cluster.witness, given.http_url().map(Some)),
         show: |config| config.cluster.witness.clone(),
         ..key(
@@ -302,7 +320,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.instances, given.number(1..=100_000_000)),
         show: |config| Some(config.limits.instances.to_string()),
-        ..key("limits.instances", "Live instances in all; past it new registrations are refused with 507, renewals never are.")
+        ..key(
+            "limits.instances",
+            "Live instances in all; past it new registrations are refused with 507, renewals never are. Of peers' records twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.instances_per_service, given.number(1..=10_000_000)),
@@ -330,7 +351,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.overrides, given.number(1..=10_000)),
         show: |config| Some(config.limits.overrides.to_string()),
-        ..key("limits.overrides", "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced.")
+        ..key(
+            "limits.overrides",
+            "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced. Of peers' twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.log.filter, given.log_filter()),
@@ -403,7 +427,7 @@ pub(super) fn reference() -> String {
 fn to_toml(value: Option<&str>) -> String {
     match value {
         None => "…".to_owned(),
-        Some(text) if text.parse::<u64>().is_ok() => text.to_owned(),
+        Some(text) if text.parse::<u64>().is_ok() || matches!(text, "true" | "false") => text.to_owned(),
         Some(text) => format!("{text:?}"),
     }
 }

@@ -192,6 +192,8 @@ pub struct Beacon {
     pub audience: AudienceAt,
     /// Its stamp clock, in 1/64 ms; 0: it has none.
     pub stamp: u64,
+    /// For how much longer it settles; `None`: it does not.
+    pub settling_ms: Option<u32>,
 }
 
 #[cfg(test)]
@@ -214,6 +216,7 @@ impl Beacon {
             members: Vec::new(),
             audience: AudienceAt::default(),
             stamp: 0,
+            settling_ms: None,
         }
     }
 }

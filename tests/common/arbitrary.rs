@@ -219,6 +219,7 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             members,
             audience: AudienceAt { count, digest: digest_of_audience },
             stamp: count ^ digest_of_audience,
+            settling_ms: (records % 3 == 0).then_some(count as u32),
         },
     )
 }
