@@ -50,6 +50,7 @@ mod peers;
 mod plausible;
 mod preserve;
 mod probe;
+mod probe_budget;
 mod record;
 mod relay;
 mod relayed;
@@ -65,6 +66,7 @@ mod sight;
 mod stamp;
 mod store;
 mod time;
+mod turns;
 mod verdict;
 mod view;
 mod walk;
@@ -96,7 +98,7 @@ pub use overridden::Overrides;
 pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, ProbeLimits, Settings};
 pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
@@ -190,7 +192,7 @@ impl Registry {
             log: log::Log::default(),
             applied,
             leases: lease::Leases::default(),
-            looking: looking::Looking::default(),
+            looking: looking::Looking::new(settings.probes),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
             stamps: stamp::StampClock::new(now),
