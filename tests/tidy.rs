@@ -30,7 +30,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("units", &[]),
     (
         "cli",
-        &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "tls", "units"],
+        &[
+            "api", "bus", "client", "clock", "config", "http", "metrics", "model", "nearest", "node", "random", "registry", "shutdown",
+            "tls", "units",
+        ],
     ),
 ];
 
@@ -46,7 +49,11 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["bincode"], &["wire"], "bincode stands in one place"),
     (&["async_nats"], &["bus"], "only the bus knows NATS"),
     (&["axum"], &["http"], "only one edge serves HTTP"),
-    (&["hyper"], &["http", "node"], "only one edge serves HTTP; the node's probes choose the address that they dial"),
+    (
+        &["hyper"],
+        &["http", "node", "client"],
+        "only one edge serves HTTP; the node's probes choose the address that they dial; the client names a proxy as its library finds it",
+    ),
     (&["println!", "print!"], &["cli", "main"], "only the command line prints"),
 ];
 
