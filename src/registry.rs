@@ -355,21 +355,6 @@ impl Registry {
         self.log.head()
     }
 
-    /// What this life wrote after `after`, as batches of about `bytes_max` each and `batches_max` in all;
-    /// `None` when the log no longer reaches back that far: peers will pull.
-    #[must_use]
-    pub fn changes_after(&self, after: Seq, bytes_max: usize, batches_max: usize) -> Option<Vec<Change>> {
-        let mut batches = Vec::new();
-        let mut cursor = after;
-        while cursor < self.log.head() && batches.len() < batches_max {
-            let mut change = self.log.after(cursor, bytes_max)?;
-            change.wants_ack = self.acks.is_waited_for(&self.life, change.first, change.last);
-            cursor = change.last;
-            batches.push(change);
-        }
-        Some(batches)
-    }
-
     /// This node's own state.
     #[must_use]
     pub fn state(&self) -> NodeState {
