@@ -313,9 +313,9 @@ mod tests {
     fn played(seed: u64, offsets: Offsets, gap_ms: u64, cuts: bool) -> (usize, Vec<String>) {
         let mut world = cluster(3);
         world.chance = crate::chance::Chance::new(seed);
-        for node in 0..3 {
+        for (node, wall_offset) in offsets.into_iter().enumerate() {
             world.crash(node);
-            world.slots[node].wall_offset = offsets[node];
+            world.slots[node].wall_offset = wall_offset;
             world.start(node);
         }
         world.run_for(4000);
