@@ -15,13 +15,23 @@ impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn start() -> Self {
-        Self { origin: since_boot() }
+        // Its milliseconds begin with the wall clock's: so a fraction of the one is a fraction of the other.
+        let fraction = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos() % 1_000_000);
+        Self { origin: since_boot().saturating_sub(Duration::from_nanos(u64::from(fraction))) }
     }
 
     /// Milliseconds of the monotonic clock; begins at a day, not at 0.
     #[must_use]
     pub fn mono(&self) -> u64 {
         ORIGIN_MS + since_boot().saturating_sub(self.origin).as_millis() as u64
+    }
+
+    /// [`Clock::mono`], and [`Clock::wall`] in 1/64 ms whose last six bits are the monotonic clock's.
+    #[must_use]
+    pub fn mono_and_wall(&self) -> (u64, u64) {
+        let since = since_boot().saturating_sub(self.origin);
+        let fraction = u64::from(since.subsec_nanos() % 1_000_000) * 64 / 1_000_000;
+        (ORIGIN_MS + since.as_millis() as u64, self.wall() * 64 + fraction)
     }
 
     /// The moment at which [`Clock::mono`] will be `mono`, unless the machine sleeps until then; now, where that is past.

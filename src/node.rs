@@ -399,7 +399,8 @@ pub fn spawn_with(
 
     let name = settings.node.clone();
     let seed = settings.epoch.0;
-    let now = Now { mono: clock.mono(), wall: clock.wall() };
+    let (mono, wall) = clock.mono_and_wall();
+    let now = Now { mono, wall };
     let mut registry = Registry::new(settings, seed, now);
     let (store, restored) = disk.unzip();
     let mut outbox = Outbox::new();

@@ -3,9 +3,9 @@
 //! No IO, no runtime, no clock, no lock, no log: the same inputs give the same outputs on every machine. Time enters as [`Now`],
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
-//! Read in this order: `record` and `merge` (what wins), `ownership`, `attachment` and `expiry` (who may write), `looking` and `sight` (who
-//! answers when looked at), `applied` and `repair` (how nodes come to agree), `join`, `settle`, `restore` and `leave` (how one begins and
-//! ends),
+//! Read in this order: `record`, `stamp`, `merge` and `plausible` (what wins, and what is taken), `ownership`, `words`, `attachment` and `expiry`
+//! (who may write), `looking` and `sight` (who answers when looked at), `applied` and `repair` (how nodes come to agree), `consult` (what they
+//! ask each other before a write), `join`, `settle`, `restore` and `leave` (how one begins and ends),
 //! `health` and `verdict` (whose silence counts), `adoption` and `preserve` (what follows from it), `shared` and `overridden` (what operators
 //! will), `drain` and `audience` (who leaves with notice, and who is told).
 
@@ -16,6 +16,7 @@ mod applied;
 mod attachment;
 mod audience;
 mod cluster;
+mod consult;
 mod contest;
 mod describe;
 mod diff;
@@ -46,6 +47,7 @@ mod over_limit;
 mod overridden;
 mod ownership;
 mod peers;
+mod plausible;
 mod preserve;
 mod probe;
 mod probe_budget;
@@ -61,12 +63,14 @@ mod settings;
 mod settle;
 mod shared;
 mod sight;
+mod stamp;
 mod store;
 mod time;
 mod turns;
 mod verdict;
 mod view;
 mod walk;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +81,7 @@ pub use audience::{
     AudienceAt, AudiencePage, Elsewhere, INTEREST_PREFIXES_MAX, INTEREST_SERVICES_MAX, Interest, PAGE_MAX, WATCHERS_MAX, Watcher,
 };
 pub use cluster::{ClusterView, NODE_STATES, NodeView};
+pub use consult::CONSULTED_MAX;
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
@@ -130,6 +135,8 @@ pub struct Registry {
     /// Leases that have ended, until the shell has said when each was last renewed.
     ended: BTreeMap<InstanceKey, lease::Ended>,
     ask_again: ownership::AskAgain,
+    stamps: stamp::StampClock,
+    words: words::Words,
     attachments: attachment::Attachments,
     relays: relay::Relays,
     peers: peers::Peers,
@@ -145,6 +152,7 @@ pub struct Registry {
     restore: restore::Restore,
     copies: serve::Copies,
     acks: ack::Acks,
+    consultations: consult::Consultations,
     drains: drain::Drains,
     audience: audience::Audience,
     inspections: inspect::Inspections,
@@ -187,6 +195,8 @@ impl Registry {
             looking: looking::Looking::new(settings.probes),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
+            stamps: stamp::StampClock::new(now),
+            words: words::Words::default(),
             attachments: attachment::Attachments::default(),
             relays: relay::Relays::default(),
             peers: peers::Peers::new(settings.node.clone()),
@@ -199,6 +209,7 @@ impl Registry {
             restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
+            consultations: consult::Consultations::default(),
             drains: drain::Drains::default(),
             audience: audience::Audience::default(),
             inspections: inspect::Inspections::default(),
@@ -273,6 +284,7 @@ impl Registry {
         self.advance_looking(now, out);
         self.advance_attachments(now, out);
         self.advance_overrides(now, out);
+        self.advance_consultations(now, out);
         if self.acks.next_deadline().is_some_and(|at| at <= now.mono) {
             self.settle_acks(now, out);
         }
@@ -310,6 +322,7 @@ impl Registry {
             self.attachments.next_deadline(),
             self.next_override(),
             self.acks.next_deadline(),
+            self.consultations.next_deadline(),
             self.drains.next_deadline(),
             self.inspections.next_deadline(),
             self.comparisons.next_deadline(),
@@ -340,21 +353,6 @@ impl Registry {
     #[must_use]
     pub fn head(&self) -> Seq {
         self.log.head()
-    }
-
-    /// What this life wrote after `after`, as batches of about `bytes_max` each and `batches_max` in all;
-    /// `None` when the log no longer reaches back that far: peers will pull.
-    #[must_use]
-    pub fn changes_after(&self, after: Seq, bytes_max: usize, batches_max: usize) -> Option<Vec<Change>> {
-        let mut batches = Vec::new();
-        let mut cursor = after;
-        while cursor < self.log.head() && batches.len() < batches_max {
-            let mut change = self.log.after(cursor, bytes_max)?;
-            change.wants_ack = self.acks.is_waited_for(&self.life, change.first, change.last);
-            cursor = change.last;
-            batches.push(change);
-        }
-        Some(batches)
     }
 
     /// This node's own state.
@@ -465,6 +463,7 @@ impl Registry {
             gives_way: self.has_stepped_down,
             members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
             audience: self.audience.to_said(),
+            stamp: self.stamp(now),
             settling_ms: self.to_settling(now),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
@@ -477,6 +476,7 @@ impl Registry {
         self.peers.forget(now.mono);
         self.contests.forget(now.mono);
         self.relays.forget_heard(now.mono);
+        self.words.forget(now.mono);
         self.forget_rests();
         self.forget_told(now.mono);
         self.note_convergence(now);

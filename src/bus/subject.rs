@@ -62,6 +62,8 @@ impl Topic {
             | Message::ToldLease { .. }
             | Message::AskProbe { .. }
             | Message::ToldProbe { .. }
+            | Message::AskRecords { .. }
+            | Message::ToldRecords { .. }
             | Message::AskDelivery { .. }
             | Message::ToldDelivery { .. }
             | Message::Overrides(_) => Self::Ask,

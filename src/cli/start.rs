@@ -219,6 +219,7 @@ mod tests {
             gives_way: false,
             members: Vec::new(),
             audience: crate::registry::AudienceAt::default(),
+            stamp: 0,
             settling_ms: None,
         };
         let from = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };

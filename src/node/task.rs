@@ -176,7 +176,8 @@ impl Task {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.shared.clock.mono(), wall: self.shared.clock.wall() }
+        let (mono, wall) = self.shared.clock.mono_and_wall();
+        Now { mono, wall }
     }
 
     fn take(&mut self, command: Command, now: Now) {
@@ -406,6 +407,8 @@ impl Task {
             | Message::ToldLease { .. }
             | Message::AskProbe { .. }
             | Message::ToldProbe { .. }
+            | Message::AskRecords { .. }
+            | Message::ToldRecords { .. }
             | Message::AskDelivery { .. }
             | Message::ToldDelivery { .. }
             | Message::Overrides(_) => (&self.bus.direct, "direct"),

@@ -23,6 +23,8 @@ struct Waiting {
     wants_all: bool,
     until: Mono,
     applied: BTreeSet<NodeName>,
+    /// Who was to be asked before it was written, and did not answer.
+    unasked: BTreeSet<NodeName>,
     answer: Answer,
 }
 
@@ -60,7 +62,17 @@ impl Acks {
 
 impl Registry {
     /// Answers a write now, or when those who are to apply it have.
-    pub(super) fn answer_when_applied(&mut self, ticket: Ticket, ack: Ack, version: &Version, answer: Answer, now: Now, out: &mut Outbox) {
+    #[expect(clippy::too_many_arguments, reason = "each is a value of its own")]
+    pub(super) fn answer_when_applied(
+        &mut self,
+        ticket: Ticket,
+        ack: Ack,
+        version: &Version,
+        answer: Answer,
+        unasked: BTreeSet<NodeName>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         let (wants_all, until) = match ack {
             Ack::Local => {
                 out.push(Output::Answer(ticket, answer));
@@ -75,7 +87,7 @@ impl Registry {
         // An owner has what it wrote, while it is in the life that wrote it.
         applied.extend(self.peers.is_life_alive(&life, now.mono).then(|| life.node.clone()));
         let until = if self.acks.waiting.len() < WAITING_MAX { until } else { now.mono };
-        self.acks.waiting.insert(ticket, Waiting { life, seq, wants_all, until, applied, answer });
+        self.acks.waiting.insert(ticket, Waiting { life, seq, wants_all, until, applied, unasked, answer });
         self.settle_acks(now, out);
     }
 
@@ -88,16 +100,18 @@ impl Registry {
         let report = |waiting: &Waiting| {
             let (applied, missing): (Vec<_>, Vec<_>) =
                 alive.iter().map(|node| (*node).clone()).partition(|node| waiting.applied.contains(node));
-            let met = if waiting.wants_all { missing.is_empty() } else { !applied.is_empty() };
-            AckReport { met, applied, missing }
+            let is_applied = if waiting.wants_all { missing.is_empty() } else { !applied.is_empty() };
+            let unasked = waiting.unasked.iter().filter(|node| !missing.contains(node)).cloned();
+            let missing: Vec<NodeName> = missing.iter().cloned().chain(unasked).collect();
+            (is_applied, AckReport { met: is_applied && waiting.unasked.is_empty(), applied, missing })
         };
         let settled: Vec<(Ticket, AckReport)> = self
             .acks
             .waiting
             .iter()
             .map(|(ticket, waiting)| (*ticket, waiting, report(waiting)))
-            .filter(|(_, waiting, report)| report.met || alive.is_empty() || waiting.until <= now.mono)
-            .map(|(ticket, _, report)| (ticket, report))
+            .filter(|(_, waiting, (is_applied, _))| *is_applied || alive.is_empty() || waiting.until <= now.mono)
+            .map(|(ticket, _, (_, report))| (ticket, report))
             .collect();
         for (ticket, report) in settled {
             if let Some(waiting) = self.acks.waiting.remove(&ticket) {

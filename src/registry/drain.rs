@@ -163,12 +163,9 @@ impl Registry {
 
     /// Says in a record of this life's that the instance drains. Its silence so far stays what it is.
     fn write_draining(&mut self, known: &Arc<Record>, actor: Option<Arc<str>>, now: Now, out: &mut Outbox) -> Arc<Record> {
-        let is_own = known.version.owner == self.life;
-        let Body::Live { registration, seen, draining } = &known.body else { unreachable!("only a live record drains") };
-        if is_own && *draining {
-            return Arc::clone(known);
-        }
-        let step = if is_own { Step::same(&known.version) } else { Step::generation(&known.version) };
+        let Body::Live { registration, seen, .. } = &known.body else { unreachable!("only a live record drains") };
+        self.clear_words(&known.key);
+        let step = Step::word(&known.version, self.stamp(now));
         let body = Body::Live { registration: Arc::clone(registration), seen: *seen, draining: true };
         let written = self.write(known.key.clone(), step, body, Why { actor, ..Why::from(Cause::Drained) }, now, out);
         if !self.hold_again(&written, out) {

@@ -28,6 +28,9 @@ impl Registry {
             }
             early += usize::from(oldest > until);
         }
+        while self.store.forget_unknown(self.unknown_max()) {
+            early += 1;
+        }
         if early > 0 {
             out.push(Output::Noticed(Notice::ForgotEarly(early)));
         }

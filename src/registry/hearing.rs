@@ -38,6 +38,10 @@ impl Registry {
                     self.settle_acks(now, out);
                 }
             }
+            Message::AskRecords { ticket, keys } => self.handle_ask_records(&from, ticket, &keys, out),
+            Message::ToldRecords { ticket, answered, records } => {
+                self.handle_told_records(&from, ticket, answered, &records, now, out);
+            }
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
             Message::AskAudience { ticket, from: first } => self.handle_ask_audience(&from, ticket, first, out),
@@ -110,6 +114,7 @@ impl Registry {
                 quarantine(record, from, "it was not written by the one whose log it came in", out);
                 continue;
             }
+            self.follow_stamp(from, record.version.edition, now, out);
             let is_new = self.merge(record, from, now, out);
             gained += usize::from(is_new);
             if !is_new {
@@ -129,6 +134,7 @@ impl Registry {
             return;
         }
         self.applied.heard(from, beacon.head, Some(0), now.mono);
+        self.follow_stamp(from, beacon.stamp, now, out);
         for at in &beacon.applied {
             if at.life != self.life {
                 let hop_ms = if at.life == *from { 0 } else { HOP_MS };

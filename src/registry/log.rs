@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::Registry;
 use super::message::Change;
 use super::record::Record;
 use crate::model::Seq;
@@ -53,5 +54,22 @@ impl Log {
             .cloned()
             .collect();
         Some(Change { first: after + 1, last: after + records.len() as u64, wants_ack: false, records })
+    }
+}
+
+impl Registry {
+    /// What this life wrote after `after`, as batches of about `bytes_max` each and `batches_max` in all;
+    /// `None` when the log no longer reaches back that far: peers will pull.
+    #[must_use]
+    pub fn changes_after(&self, after: Seq, bytes_max: usize, batches_max: usize) -> Option<Vec<Change>> {
+        let mut batches = Vec::new();
+        let mut cursor = after;
+        while cursor < self.log.head() && batches.len() < batches_max {
+            let mut change = self.log.after(cursor, bytes_max)?;
+            change.wants_ack = self.acks.is_waited_for(&self.life, change.first, change.last);
+            cursor = change.last;
+            batches.push(change);
+        }
+        Some(batches)
     }
 }

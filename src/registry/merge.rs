@@ -5,13 +5,12 @@ use std::sync::Arc;
 use super::io::{Changed, Output, Purpose};
 use super::lease::Ended;
 use super::notice::Notice;
+use super::plausible::{EDITION_FREE_MAX, GENERATION_FIRST_MAX, implausible, next_life};
 use super::record::{Body, Record, Seen, content_digest};
+use super::stamp::StampTime;
 use super::time::Now;
 use super::{Outbox, Registry};
 use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Version};
-
-/// A generation that far above the known one cannot have come about honestly.
-const GENERATION_JUMP_MAX: u64 = 1 << 20;
 
 /// The parts of a version that whoever writes a change chooses; the rest follows.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +22,29 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// The first of a new life.
-    pub(super) fn life(incarnation: Incarnation) -> Self {
-        Self { incarnation, edition: 0, deregistered: false, generation: 0 }
+    /// The first word of a new life.
+    pub(super) fn life(incarnation: Incarnation, stamp: StampTime) -> Self {
+        Self { incarnation, edition: stamp, deregistered: false, generation: 0 }
     }
 
-    /// The provider said something else.
-    pub(super) fn edition(known: &Version) -> Self {
-        Self { incarnation: known.incarnation, edition: known.edition + 1, deregistered: false, generation: 0 }
+    /// A word within the known life.
+    pub(super) fn word(known: &Version, stamp: StampTime) -> Self {
+        Self { incarnation: known.incarnation, edition: stamp.max(known.edition + 1), deregistered: false, generation: 0 }
     }
 
-    /// The provider took the instance away.
-    pub(super) fn deregistration(known: &Version) -> Self {
-        Self { deregistered: true, ..Self::edition(known) }
+    /// A word that names no life. After an edition that no stamp comes to, and that peers who do not know it would not take, it begins one.
+    pub(super) fn unnamed_word(known: &Version, stamp: StampTime) -> Self {
+        match next_life(known.incarnation).filter(|_| known.edition >= EDITION_FREE_MAX) {
+            Some(next) => Self::life(next, stamp),
+            None => Self::word(known, stamp),
+        }
     }
 
-    /// The registry did something.
+    /// The registry did something. After a generation that peers who do not know it would not take, that begins an edition.
     pub(super) fn generation(known: &Version) -> Self {
+        if known.generation >= GENERATION_FIRST_MAX {
+            return Self { edition: known.edition + 1, generation: 0, ..Self::same(known) };
+        }
         Self { generation: known.generation + 1, ..Self::same(known) }
     }
 
@@ -83,7 +88,8 @@ impl Registry {
         debug_assert!(self.store.get(&key).is_none_or(|known| known.version < version), "what is written is greater than what is known");
         let Why { cause, actor, detail, last_heartbeat_ms, attaches } = why;
         let first_content = self.store.get(&key).and_then(|known| first_content(known, &version, &body, attaches));
-        let record = Arc::new(Record { key, version, body, cause, changed_at: now.wall, actor, detail, last_heartbeat_ms, first_content });
+        let changed_at = now.wall_ms();
+        let record = Arc::new(Record { key, version, body, cause, changed_at, actor, detail, last_heartbeat_ms, first_content });
         self.log.append(Arc::clone(&record));
         self.applied.raise(&self.life, record.version.seq, now.mono);
         self.put(&record, true, now, out);
@@ -92,16 +98,13 @@ impl Registry {
 
     /// Takes a record that was heard, if it is greater than the known one; says whether it was.
     pub(super) fn merge(&mut self, record: &Arc<Record>, from: &Life, now: Now, out: &mut Outbox) -> bool {
-        if let Some(known) = self.store.get(&record.key) {
-            if record.version <= known.version {
-                return false;
-            }
-            let same_edition = (record.version.incarnation, record.version.edition, record.version.deregistered)
-                == (known.version.incarnation, known.version.edition, known.version.deregistered);
-            if same_edition && record.version.generation > known.version.generation + GENERATION_JUMP_MAX {
-                quarantine(record, from, "its generation is far above the known one", out);
-                return false;
-            }
+        let known = self.store.get(&record.key).map(|known| &known.version);
+        if known.is_some_and(|known| record.version <= *known) {
+            return false;
+        }
+        if let Some(why) = implausible(&record.version, known) {
+            quarantine(record, from, why, out);
+            return false;
         }
         if record.version.owner == self.life && record.version.seq > self.log.head() {
             quarantine(record, from, "it names a change that this node never wrote", out);
@@ -128,6 +131,7 @@ impl Registry {
                 }
             }
         }
+        self.say_remembered(record, now, out);
         true
     }
 
@@ -264,7 +268,7 @@ mod tests {
         let life = Version { incarnation: incarnation.next(), ..known.version.clone() };
         assert!(told(&known, Record { version: life, ..known.clone() }).is_visible);
         let withdrawn = Version { live: false, ..known.version.clone() };
-        let gone = Record { version: withdrawn, body: Body::Withdrawn { kept: None, named: false }, ..known.clone() };
+        let gone = Record { version: withdrawn, body: Body::Withdrawn { kept: None, named: false, of_unknown: false }, ..known.clone() };
         assert!(told(&known, gone.clone()).is_visible);
         let gone_elsewhere = Record { version: Version { live: false, ..moved }, cause: Cause::Adopted, ..gone.clone() };
         assert!(!told(&gone, gone_elsewhere).is_visible, "of what is not listed nobody sees who remembers it");

@@ -90,6 +90,22 @@ pub enum Message {
         /// What was seen.
         outcome: ProbeOutcome,
     },
+    /// To one: which records have you of these instances?
+    AskRecords {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// At most [`super::CONSULTED_MAX`].
+        keys: Vec<InstanceKey>,
+    },
+    /// The answer to an `AskRecords`.
+    ToldRecords {
+        /// The question's.
+        ticket: u64,
+        /// It is about so many of the instances, in the order in which they were asked about; the others did not fit.
+        answered: usize,
+        /// Those of them that are known.
+        records: Vec<Arc<Record>>,
+    },
     /// To one: who follows what at your node?
     AskAudience {
         /// Comes back with the answer.
@@ -174,6 +190,8 @@ pub struct Beacon {
     pub members: Vec<MemberAt>,
     /// Who follows what at it.
     pub audience: AudienceAt,
+    /// Its stamp clock, in 1/64 ms; 0: it has none.
+    pub stamp: u64,
     /// For how much longer it settles; `None`: it does not.
     pub settling_ms: Option<u32>,
 }
@@ -197,6 +215,7 @@ impl Beacon {
             gives_way: false,
             members: Vec::new(),
             audience: AudienceAt::default(),
+            stamp: 0,
             settling_ms: None,
         }
     }

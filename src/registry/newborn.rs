@@ -22,6 +22,7 @@ impl Registry {
         }
         // Nobody will apply what the former life wrote last: whoever waits for that is told so.
         self.acks.end_all(now.mono);
+        self.consultations.end_all(now.mono);
         self.drains.end_all(now.mono);
         self.settle_acks(now, out);
         self.life.epoch = Epoch(self.rng.next());

@@ -73,6 +73,13 @@ pub enum Notice {
     },
     /// Two nodes still differ after three rounds; repair waits.
     StillDiffers(NodeName),
+    /// A peer's clock is ahead: this node's stamp clock was set forward to it. Words that meet for the first time are ordered by stamps.
+    ClockAhead {
+        /// Whose.
+        from: NodeName,
+        /// By how much.
+        ms: u64,
+    },
     /// Withdrawn records past their bound were forgotten early.
     ForgotEarly(usize),
     /// This node started without knowledge: it waits until every provider had its turn.

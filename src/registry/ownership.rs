@@ -9,6 +9,7 @@ use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
 use super::message::NodeState;
+use super::plausible::next_life;
 use super::record::{Body, Record, Seen, content_digest};
 use super::relay::Beat;
 use super::reuse::place_of;
@@ -41,7 +42,7 @@ impl AskAgain {
         self.0.insert(key, unless);
     }
 
-    fn clear(&mut self, key: &InstanceKey) {
+    pub(super) fn clear(&mut self, key: &InstanceKey) {
         self.0.remove(key);
     }
 
@@ -60,29 +61,12 @@ pub(super) enum Placing {
 }
 
 impl Registry {
-    pub(super) fn handle_register(&mut self, ticket: Ticket, register: Register, now: Now, out: &mut Outbox) {
-        let ack = register.ack;
-        match self.register(register, now, out) {
-            Ok((record, registered)) => self.answer_when_applied(ticket, ack, &record.version, Answer::Registered(registered), now, out),
-            Err(refusal) => out.push(Output::Answer(ticket, Answer::Refused(refusal))),
-        }
-    }
-
     pub(super) fn handle_heartbeat(&mut self, ticket: Ticket, heartbeat: &Heartbeat, now: Now, out: &mut Outbox) {
         let answer = match self.heartbeat(heartbeat, now, out) {
             Ok(renewed) => Answer::Renewed(renewed),
             Err(refusal) => Answer::Refused(refusal),
         };
         out.push(Output::Answer(ticket, answer));
-    }
-
-    pub(super) fn handle_deregister(&mut self, ticket: Ticket, deregister: Deregister, now: Now, out: &mut Outbox) {
-        let ack = deregister.ack;
-        match self.deregister(deregister, now, out) {
-            Ok(Some(record)) => self.answer_when_applied(ticket, ack, &record.version, Answer::Deregistered { ack: None }, now, out),
-            Ok(None) => out.push(Output::Answer(ticket, Answer::Deregistered { ack: None })),
-            Err(refusal) => out.push(Output::Answer(ticket, Answer::Refused(refusal))),
-        }
     }
 
     pub(super) fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
@@ -98,24 +82,23 @@ impl Registry {
         self.ask_again.clear(&register.key);
         let record = match placing {
             Placing::Same(record) => {
+                self.note_registered(&record, now);
                 let beat = Beat { incarnation: record.version.incarnation, digest: Some(digest), at: register.at };
                 self.renew(record, beat, now, out)
             }
             Placing::New(step, cause) => {
                 let unnamed = known.is_none() && register.incarnation.is_none() && !register.takeover;
                 let draining = stays_draining(known.as_deref(), step, &register);
-                let body = Body::Live { registration: register.registration, seen: Seen::Well, draining };
+                let registration = register.registration;
+                let body = Body::Live { registration: Arc::clone(&registration), seen: Seen::Well, draining };
                 let detail = self.contests.detail(&register.key, now.mono);
-                // What was seen of it was seen of another content.
-                self.looking.end(&register.key);
-                let record = self.write(
-                    register.key,
-                    step,
-                    body,
-                    Why { actor: register.actor, detail, attaches: register.attaches, ..Why::from(cause) },
-                    now,
-                    out,
-                );
+                if known.as_ref().and_then(|known| known.registration()) != Some(&registration) {
+                    // What was seen of it was seen of another content.
+                    self.looking.end(&register.key);
+                }
+                self.clear_words(&register.key);
+                let why = Why { actor: register.actor, detail, attaches: register.attaches, ..Why::from(cause) };
+                let record = self.write(register.key, step, body, why, now, out);
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
             }
@@ -137,35 +120,48 @@ impl Registry {
         if register.registration.size_bytes() as u64 > bytes_max {
             return Err(Refusal::LimitReached { key: "limits.record_bytes", max: bytes_max });
         }
-        let named = register.incarnation;
+        let (named, stamp) = (register.incarnation, self.stamp(now));
         let Some(known) = known else {
-            return Ok(Placing::New(Step::life(named.unwrap_or(Incarnation::FIRST)), Cause::Registered));
+            return Ok(Placing::New(Step::life(named.unwrap_or(Incarnation::FIRST), stamp), Cause::Registered));
         };
         let version = &known.version;
         let replaces = if known.registration().is_some() { Cause::Superseded } else { Cause::Registered };
         if register.takeover {
-            let above = version.incarnation.next().max(named.unwrap_or(Incarnation::FIRST));
-            let step = if above > version.incarnation { Step::life(above) } else { Step::edition(version) };
+            let next = next_life(version.incarnation).unwrap_or(version.incarnation);
+            let above = next.max(named.unwrap_or(Incarnation::FIRST));
+            let step = if above > version.incarnation { Step::life(above, stamp) } else { Step::word(version, stamp) };
             return Ok(Placing::New(step, replaces));
         }
         let incarnation = named.unwrap_or(version.incarnation);
         if incarnation > version.incarnation {
-            return Ok(Placing::New(Step::life(incarnation), replaces));
+            return Ok(Placing::New(Step::life(incarnation, stamp), replaces));
         }
         let superseded = Refusal::Superseded { incarnation: version.incarnation };
         if incarnation < version.incarnation {
             return Err(superseded);
         }
+        let word = if named.is_some() { Step::word(version, stamp) } else { Step::unnamed_word(version, stamp) };
         match &known.body {
-            Body::Live { registration, draining, .. } if *registration == register.registration && !(*draining && register.says_up) => {
-                Ok(Placing::Same(Arc::clone(known)))
+            Body::Live { registration, draining, seen } if *registration == register.registration && !(*draining && register.says_up) => {
+                let is_fixed = registration.ttl().is_none();
+                let owner = &version.owner;
+                if !is_fixed && (*owner == self.life || self.can_relay(owner, now.mono)) {
+                    return Ok(Placing::Same(Arc::clone(known)));
+                }
+                // An equal word is written too: one that it has not met may be older, and greater than what is known here.
+                let cause = match seen {
+                    _ if is_fixed => known.cause,
+                    Seen::Well => Cause::Adopted,
+                    Seen::Suspect | Seen::Down => Cause::Recovered,
+                };
+                Ok(Placing::New(word, cause))
             }
-            Body::Live { .. } => Ok(Placing::New(Step::edition(version), Cause::Updated)),
+            Body::Live { .. } => Ok(Placing::New(word, Cause::Updated)),
             Body::Withdrawn { named: true, .. } if named.is_some() => Err(superseded),
             Body::Withdrawn { kept: Some(kept), .. } if *kept == register.registration && self.can_revive(known, now) => {
-                Ok(Placing::New(Step::generation(version), Cause::Recovered))
+                Ok(Placing::New(word, Cause::Recovered))
             }
-            Body::Withdrawn { .. } => Ok(Placing::New(Step::edition(version), Cause::Registered)),
+            Body::Withdrawn { .. } => Ok(Placing::New(word, Cause::Registered)),
         }
     }
 
@@ -255,7 +251,8 @@ impl Registry {
         let digest = content_digest(&registration);
         let (seen, why) = self.seen_by_check(&record.key, Cause::Updated);
         let body = Body::Live { registration, seen, draining };
-        let written = self.write(record.key.clone(), Step::edition(&record.version), body, why, now, out);
+        self.clear_words(&record.key);
+        let written = self.write(record.key.clone(), Step::word(&record.version, self.stamp(now)), body, why, now, out);
         self.hold(&written, digest, beat.at, false, out);
         written
     }
@@ -404,34 +401,36 @@ impl Registry {
         out.push(Output::HoldLease { key: record.key.clone(), terms, at });
     }
 
-    pub(super) fn deregister(&mut self, deregister: Deregister, now: Now, out: &mut Outbox) -> Result<Option<Arc<Record>>, Refusal> {
+    pub(super) fn deregister(&mut self, deregister: Deregister, now: Now, out: &mut Outbox) -> Result<Arc<Record>, Refusal> {
         self.refuse_if_leaving()?;
-        let Some(known) = self.store.get(&deregister.key).cloned() else {
-            return if self.state == NodeState::Warming { Err(Refusal::Warming) } else { Ok(None) };
+        let known = self.store.get(&deregister.key).cloned();
+        if known.is_none() && self.state == NodeState::Warming {
+            return Err(Refusal::Warming);
+        }
+        let (named, stamp) = (deregister.incarnation, self.stamp(now));
+        let step = match known.as_ref().map(|known| &known.version) {
+            Some(version) if named.is_some_and(|named| named < version.incarnation) => {
+                return Err(Refusal::Superseded { incarnation: version.incarnation });
+            }
+            Some(version) if named.is_none() => Step::unnamed_word(version, stamp),
+            Some(version) if named == Some(version.incarnation) => Step::word(version, stamp),
+            // A life that was registered elsewhere and is not heard of yet: its end goes before it.
+            Some(_) | None => Step::life(named.unwrap_or(Incarnation::FIRST), stamp.max(1)),
         };
-        let version = &known.version;
-        let incarnation = deregister.incarnation.unwrap_or(version.incarnation);
-        if incarnation < version.incarnation {
-            return Err(Refusal::Superseded { incarnation: version.incarnation });
-        }
-        let is_over = version.deregistered && incarnation == version.incarnation;
-        let named_already = matches!(known.body, Body::Withdrawn { named: true, .. });
-        if is_over && (named_already || deregister.incarnation.is_none()) {
-            return Ok(None);
-        }
-        // A life above the known one was registered elsewhere and is not heard of yet: its end goes before it.
-        let step = if incarnation > version.incarnation {
-            Step { edition: 1, deregistered: true, ..Step::life(incarnation) }
-        } else {
-            Step::deregistration(version)
+        let known_end = known.as_ref().filter(|known| known.version.incarnation == step.incarnation).map(|known| &known.body);
+        let body = Body::Withdrawn {
+            kept: None,
+            named: named.is_some() || matches!(known_end, Some(Body::Withdrawn { named: true, .. })),
+            of_unknown: known.as_ref().is_none_or(|known| known.is_of_unknown()),
         };
-        self.ask_again.clear(&deregister.key);
-        if self.end_lease(&deregister.key).is_some() {
-            out.push(Output::DropLease { key: deregister.key.clone() });
-        }
-        let body = Body::Withdrawn { kept: None, named: deregister.incarnation.is_some() };
+        self.clear_words(&deregister.key);
         let why = Why { actor: deregister.actor, ..Why::from(Cause::Deregistered) };
-        Ok(Some(self.write(deregister.key, step, body, why, now, out)))
+        let step = Step { deregistered: true, ..step };
+        let record = self.write_deregistration(&deregister.key, step, body, why, now, out);
+        if named.is_none() {
+            self.note_deregistered(&record, now);
+        }
+        Ok(record)
     }
 
     /// A lease that ended because a greater record came: what its last heartbeat still is worth.
@@ -476,8 +475,13 @@ impl Registry {
             self.ask_again.mark(record.key.clone(), Unless::Digest);
             return;
         };
+        // A later deregistration is about every life before it.
+        if record.version.deregistered && record.version.edition > held.version.edition {
+            return;
+        }
         let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: false };
-        let written = self.write(record.key.clone(), Step::edition(&record.version), body, Cause::Registered.into(), now, out);
+        let step = Step::word(&record.version, held.version.edition);
+        let written = self.write(record.key.clone(), step, body, Cause::Registered.into(), now, out);
         self.hold(&written, lease.digest, at, false, out);
     }
 }

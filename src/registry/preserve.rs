@@ -185,10 +185,10 @@ impl Registry {
     /// Another node took a service's last instance away for its silence, while the one that holds its lease is alive and has not heard of
     /// that: they were apart, and its provider may be heard there. Until that node has had its say the instance stays listed here.
     pub(super) fn keep_last(&mut self, record: &Arc<Record>, before: &Record, from: &Life, now: Now, out: &mut Outbox) {
-        let Body::Live { registration, seen, draining } = &before.body else { return };
+        let (Body::Live { seen, draining, .. }, Some(registration)) = (&before.body, kept(record)) else { return };
         let (by, holder) = (&record.version.owner, &before.version.owner);
-        let is_of_it = (before.version.incarnation, before.version.edition) == (record.version.incarnation, record.version.edition);
-        let by_silence = kept(record).is_some() && record.cause != Cause::AddressReused;
+        let is_of_it = before.version.incarnation == record.version.incarnation;
+        let by_silence = record.cause != Cause::AddressReused;
         let is_empty = self.store.catalog().view(&record.key.service).is_none_or(|view| view.instances().is_empty());
         // What a node heard of others before it was paused is old.
         let may_judge = self.state == NodeState::Ready && !self.health.is_returning();
@@ -235,7 +235,7 @@ mod tests {
             key: InstanceKey { service, id: InstanceId::parse(id).unwrap() },
             version: Version { incarnation, edition: 0, deregistered: false, generation, live, owner, seq: 1 },
             body: if is_withdrawn {
-                Body::Withdrawn { kept: Some(registration), named: false }
+                Body::Withdrawn { kept: Some(registration), named: false, of_unknown: false }
             } else {
                 Body::Live { registration, seen: Seen::Well, draining: false }
             },
@@ -313,10 +313,15 @@ mod tests {
             Apart { is_last: false, ..APART },
             Apart { knows: true, ..APART },
             Apart { withdrawn: |record| record.version.incarnation = Incarnation::FIRST.next(), ..APART },
-            Apart { withdrawn: |record| record.version.edition = 1, ..APART },
         ] {
             assert_eq!(apart.stands(), (Cause::Expired, None));
         }
+        let later = Apart { withdrawn: |record| record.version.edition = 1, ..APART };
+        assert_eq!(
+            later.stands(),
+            (Cause::Preserved, Some(Seen::Suspect)),
+            "what fell silent there was registered later, in the same life"
+        );
         let replaced = Apart { withdrawn: |record| record.cause = Cause::AddressReused, ..APART };
         assert_eq!(replaced.stands(), (Cause::AddressReused, None), "who answers there is another");
     }

@@ -51,6 +51,8 @@ pub enum Body {
         kept: Option<Arc<Registration>>,
         /// The deregistration named its incarnation: that life may not register again.
         named: bool,
+        /// Nobody knew the instance when it was deregistered: there was nothing to be seen, and is nothing now.
+        of_unknown: bool,
     },
 }
 
@@ -90,6 +92,12 @@ impl Record {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         matches!(self.body, Body::Live { draining: true, .. })
+    }
+
+    /// A deregistration of what nobody knew.
+    #[must_use]
+    pub fn is_of_unknown(&self) -> bool {
+        matches!(self.body, Body::Withdrawn { of_unknown: true, .. })
     }
 
     /// What consumers see of it; `None` when it is withdrawn.

@@ -4,7 +4,7 @@
 //! from a peer that knows all makes an end of it. If there is none to be had, the picture becomes what this node holds: of two records for
 //! an instance the greater version stands in it, as if the restored ones had been heard. Their owners are lives that are over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
@@ -12,13 +12,15 @@ use imbl::ordmap::DiffItem;
 use super::io::{Output, Purpose};
 use super::lease::Ended;
 use super::message::NodeState;
+use super::plausible::implausible;
 use super::record::Record;
 use super::shared::Entry;
+use super::stamp::STAMP_MAX;
 use super::store::{Records, Store};
 use super::time::{Mono, Now};
 use super::view::Catalog;
 use super::{Outbox, Registry};
-use crate::model::{InstanceKey, Life, Listed, Override, OverrideKey, ServiceKey};
+use crate::model::{InstanceKey, Life, Listed, Override, OverrideKey, Seq, ServiceKey};
 
 /// A node that became ready with records of lives that are over is not sure that it knows all for at least this long,
 const UNSURE_MS_MIN: u64 = 30_000;
@@ -133,10 +135,15 @@ impl Registry {
         if records.is_empty() {
             return;
         }
+        // Words of this life come after those that its file has.
+        let editions = records.iter().map(|record| record.version.edition);
+        self.stamps.follow(editions.filter(|edition| *edition <= STAMP_MAX).max().unwrap_or(0), now);
         self.restore.picture = Some(Store::new());
         self.restore.saved_at = Some(saved_at);
         let held: Vec<Arc<Record>> = self.store.records().values().cloned().collect();
-        for record in records.iter().chain(&held) {
+        // What no honest node comes to is not passed on: an older version may have taken and kept it.
+        let sound = records.iter().filter(|record| implausible(&record.version, None).is_none());
+        for record in sound.chain(&held) {
             let listed = self.listed(record);
             self.restore.put(record, listed, now.mono);
         }
@@ -229,11 +236,35 @@ impl Registry {
     /// Warming ends: `knows_all` says that what this node now holds came from a peer that knew all.
     pub(super) fn settle_restored(&mut self, knows_all: bool, now: Now, out: &mut Outbox) {
         if knows_all || self.hears_complete_peer(now.mono) {
+            let unheard = self.unheard_words(now.mono);
             self.drop_restored(out);
+            self.merge_unheard(&unheard, now, out);
         } else {
             self.merge_restored(now, out);
         }
         self.restore.is_settled = true;
+    }
+
+    /// What the last lives of this very node wrote and no ready peer has applied, of lives that ready peers still name: nobody else has it.
+    fn unheard_words(&self, now: Mono) -> Vec<Arc<Record>> {
+        let Some(picture) = &self.restore.picture else { return Vec::new() };
+        let mut applied: BTreeMap<&Life, Seq> = BTreeMap::new();
+        let ready = self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).filter_map(|(_, peer)| peer.beacon.as_ref());
+        for at in ready.flat_map(|beacon| &beacon.applied).filter(|at| at.life.node == self.life.node && at.life != self.life) {
+            let most = applied.entry(&at.life).or_default();
+            *most = at.seq.max(*most);
+        }
+        let is_unheard = |record: &&Arc<Record>| applied.get(&record.version.owner).is_some_and(|applied| record.version.seq > *applied);
+        picture.records().values().filter(is_unheard).cloned().collect()
+    }
+
+    fn merge_unheard(&mut self, records: &[Arc<Record>], now: Now, out: &mut Outbox) {
+        for record in records {
+            let owner = record.version.owner.clone();
+            if self.merge(record, &owner, now, out) {
+                self.restore.lives.insert(owner);
+            }
+        }
     }
 
     /// Merging an old file beside a peer that knows all would bring back what is gone.

@@ -13,6 +13,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::applied::FORGET_AFTER_MS;
+use super::plausible::{EDITION_FREE_MAX, is_plausible_count};
 use super::record::Canonical;
 use super::time::Mono;
 use crate::model::{
@@ -23,7 +24,7 @@ use crate::model::{
 /// writes no number twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
-    /// One more than the greatest that its writer knew; 1 to [`Stamp::COUNTER_MAX`].
+    /// One more than the greatest that its writer knew, as far as that is plausible; 1 to [`Stamp::COUNTER_MAX`].
     pub counter: u64,
     /// Its writer.
     pub by: Life,
@@ -84,8 +85,6 @@ impl Entry {
 /// How many entries are held in all, deletions too. Past it the deletion that would be forgotten first is; without any, an entry of a
 /// peer's is not taken. Far above what one node's `limits.overrides` lets in, because each node counts before it hears of the others' writes.
 const ENTRIES_MAX: usize = 20_000;
-/// A counter that far above the greatest known cannot have come about honestly.
-const COUNTER_JUMP_MAX: u64 = 1 << 32;
 
 /// All entries, with what follows from them.
 #[derive(Default)]
@@ -95,7 +94,7 @@ pub(super) struct Shared {
     due: BTreeSet<(Mono, OverrideKey)>,
     /// The ones that hold, by where they look: at one service, or at all of a namespace.
     scopes: BTreeMap<(Namespace, Option<ServiceName>), BTreeSet<OverrideName>>,
-    /// The greatest counter known.
+    /// The greatest counter known, of those that are taken of any entry.
     counter: u64,
     /// Wrapping sum of the fingerprints of those that hold.
     digest: u128,
@@ -167,7 +166,10 @@ impl Shared {
         by: &Life,
         now: Mono,
     ) -> Option<Touched> {
-        let stamp = Stamp { counter: self.counter + 1, by: by.clone() };
+        // However far somebody has driven the greatest counter, or this entry's: peers take what is written.
+        let known = self.entries.get(&key).map_or(0, |held| held.stamp.counter);
+        let counter = (self.counter + 1).min(EDITION_FREE_MAX).max(known + 1);
+        let stamp = Stamp { counter, by: by.clone() };
         let willed = match value {
             Some(value) => Willed::Set { value, expires_in_ms: lasts_ms },
             None => Willed::Deleted { forget_in_ms: FORGET_AFTER_MS },
@@ -181,8 +183,9 @@ impl Shared {
     /// The rule, when it breaks one; it was not taken.
     pub(super) fn merge(&mut self, entry: Entry, now: Mono) -> Result<Option<Touched>, &'static str> {
         let Entry { key, stamp, willed } = entry;
-        if stamp.counter > self.counter.saturating_add(COUNTER_JUMP_MAX) {
-            return Err("its counter is far above the greatest known");
+        let known = self.entries.get(&key).map(|held| held.stamp.counter);
+        if !is_plausible_count(stamp.counter, known) {
+            return Err("its counter is far above the known one");
         }
         let held = match willed {
             Willed::Set { value, expires_in_ms } => {
@@ -196,7 +199,7 @@ impl Shared {
         if !self.entries.contains_key(&key) && !self.has_room() {
             return Err("there is no room for it");
         }
-        self.counter = self.counter.max(held.stamp.counter);
+        self.counter = self.counter.max(held.stamp.counter.min(EDITION_FREE_MAX));
         Ok(self.put(key, held))
     }
 
@@ -354,6 +357,7 @@ fn fingerprint(key: &OverrideKey, stamp: &Stamp) -> u128 {
 mod tests {
     use super::*;
     use crate::model::{Epoch, Imposed, OverrideDraft};
+    use crate::registry::plausible::{EDITION_FIRST_MAX, JUMP_MAX};
 
     fn life(number: u64) -> Life {
         Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(number) }
@@ -422,10 +426,33 @@ mod tests {
     #[test]
     fn a_counter_out_of_all_proportion_is_not_taken() {
         let mut shared = Shared::default();
-        let stamp = Stamp { counter: COUNTER_JUMP_MAX + 1, by: life(1) };
+        let stamp = Stamp { counter: EDITION_FIRST_MAX + 1, by: life(1) };
         let willed = Willed::Set { value: value("a"), expires_in_ms: None };
         assert!(shared.merge(Entry { key: key("a"), stamp, willed }, 0).is_err());
         assert_eq!((shared.counter, shared.len()), (0, 0));
+    }
+
+    #[test]
+    fn whoever_drives_the_counters_ends_no_override_for_good() {
+        let (mut one, mut other) = (Shared::default(), Shared::default());
+        let willed = Willed::Set { value: value("forged"), expires_in_ms: None };
+        one.write(key("a"), Some(value("a")), None, &life(1), 0);
+        one.write(key("b"), Some(value("b")), None, &life(1), 0);
+        copied(&one, &mut other, 0);
+        for counter in [EDITION_FREE_MAX, EDITION_FREE_MAX + JUMP_MAX, EDITION_FREE_MAX + 2 * JUMP_MAX] {
+            let forged = Entry { key: key("a"), stamp: Stamp { counter, by: life(9) }, willed: willed.clone() };
+            assert!(one.merge(forged.clone(), 0).is_ok() && other.merge(forged, 0).is_ok());
+        }
+        for name in ["a", "b", "c"] {
+            assert!(one.write(key(name), Some(value("true")), None, &life(1), 0).is_some(), "{name}");
+            one.write(key(name), Some(value("later")), None, &life(1), 0);
+        }
+        let mut joins = Shared::default();
+        for entry in one.to_entries(0) {
+            assert!(other.merge(entry.clone(), 0).is_ok() && joins.merge(entry, 0).is_ok());
+        }
+        assert_eq!((one.digest(), one.len()), (other.digest(), 3));
+        assert_eq!(one.digest(), joins.digest());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The store: one record an instance, with the digests and the catalog that follow from them. Nothing here decides what is newer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -29,6 +29,8 @@ pub(super) struct Store {
     gone: BTreeMap<InstanceKey, Gone>,
     /// The same in that order; an entry whose time is not the one in `gone` is void.
     gone_order: VecDeque<(Mono, InstanceKey)>,
+    /// Those of instances that nobody knew when they were deregistered, the oldest first.
+    unknown: BTreeSet<(Mono, InstanceKey)>,
 }
 
 /// A withdrawn record's time here.
@@ -66,6 +68,7 @@ impl Store {
             owners: BTreeMap::new(),
             gone: BTreeMap::new(),
             gone_order: VecDeque::new(),
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -87,6 +90,10 @@ impl Store {
             self.disown(&before.version.owner);
         }
         self.live_count += u64::from(is_live(record));
+        let ended_nothing = record.is_of_unknown() && before.as_ref().is_none_or(|before| before.is_of_unknown());
+        if let Some(gone) = self.gone.get(&record.key) {
+            self.unknown.remove(&(gone.at, record.key.clone()));
+        }
         if is_live(record) {
             self.gone.remove(&record.key);
         } else {
@@ -98,9 +105,13 @@ impl Store {
                 .map_or(now, |gone| gone.at);
             self.gone.insert(record.key.clone(), Gone { at, known_since: None });
             self.gone_order.push_back((at, record.key.clone()));
+            if ended_nothing {
+                self.unknown.insert((at, record.key.clone()));
+            }
             self.drop_void();
         }
-        let told = self.show(record, listed);
+        // Of what nobody knew there is nothing to be shown, not even that it is gone.
+        let told = !ended_nothing && self.show(record, listed);
         Put { before, told }
     }
 
@@ -131,11 +142,17 @@ impl Store {
         }
     }
 
+    /// Forgets the oldest of those that nobody knew while there are more than `most`; whether there was one.
+    pub(super) fn forget_unknown(&mut self, most: u64) -> bool {
+        let Some((_, key)) = self.unknown.first().filter(|_| self.unknown.len() as u64 > most).cloned() else { return false };
+        self.forget(&key);
+        true
+    }
+
     /// Forgets a withdrawn record.
     pub(super) fn forget(&mut self, key: &InstanceKey) {
-        if self.gone.remove(key).is_none() {
-            return;
-        }
+        let Some(gone) = self.gone.remove(key) else { return };
+        self.unknown.remove(&(gone.at, key.clone()));
         let slot = slot_of(key);
         if let Some(record) = self.records.remove(&slot) {
             self.withdrawn.take(slot.0, record.fingerprint());
@@ -269,7 +286,7 @@ mod tests {
         let owner = Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) };
         let version = Version { incarnation: Incarnation::FIRST, edition: seq, deregistered: true, generation: 0, live: false, owner, seq };
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
-        let body = Body::Withdrawn { kept: None, named: false };
+        let body = Body::Withdrawn { kept: None, named: false, of_unknown: false };
         Arc::new(Record {
             key,
             version,

@@ -63,6 +63,8 @@ mod tag {
     pub(super) const FLAGS: u16 = 4;
     /// How many subscribers, and the digest of those that others are told of: eight bytes each.
     pub(super) const AUDIENCE: u16 = 5;
+    /// The sender's stamp clock: eight bytes, little-endian.
+    pub(super) const STAMP: u16 = 6;
     /// For how many ms more the node settles: four bytes.
     pub(super) const SETTLING: u16 = 7;
     /// What the sender has seen of each member itself, a byte each in their order: see [`super::IS_DIRECT`].
@@ -113,6 +115,7 @@ impl<'a> Beacon<'a> {
             gives_way: false,
             members: Vec::new(),
             audience: registry::AudienceAt::default(),
+            stamp: 0,
             settling_ms: None,
         };
         let mut evidence = Vec::new();
@@ -156,6 +159,9 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if (count, digest) != (0, 0) {
         extras.push((tag::AUDIENCE, Cow::Owned([count.to_le_bytes(), digest.to_le_bytes()].concat())));
     }
+    if beacon.stamp != 0 {
+        extras.push((tag::STAMP, Cow::Owned(beacon.stamp.to_le_bytes().to_vec())));
+    }
     extras.extend(beacon.settling_ms.map(|ms| (tag::SETTLING, Cow::Owned(ms.to_le_bytes().to_vec()))));
     let evidence: Option<Vec<u8>> = beacon.members.iter().take(MEMBERS_MAX).map(|at| at.evidence.map(byte_of)).collect();
     if let Some(evidence) = evidence.filter(|evidence| !evidence.is_empty()) {
@@ -187,6 +193,7 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
             let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("audience"));
             beacon.audience = registry::AudienceAt { count: number(count)?, digest: number(digest)? };
         }
+        tag::STAMP => beacon.stamp = bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("stamp"))?,
         tag::SETTLING => beacon.settling_ms = Some(bytes.try_into().map(u32::from_le_bytes).map_err(|_| Invalid("time of settling"))?),
         _ => {}
     }

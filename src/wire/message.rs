@@ -11,11 +11,11 @@ use super::overrides::{Entries, entries_of, to_entries};
 use super::probe::Outcome;
 use super::pull::{Have, Want};
 use super::reading::Reading;
-use super::record::{Key, counted};
+use super::record::{Key, Records, counted, records_of, to_records};
 use super::relay::{Lease, Renewal, Verdict};
 use super::{Rejected, TooLarge, body};
 use crate::model::Epoch;
-use crate::registry::{Message, RELAY_MAX};
+use crate::registry::{CONSULTED_MAX, Message, RELAY_MAX};
 
 #[derive(Serialize, Deserialize)]
 struct Pull<'a> {
@@ -100,6 +100,21 @@ struct ToldDelivery<'a> {
     report: Report<'a>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct AskRecords<'a> {
+    ticket: u64,
+    #[serde(borrow)]
+    keys: List<Key<'a>, CONSULTED_MAX>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ToldRecords<'a> {
+    ticket: u64,
+    answered: u32,
+    #[serde(borrow)]
+    records: Records<'a>,
+}
+
 /// Appends a message's body to a frame.
 pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLarge> {
     match message {
@@ -126,6 +141,13 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
             body::write(&AskDelivery { question: *question, key: Key::of(key), seq: *seq, within_ms: *within_ms }, frame)
         }
         Message::ToldDelivery { question, report } => body::write(&ToldDelivery { question: *question, report: Report::of(report) }, frame),
+        Message::AskRecords { ticket, keys } => {
+            body::write(&AskRecords { ticket: *ticket, keys: keys.iter().map(Key::of).collect() }, frame)
+        }
+        Message::ToldRecords { ticket, answered, records } => {
+            let answered = u32::try_from(*answered).unwrap_or(u32::MAX);
+            body::write(&ToldRecords { ticket: *ticket, answered, records: records_of(records) }, frame)
+        }
     }
 }
 
@@ -185,6 +207,14 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
         Kind::AskDelivery => {
             let AskDelivery { question, key, seq, within_ms } = body::read(bytes)?;
             Message::AskDelivery { question, key: key.into_model(reading)?, seq: counted(seq, "seq")?, within_ms }
+        }
+        Kind::AskRecords => {
+            let AskRecords { ticket, keys } = body::read(bytes)?;
+            Message::AskRecords { ticket, keys: keys.into_iter().map(|key| key.into_model(reading)).collect::<Result<_, _>>()? }
+        }
+        Kind::ToldRecords => {
+            let ToldRecords { ticket, answered, records } = body::read(bytes)?;
+            Message::ToldRecords { ticket, answered: answered as usize, records: to_records(records, reading) }
         }
         Kind::ToldDelivery => {
             let ToldDelivery { question, report } = body::read(bytes)?;

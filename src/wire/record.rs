@@ -39,8 +39,18 @@ const FIXED_TAG: u16 = 2;
 const DRAINING_TAG: u16 = 3;
 /// Among a record's extras: how long before the change its provider was last heard, in ms. Four bytes, little-endian.
 const LAST_HEARTBEAT_TAG: u16 = 4;
+/// Among a withdrawn record's extras: nobody knew its instance. No bytes.
+const OF_UNKNOWN_TAG: u16 = 5;
 /// Among a record's extras: the digest of the content that its life began with, where another holds by now. Sixteen bytes, little-endian.
 const FIRST_CONTENT_TAG: u16 = 6;
+
+/// What a record's extras say of its body.
+#[derive(Clone, Copy)]
+struct Tags {
+    sends_heartbeats: bool,
+    draining: bool,
+    of_unknown: bool,
+}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record<'a> {
@@ -132,14 +142,15 @@ impl<'a> Record<'a> {
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<Arc<registry::Record>, Invalid> {
         let Self { key, version, body, cause, changed_at, actor, detail, extras } = self;
-        let (mut later, mut sends_heartbeats, mut draining) = (None, true, false);
-        let (mut last_heartbeat_ms, mut first_content) = (None, None);
+        let (mut later, mut last_heartbeat_ms, mut first_content) = (None, None, None);
+        let mut tags = Tags { sends_heartbeats: true, draining: false, of_unknown: false };
         for (tag, bytes) in extras {
             match tag {
                 CAUSE_TAG => later = later.or(cause_of_later(&bytes)),
-                FIXED_TAG => sends_heartbeats = false,
-                DRAINING_TAG => draining = true,
+                FIXED_TAG => tags.sends_heartbeats = false,
+                DRAINING_TAG => tags.draining = true,
                 LAST_HEARTBEAT_TAG => last_heartbeat_ms = <[u8; 4]>::try_from(&*bytes).ok().map(u32::from_le_bytes),
+                OF_UNKNOWN_TAG => tags.of_unknown = true,
                 FIRST_CONTENT_TAG => first_content = <[u8; 16]>::try_from(&*bytes).ok().map(u128::from_le_bytes),
                 // Of a later version.
                 _ => {}
@@ -148,7 +159,7 @@ impl<'a> Record<'a> {
         Ok(Arc::new(registry::Record {
             key: key.into_model(reading)?,
             version: version.into_model(reading)?,
-            body: body.into_model(sends_heartbeats, draining, reading)?,
+            body: body.into_model(tags, reading)?,
             cause: later.unwrap_or_else(|| cause.into_model()),
             changed_at,
             actor: actor.map(note).transpose()?,
@@ -163,7 +174,9 @@ fn extras_of(record: &registry::Record) -> Extras<'_> {
     let cause = later_cause(record.cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number])));
     let is_fixed = record.body.content().is_some_and(|registration| registration.ttl().is_none());
     let is_draining = matches!(record.body, registry::Body::Live { draining: true, .. });
-    let flags = [(is_fixed, FIXED_TAG), (is_draining, DRAINING_TAG)].into_iter().filter(|(is_set, _)| *is_set);
+    let of_unknown = matches!(record.body, registry::Body::Withdrawn { of_unknown: true, .. });
+    let flags =
+        [(is_fixed, FIXED_TAG), (is_draining, DRAINING_TAG), (of_unknown, OF_UNKNOWN_TAG)].into_iter().filter(|(is_set, _)| *is_set);
     let last_heartbeat = record.last_heartbeat_ms.map(|ms| (LAST_HEARTBEAT_TAG, Cow::Owned(ms.to_le_bytes().to_vec())));
     let first_content = record.first_content.map(|digest| (FIRST_CONTENT_TAG, Cow::Owned(digest.to_le_bytes().to_vec())));
     cause.into_iter().chain(flags.map(|(_, tag)| (tag, Cow::Owned(Vec::new())))).chain(last_heartbeat).chain(first_content).collect()
@@ -228,11 +241,14 @@ impl<'a> Body<'a> {
             registry::Body::Live { registration, seen, draining: _ } => {
                 Self::Live { registration: Registration::of(registration), seen: Seen::of(*seen) }
             }
-            registry::Body::Withdrawn { kept, named } => Self::Withdrawn { kept: kept.as_deref().map(Registration::of), named: *named },
+            registry::Body::Withdrawn { kept, named, of_unknown: _ } => {
+                Self::Withdrawn { kept: kept.as_deref().map(Registration::of), named: *named }
+            }
         }
     }
 
-    fn into_model(self, sends_heartbeats: bool, draining: bool, reading: &mut Reading) -> Result<registry::Body, Invalid> {
+    fn into_model(self, tags: Tags, reading: &mut Reading) -> Result<registry::Body, Invalid> {
+        let Tags { sends_heartbeats, draining, of_unknown } = tags;
         Ok(match self {
             Self::Live { registration, seen } => {
                 let registration = registration.into_model(sends_heartbeats, reading)?;
@@ -240,7 +256,7 @@ impl<'a> Body<'a> {
             }
             Self::Withdrawn { kept, named } => {
                 let kept = kept.map(|registration| registration.into_model(sends_heartbeats, reading)).transpose()?;
-                registry::Body::Withdrawn { kept, named }
+                registry::Body::Withdrawn { kept, named, of_unknown }
             }
         })
     }

@@ -132,7 +132,11 @@ fn body() -> impl Strategy<Value = Body> {
     let seen = prop_oneof![Just(Seen::Well), Just(Seen::Suspect), Just(Seen::Down)];
     prop_oneof![
         (registration(), seen, any::<bool>()).prop_map(|(registration, seen, draining)| Body::Live { registration, seen, draining }),
-        (proptest::option::of(registration()), any::<bool>()).prop_map(|(kept, named)| Body::Withdrawn { kept, named }),
+        (proptest::option::of(registration()), any::<[bool; 2]>()).prop_map(|(kept, [named, of_unknown])| Body::Withdrawn {
+            kept,
+            named,
+            of_unknown
+        }),
     ]
 }
 
@@ -219,6 +223,7 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             gives_way,
             members,
             audience: AudienceAt { count, digest: digest_of_audience },
+            stamp: count ^ digest_of_audience,
             settling_ms: (records % 3 == 0).then_some(count as u32),
         },
     )
@@ -396,5 +401,11 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             within_ms
         }),
         (any::<u64>(), report()).prop_map(|(question, report)| Message::ToldDelivery { question, report }),
+        (any::<u64>(), vec(key(), 0..4)).prop_map(|(ticket, keys)| Message::AskRecords { ticket, keys }),
+        (any::<u64>(), 0..4_usize, vec(record(), 0..4)).prop_map(|(ticket, answered, records)| Message::ToldRecords {
+            ticket,
+            answered,
+            records
+        }),
     ]
 }

@@ -86,7 +86,8 @@ impl World {
     /// A node holds a record for each key there is, a lease for each live one, and what a beacon says grows with the lives of nodes only.
     fn check_bounds(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };
-        let keys: BTreeSet<&InstanceKey> = self.providers.iter().map(|provider| &provider.key).chain(self.fixed.keys()).collect();
+        let keys: BTreeSet<&InstanceKey> =
+            self.providers.iter().map(|provider| &provider.key).chain(self.fixed.keys()).chain(self.words.keys()).collect();
         let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum::<usize>() + self.reborn;
         let view = registry.cluster(self.now_at(node));
         let applied = view.applied.iter().map(|(_, applied)| applied.len()).max().unwrap_or(0);

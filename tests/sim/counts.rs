@@ -71,6 +71,8 @@ pub(crate) enum Injected {
     /// An instance drained, by itself or by an operator.
     Drained,
     OverrideDeleted,
+    /// A provider's request that was answered, and is to hold until the next.
+    Word,
     LateRequest,
     ConsumerMoved,
     AnswerLost,

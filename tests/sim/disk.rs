@@ -63,7 +63,7 @@ impl World {
         let picture = self.registry(node).and_then(|registry| registry.picture(now));
         let pieces = picture.map(|picture| {
             let records: Vec<_> = picture.records().cloned().collect();
-            let pieces = self.codec.warm_pieces(now.wall, picture.overrides().to_vec(), records.len() as u64, records.into_iter());
+            let pieces = self.codec.warm_pieces(now.wall_ms(), picture.overrides().to_vec(), records.len() as u64, records.into_iter());
             pieces.of_one_that_knew(picture.knows_enough()).in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
         });
         let Some(disk) = self.disks.get_mut(&node) else { return };
@@ -92,7 +92,7 @@ impl World {
         let Some(warm) = self.read_disk(node) else { return };
         self.counts.add(Injected::WarmStarted);
         let now = self.now_at(node);
-        let saved_at = now.mono.saturating_sub(now.wall.saturating_sub(warm.saved_at));
+        let saved_at = now.mono.saturating_sub(now.wall_ms().saturating_sub(warm.saved_at));
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
         if !self.is_sabotaged(Sabotage::BlankDisks) {
             let knew_enough = warm.knew_enough && warm.lost.is_nothing();

@@ -31,8 +31,10 @@ pub(crate) enum Invariant {
     Isolation,
     /// Without the bus a node answers in full, and says that it is alone.
     AloneIsEnough = 13,
+    /// Of words that one provider sends one after the other, at whatever nodes, the last answered one holds.
+    LastWord = 15,
     /// What a caller is answered is true. The simulator's own: the protocol says it all over.
-    TrueAnswers = 15,
+    TrueAnswers,
     /// What an operator willed holds until he says otherwise. The simulator's own: section 10 of the protocol.
     WillHolds,
     /// An address without a lease stays until it is deregistered. The simulator's own.
@@ -54,6 +56,7 @@ impl fmt::Display for Invariant {
             Self::Bounded => "bounded",
             Self::Isolation => "isolation",
             Self::AloneIsEnough => "alone is enough",
+            Self::LastWord => "the last word holds",
             Self::TrueAnswers => "true answers",
             Self::WillHolds => "what is willed holds",
             Self::FixedStays => "a fixed address stays",

@@ -26,6 +26,7 @@ pub(crate) const TTL_MS: u64 = 6000;
 /// A cluster in fair weather, all of it ready.
 pub(crate) fn cluster(nodes: usize) -> World {
     let mut world = World::new(7, nodes);
+    world.set_clocks_right();
     (0..nodes).for_each(|node| world.start(node));
     world.run_for(3000);
     assert!((0..nodes).all(|node| world.is_ready(node)));

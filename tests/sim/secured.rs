@@ -80,5 +80,6 @@ impl World {
     pub(crate) fn note_losses(&mut self) {
         self.note_lost_wills();
         self.note_lost_fixed();
+        self.note_lost_words();
     }
 }

@@ -24,6 +24,8 @@ const REST_MS: u64 = 15_000;
 /// So much too fast or too slow a node's monotonic clock may go, in millionths.
 const DRIFT_PPM_MAX: u64 = 1000;
 const LOOK_EVERY_MS: u64 = 250;
+/// So many providers speak at any node.
+const SPEAKERS_MAX: u64 = 3;
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ pub(crate) struct Story {
     pub(crate) seed: u64,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) level: Level,
-    /// Wall clocks are wrong, each its own way.
+    /// Wall clocks stray while nodes run.
     pub(crate) wall_clocks_err: bool,
     /// Some nodes have disks.
     pub(crate) has_disks: bool,
@@ -78,20 +80,29 @@ fn begin(story: &Story) -> World {
     let mut world = World::new(world.chance.next(), nodes);
     world.trace.level = story.level;
     world.sabotage = story.sabotage;
-    if !story.wall_clocks_err {
-        world.slots.iter_mut().for_each(|slot| slot.wall_offset = 0);
+    world.wall_clocks_err = story.wall_clocks_err;
+    // In every other story clocks agree, and go alike: then the order of words that have not met is the order in which they were sent.
+    let clocks_agree = world.chance.permille(500);
+    if clocks_agree {
+        world.set_clocks_right();
     }
     world.settings = |settings| {
         settings.preserve_max_ms = PRESERVE_MAX_MS;
         settings.dead_after_ms = DEAD_AFTER_MS;
     };
-    for slot in &mut world.slots {
+    for slot in world.slots.iter_mut().filter(|_| !clocks_agree) {
         slot.drift_ppm = world.chance.between(0, 2 * DRIFT_PPM_MAX).cast_signed() - DRIFT_PPM_MAX.cast_signed();
     }
     equip(&mut world, story.has_disks);
     world.bootstrap_wait_ms = world.chance.pick(&[200, 2000]);
     world.answers_lost = world.chance.pick(&[0, 0, 100]);
     world.chaos_until = world.chance.between(5000, 60_000);
+    (world.words.until, world.words.is_checked) = (world.chaos_until, clocks_agree);
+    for _ in 0..world.chance.between(0, SPEAKERS_MAX) {
+        let (ttl_ms, is_named) = (world.chance.pick(&[None, Some(3000)]), world.chance.permille(300));
+        let gap_ms = world.chance.pick(&[0, 30, 500, 3000]);
+        world.add_speaker(ttl_ms, is_named, gap_ms);
+    }
     let providers = world.chance.between(1, 12) as usize;
     // Where all have one ttl, those that fall silent together expire together.
     let ttls = world.chance.pick(&[vec![3000, 4500, 6000], vec![3000]]);
@@ -250,4 +261,5 @@ fn check_all(world: &mut World) {
     world.check_consumers();
     world.check_wills_hold();
     world.check_fixed_stay();
+    world.check_words();
 }

@@ -246,6 +246,7 @@ pub(crate) fn empty_beacon() -> Beacon {
         members: Vec::new(),
         gives_way: false,
         audience: muster::registry::AudienceAt::default(),
+        stamp: 0,
         settling_ms: None,
     }
 }

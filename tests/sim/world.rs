@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
-use muster::registry::{Answer, Body, DeliveryReport, Input, ProbeOutcome, Record, Settings, Ticket};
+use muster::registry::{Answer, Body, DeliveryReport, Input, Now, ProbeOutcome, Record, Settings, Ticket};
 use muster::wire::Codec;
 
-pub(crate) use node::Slot;
+pub(crate) use node::{BEGAN_AT, Slot};
 pub(crate) use request::{Ask, Asker, Reply};
 
 use crate::attached::Connections;
@@ -35,6 +35,7 @@ use crate::secured::Secured;
 use crate::teeth::Sabotage;
 use crate::trace::Trace;
 use crate::wills::Wills;
+use crate::words::Words;
 
 pub(crate) enum Event {
     Frame {
@@ -142,6 +143,16 @@ pub(crate) enum Event {
         process: u32,
         attachment: Ticket,
     },
+    /// One that speaks at any node has its next word.
+    Speak {
+        speaker: usize,
+        asked: u64,
+    },
+    SpeakerHears {
+        speaker: usize,
+        asked: u64,
+        reply: Reply,
+    },
     /// A provider starts again.
     Restart {
         provider: usize,
@@ -162,6 +173,10 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) chance: Chance,
     pub(crate) bus: Bus,
+    /// While a node runs its wall clock strays.
+    pub(crate) wall_clocks_err: bool,
+    /// All wall clocks are right where nodes start, and no clock is faster than another.
+    pub(crate) clocks_agree: bool,
     /// How often a node began a new life without starting anew.
     pub(crate) reborn: usize,
     /// (from, to) that does not get through over HTTP.
@@ -203,6 +218,7 @@ pub(crate) struct World {
     /// What operators said.
     pub(crate) wills: Wills,
     pub(crate) fixed: Fixed,
+    pub(crate) words: Words,
     pub(crate) drains: Drains,
     pub(crate) answers: Vec<Answer>,
     /// How many names that no node has were heard.
@@ -224,6 +240,8 @@ impl World {
             now: 0,
             chance,
             bus: Bus::new(),
+            wall_clocks_err: false,
+            clocks_agree: false,
             reborn: 0,
             http_cuts: BTreeSet::new(),
             slots,
@@ -251,6 +269,7 @@ impl World {
             blank: Blank::default(),
             wills: Wills::default(),
             fixed: Fixed::default(),
+            words: Words::default(),
             drains: Drains::default(),
             answers: Vec::new(),
             ghosts: 0,
@@ -338,6 +357,8 @@ impl World {
             Event::Connect { consumer, stream } => self.connect(consumer, stream),
             Event::Detached { node, life, attachment } => self.detach(node, life, attachment),
             Event::ConnectionEnds { provider, process, attachment } => self.connection_ends(provider, process, attachment),
+            Event::Speak { speaker, asked } => self.speak(speaker, asked),
+            Event::SpeakerHears { speaker, asked, reply } => self.speaker_hears(speaker, asked, reply),
             Event::Restart { provider } => {
                 if !self.providers[provider].runs() {
                     self.start_provider(provider);
@@ -361,8 +382,20 @@ pub(crate) fn describe(record: &Arc<Record>) -> String {
             let draining = if *draining { " draining" } else { "" };
             format!(":{} {:?} {seen:?}{draining}", registration.port(), registration.reported())
         }
-        Body::Withdrawn { kept, named } => format!("withdrawn kept={} named={named}", kept.is_some()),
+        Body::Withdrawn { kept, named, of_unknown } => {
+            let unknown = if *of_unknown { " unknown" } else { "" };
+            format!("withdrawn kept={} named={named}{unknown}", kept.is_some())
+        }
     };
-    let numbers = (version.incarnation.get(), version.edition, version.deregistered, version.generation, version.live);
-    format!("{} {numbers:?} {}/{} {} {body}", record.key.id, version.owner, version.seq, record.cause)
+    let life = (version.incarnation, version.deregistered, version.generation, version.live);
+    let (incarnation, deregistered, generation, live) = life;
+    let numbers = format!("({incarnation}, {}, {deregistered}, {generation}, {live})", describe_edition(version.edition));
+    format!("{} {numbers} {}/{} {} {body}", record.key.id, version.owner, version.seq, record.cause)
+}
+
+/// A stamp as the ms of the story by a clock that is right, with the words after it in that.
+fn describe_edition(edition: u64) -> String {
+    let Some(stamp) = edition.checked_sub(BEGAN_AT * Now::WALL_A_MS) else { return edition.to_string() };
+    let (ms, rest) = (stamp / Now::WALL_A_MS, stamp % Now::WALL_A_MS);
+    if rest == 0 { format!("@{ms}") } else { format!("@{ms}+{rest}") }
 }

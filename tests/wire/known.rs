@@ -68,7 +68,16 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("told_audience", Message::ToldAudience { ticket: 15, page: audience() }),
         ("ask_delivery", Message::AskDelivery { question: 16, key: key("web", "w-1"), seq: 43, within_ms: 29_500 }),
         ("told_delivery", Message::ToldDelivery { question: 16, report: report() }),
+        ("stamped_beacon", Message::Beacon(Beacon { stamp: 0x0001_9012_3456_789a, ..beacon() })),
+        ("ask_records", Message::AskRecords { ticket: 17, keys: vec![key("web", "w-1"), key("web", "w-2")] }),
+        ("told_records", Message::ToldRecords { ticket: 17, answered: 2, records: vec![of_unknown()] }),
     ]
+}
+
+/// Deregistered, and never known.
+fn of_unknown() -> Arc<Record> {
+    let body = Body::Withdrawn { kept: None, named: false, of_unknown: true };
+    Arc::new(Record { version: version(48, true, false), body, cause: Cause::Deregistered, ..Record::clone(&silent()) })
 }
 
 fn told_probe(outcome: ProbeOutcome) -> Message {
@@ -143,7 +152,7 @@ pub(crate) fn silent() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "d-1"),
         version: version(42, false, false),
-        body: Body::Withdrawn { kept: Some(plain()), named: false },
+        body: Body::Withdrawn { kept: Some(plain()), named: false, of_unknown: false },
         cause: Cause::Expired,
         changed_at: 0,
         actor: None,
@@ -157,7 +166,7 @@ pub(crate) fn deregistered() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "host/10.0.0.1:80"),
         version: version(43, true, false),
-        body: Body::Withdrawn { kept: None, named: true },
+        body: Body::Withdrawn { kept: None, named: true, of_unknown: false },
         cause: Cause::Deregistered,
         changed_at: u64::MAX,
         actor: None,
@@ -188,6 +197,7 @@ fn beacon() -> Beacon {
         gives_way: false,
         members: Vec::new(),
         audience: AudienceAt::default(),
+        stamp: 0,
         settling_ms: None,
     }
 }
@@ -243,7 +253,7 @@ fn fixed_addresses() -> Change {
     let fixed = || Arc::new(Registration::new(RegistrationDraft { ttl: None, ..plain().to_draft() }).unwrap());
     let with = |record: &Record, seq, body| Arc::new(Record { version: Version { seq, ..record.version.clone() }, body, ..record.clone() });
     let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well, draining: false });
-    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false });
+    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false, of_unknown: false });
     Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
 }
 

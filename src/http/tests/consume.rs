@@ -177,8 +177,10 @@ async fn a_search_tells_registrations_where_they_are_asked_for() {
     let registration = json!({"address": "h", "port": 1, "ttl": 30000, "incarnation": 7,
         "check": {"kind": "tcp", "interval": 10000, "timeout": 2000, "failures": 3, "successes": 2}});
     assert_eq!((ids(&found), &found["instances"][0]["registration"]), (vec!["a"], &registration));
+    let edition = async || door.get("/v1/services/user/instances/a").await.json()["edition"].clone();
+    let before = edition().await;
     door.put("/v1/services/user/instances/a", &registration.to_string()).await;
-    assert_eq!(door.get("/v1/services/user/instances/a").await.json()["edition"], 0, "what is told is what was said");
+    assert_eq!(edition().await, before, "what is told is what was said");
     assert!(door.get("/v1/instances").await.json()["instances"][0].get("registration").is_none());
     assert_eq!(door.get("/v1/instances?detail=all&service=*").await.faults().len(), 2);
 }
@@ -192,6 +194,7 @@ async fn a_detail_tells_everything_known() {
     let age = detail["lease"]["last_heartbeat_ms"].take().as_u64().unwrap();
     let remaining = detail["lease"]["remaining_ms"].take().as_u64().unwrap();
     assert!(age < 5000 && (25_000..=30_000).contains(&remaining));
+    assert!(detail["edition"].take().as_u64().unwrap() > 0);
     let changed_at = detail["changed_at"].take();
     assert_eq!(changed_at.as_str().unwrap().len(), "2026-11-20T09:14:03.120Z".len(), "{changed_at}");
     let expected = json!({
@@ -200,7 +203,7 @@ async fn a_detail_tells_everything_known() {
         "status": {"effective": "up", "reported": "up", "seen": "up"},
         "lease": {"ttl_ms": 30000, "remaining_ms": null, "last_heartbeat_ms": null, "attached": false, "preserved": false},
         "check": {"kind": "http", "path": "/healthz", "interval_ms": 10000, "timeout_ms": 2000, "successes": 0, "failures": 0},
-        "owner": "consume-detail", "incarnation": 7, "edition": 0, "generation": 0, "cause": "registered", "changed_at": null,
+        "owner": "consume-detail", "incarnation": 7, "edition": null, "generation": 0, "cause": "registered", "changed_at": null,
     });
     assert_eq!(detail, expected);
 }

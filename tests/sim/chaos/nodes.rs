@@ -57,6 +57,9 @@ pub(super) fn stall(world: &mut World) {
 }
 
 pub(super) fn jump_wall(world: &mut World) {
+    if world.clocks_agree {
+        return;
+    }
     world.counts.add(Injected::WallJumped);
     let node = world.chance.index(world.slots.len());
     world.slots[node].wall_offset = world.chance.between(0, 7_200_000);

@@ -136,6 +136,7 @@ impl Stage {
 }
 
 fn begun(mut world: World) -> World {
+    world.set_clocks_right();
     world.trace.level = Level::Changes;
     world
 }

@@ -16,6 +16,10 @@ use crate::shell::{Effects, Shell};
 use crate::teeth::Sabotage;
 use crate::watcher::Watcher;
 
+/// When every story begins, in ms since 1970.
+pub(crate) const BEGAN_AT: u64 = 1_700_000_000_000;
+/// By so much a wall clock strays, and the next node's by as much again.
+const STRAYS_MS: u64 = 1_000_003;
 /// One call may want so much done at the most; these worlds are small.
 const OUTPUTS_MAX: usize = 5000;
 /// A node may act so often within one millisecond.
@@ -94,8 +98,17 @@ impl Slot {
 impl World {
     pub(crate) fn now_at(&self, node: usize) -> Now {
         let slot = &self.slots[node];
-        let strays = if self.is_sabotaged(Sabotage::WallForMono) { slot.wall_offset } else { 0 };
-        Now { mono: slot.mono_at(self.now) + strays, wall: 1_700_000_000_000 + slot.wall_offset + self.now }
+        // It starts with a right one, or with one that is off for good.
+        let strays = if self.wall_clocks_err && slot.shell.is_some() { STRAYS_MS * (node as u64 + 1) } else { 0 };
+        let mono_strays = if self.is_sabotaged(Sabotage::WallForMono) { strays } else { 0 };
+        let wall_ms = BEGAN_AT + slot.wall_offset + self.now + strays;
+        Now { mono: slot.mono_at(self.now) + mono_strays, wall: wall_ms * Now::WALL_A_MS }
+    }
+
+    /// All wall clocks agree.
+    pub(crate) fn set_clocks_right(&mut self) {
+        self.clocks_agree = true;
+        self.slots.iter_mut().for_each(|slot| slot.wall_offset = 0);
     }
 
     pub(crate) fn registry(&self, node: usize) -> Option<&Registry> {
@@ -127,7 +140,7 @@ impl World {
 
     /// A copy of this node's machine appears: the next slot will run under its name.
     pub(crate) fn add_clone_of(&mut self, node: usize) {
-        let wall_offset = self.chance.between(0, 7_200_000);
+        let wall_offset = if self.clocks_agree { 0 } else { self.chance.between(0, 7_200_000) };
         let mut slot = Slot::new(self.slots.len(), wall_offset);
         slot.name = self.slots[node].name.clone();
         slot.is_clone = true;
@@ -238,13 +251,16 @@ impl World {
         let Some(life) = self.life(node) else { return };
         for changed in &effects.changed {
             if changed.own {
+                self.note_written(node, &changed.record.key, &changed.record.version);
                 self.last_write = self.now;
                 self.writes += 1;
             }
             self.trace.say(self.now, || format!("n{node} {} {}", if changed.own { "writes" } else { "takes" }, describe(&changed.record)));
             // A withdrawn record that only changes hands took nothing away.
             if changed.own && (changed.from.is_some() || changed.to.is_some()) {
-                let leases = self.registry(node).map_or(0, |registry| registry.lease_count() - self.fixed.held_by(registry));
+                let leases = self
+                    .registry(node)
+                    .map_or(0, |registry| registry.lease_count() - self.fixed.held_by(registry) - self.words.fixed_held_by(registry));
                 self.check_seen(node, changed);
                 let is_gone = self.is_gone(&changed.record.key);
                 if let Err(Violation { of, what }) = self.expiries.note(&life, &changed.record, is_gone, self.now, leases) {

@@ -82,7 +82,9 @@ impl World {
             | Event::Told { .. }
             | Event::Connect { .. }
             | Event::ConnectionEnds { .. }
-            | Event::Restart { .. } => return Some(event),
+            | Event::Restart { .. }
+            | Event::Speak { .. }
+            | Event::SpeakerHears { .. } => return Some(event),
         };
         let Some(pause) = &mut self.slots[node].pause else { return Some(event) };
         match event {

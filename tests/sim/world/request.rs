@@ -62,6 +62,11 @@ pub(crate) enum Asker {
         asked: u64,
         from_ms: u64,
     },
+    /// One of those that speak at any node.
+    Speaker {
+        speaker: usize,
+        asked: u64,
+    },
     /// A scenario, which reads the answer itself.
     Scenario,
     Nobody,
@@ -78,6 +83,8 @@ pub(super) struct Pending {
     pub(super) asker: Asker,
     /// What the answer is about, once it is written.
     written: Option<(InstanceKey, Version)>,
+    /// The instance that it is about, while nothing is written: a word that is to be acknowledged asks first.
+    awaits: Option<InstanceKey>,
     /// When.
     asked_at: u64,
     /// The node was ready when it was asked.
@@ -91,7 +98,7 @@ pub(super) struct Pending {
 impl Pending {
     /// A scenario's question, about no instance.
     fn of_scenario(asked_at: u64) -> Self {
-        Self { asker: Asker::Scenario, written: None, asked_at, was_ready: false, lives: Vec::new(), deregisters: false }
+        Self { asker: Asker::Scenario, written: None, awaits: None, asked_at, was_ready: false, lives: Vec::new(), deregisters: false }
     }
 }
 
@@ -140,7 +147,14 @@ impl World {
         let lives = self.slots.iter().map(|slot| slot.life).collect();
         let was_ready = self.is_ready(node);
         let deregisters = matches!(&ask, Ask::Drain(drain) if drain.deregister);
-        self.slots[node].pending.insert(ticket, Pending { asker, written: None, asked_at: self.now, was_ready, lives, deregisters });
+        let is_acknowledged = match &ask {
+            Ask::Register(register) => register.ack != Ack::Local,
+            Ask::Deregister(deregister) => deregister.ack != Ack::Local,
+            Ask::Attach(_) | Ask::Heartbeat(_) | Ask::Drain(_) => false,
+        };
+        let awaits = is_acknowledged.then(|| key.clone());
+        let pending = Pending { asker, written: None, awaits, asked_at: self.now, was_ready, lives, deregisters };
+        self.slots[node].pending.insert(ticket, pending);
         let input = match ask {
             Ask::Register(register) => Input::Register(ticket, register),
             Ask::Attach(register) => {
@@ -153,8 +167,18 @@ impl World {
         };
         self.feed(node, input);
         let version = self.registry(node).and_then(|registry| registry.record(&key)).map(|record| record.version.clone());
-        if let Some(pending) = self.slots[node].pending.get_mut(&ticket) {
+        if let Some(pending) = self.slots[node].pending.get_mut(&ticket)
+            && pending.awaits.is_none()
+        {
             pending.written = version.map(|version| (key, version));
+        }
+    }
+
+    /// A node has written a record: the first one since the question is what it is answered with.
+    pub(super) fn note_written(&mut self, node: usize, key: &InstanceKey, version: &Version) {
+        for pending in self.slots[node].pending.values_mut().filter(|pending| pending.awaits.as_ref() == Some(key)) {
+            pending.awaits = None;
+            pending.written = Some((key.clone(), version.clone()));
         }
     }
 
@@ -250,7 +274,7 @@ impl World {
         };
         self.trace.say_more(self.now, || format!("n{node} answers {asker:?} {answer:?}"));
         let is_lost = self.now < self.chaos_until && self.chance.permille(self.answers_lost);
-        if is_lost && matches!(asker, Asker::Provider { .. }) {
+        if is_lost && matches!(asker, Asker::Provider { .. } | Asker::Speaker { .. }) {
             self.counts.add(Injected::AnswerLost);
             self.reply(asker, Reply::Unreachable, TIMEOUT_MS);
         } else {
@@ -264,6 +288,7 @@ impl World {
             (Asker::Provider { provider, process, asked, from_ms }, reply) => {
                 self.after(after_ms, Event::Reply { provider, process, asked, from_ms, reply });
             }
+            (Asker::Speaker { speaker, asked }, reply) => self.after(after_ms, Event::SpeakerHears { speaker, asked, reply }),
             (Asker::Scenario, Reply::Answered(answer)) => self.answers.push(answer),
             (Asker::Scenario, Reply::Unreachable) | (Asker::Nobody, _) => {}
         }

@@ -1,0 +1,94 @@
+//! The stamp clock: it orders the words of providers that have not met. It starts at the wall clock, runs with the monotonic one, and is set
+//! forward, never back, to what peers send; so nodes that hear each other agree up to a message's way, whatever their wall clocks say.
+//!
+//! No deadline depends on a stamp, and no edition is compared with the clock.
+
+use super::io::Output;
+use super::notice::Notice;
+use super::time::Now;
+use super::{Outbox, Registry};
+use crate::model::{Life, NodeName};
+
+/// In 1/64 ms since 1970.
+pub(super) type StampTime = u64;
+
+/// So many a millisecond.
+pub(super) const A_MS: u64 = 64;
+/// The year 2248: the clock stands still there, and no greater stamp is followed.
+pub(super) const STAMP_MAX: StampTime = 1 << 49;
+/// A peer that sets a ready node's clock forward by more is alarmed.
+const AHEAD_MAX: u64 = 1000 * A_MS;
+
+/// A node's stamp clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StampClock {
+    base: StampTime,
+    /// On the monotonic clock, when it was `base`.
+    since: u64,
+}
+
+impl StampClock {
+    pub(super) fn new(now: Now) -> Self {
+        Self { base: now.wall.min(STAMP_MAX), since: now.mono_fine() }
+    }
+
+    pub(super) fn at(&self, now: Now) -> StampTime {
+        self.base.saturating_add(now.mono_fine().saturating_sub(self.since)).min(STAMP_MAX)
+    }
+
+    /// Sets it forward to a stamp that is ahead of it; gives by how much.
+    pub(super) fn follow(&mut self, stamp: StampTime, now: Now) -> u64 {
+        let ahead = stamp.saturating_sub(self.at(now));
+        if stamp > STAMP_MAX || ahead == 0 {
+            return 0;
+        }
+        self.base += ahead;
+        ahead
+    }
+}
+
+impl Registry {
+    /// What a word that is written now has for its edition, at least.
+    pub(super) fn stamp(&self, now: Now) -> StampTime {
+        self.stamps.at(now)
+    }
+
+    /// A present life of a peer has sent this stamp, or a record with this edition.
+    pub(super) fn follow_stamp(&mut self, from: &Life, stamp: StampTime, now: Now, out: &mut Outbox) {
+        let ahead = self.stamps.follow(stamp, now);
+        if ahead > AHEAD_MAX && self.has_been_ready {
+            out.push(Output::Noticed(Notice::ClockAhead { from: from.node.clone(), ms: ahead / A_MS }));
+        }
+    }
+
+    /// Whether this node sends stamps; one of an older version does not, and its editions count on from those that it knows.
+    pub(super) fn sends_stamps(&self, node: &NodeName) -> bool {
+        self.peers.get(node).and_then(|peer| peer.beacon.as_ref()).is_none_or(|beacon| beacon.stamp > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono: u64) -> Now {
+        Now { mono, wall: 0 }
+    }
+
+    #[test]
+    fn the_clock_runs_with_the_monotonic_one_and_is_never_set_back() {
+        let mut clock = StampClock::new(Now { mono: 10, wall: 6400 });
+        assert_eq!((clock.at(at(10)), clock.at(at(12))), (6400, 6528));
+        assert_eq!(clock.follow(10_000, at(12)), 3472);
+        assert_eq!(clock.follow(9000, at(12)), 0);
+        assert_eq!((clock.at(at(12)), clock.at(at(13))), (10_000, 10_064));
+    }
+
+    #[test]
+    fn nobody_sets_the_clock_past_its_end() {
+        let mut clock = StampClock::new(Now { mono: 10, wall: 6400 });
+        assert_eq!(clock.follow(STAMP_MAX + 1, at(10)), 0);
+        clock.follow(STAMP_MAX, at(10));
+        assert_eq!(clock.at(at(1_000_000)), STAMP_MAX);
+    }
+}
