@@ -110,6 +110,10 @@ pub struct NodeConfig {
     pub zone: Option<Zone>,
     /// How long a graceful stop may take. Default 20 s.
     pub leave_timeout_ms: u64,
+    /// How long the node's task may not turn before its answers are stale and `/livez` fails. Default 10 s.
+    pub stall_timeout_ms: u64,
+    /// How long before the process ends itself; longer than that. Default 60 s; `None`: it never does.
+    pub stall_exit_ms: Option<u64>,
 }
 
 /// The set of nodes.
@@ -239,7 +243,15 @@ pub struct LogConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         let name = given::host_name().unwrap_or_else(|| NodeName::parse("node").expect("unreachable: the literal is a label"));
-        Self { name, data_dir: None, region: None, zone: None, leave_timeout_ms: 20_000 }
+        Self {
+            name,
+            data_dir: None,
+            region: None,
+            zone: None,
+            leave_timeout_ms: 20_000,
+            stall_timeout_ms: 10_000,
+            stall_exit_ms: Some(60_000),
+        }
     }
 }
 

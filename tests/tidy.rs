@@ -24,13 +24,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("shutdown", &[]),
     ("tls", &[]),
-    ("metrics", &[]),
+    ("log", &["clock"]),
+    ("metrics", &["log"]),
     ("nearest", &[]),
     ("random", &[]),
     ("units", &[]),
     (
         "cli",
-        &["api", "bus", "client", "clock", "config", "http", "metrics", "model", "node", "random", "registry", "shutdown", "tls", "units"],
+        &[
+            "api", "bus", "client", "clock", "config", "http", "log", "metrics", "model", "node", "random", "registry", "shutdown", "tls",
+            "units",
+        ],
     ),
 ];
 

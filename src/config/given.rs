@@ -55,6 +55,14 @@ impl Given {
         within(ms, range, show_ms)
     }
 
+    /// A duration, or `off`: none.
+    pub(super) fn duration_or_off(&self, range: RangeInclusive<u64>) -> Result<Option<u64>, String> {
+        match self.text()? {
+            "off" => Ok(None),
+            _ => self.duration_ms(range).map(Some).map_err(|rule| format!("{rule}, or \"off\"")),
+        }
+    }
+
     pub(super) fn bytes(&self, range: RangeInclusive<u64>) -> Result<usize, String> {
         let bytes = parse_bytes(self.text()?).ok_or_else(|| format!("must be {SIZE_RULE}"))?;
         within(bytes, range, show_bytes).and_then(|bytes| usize::try_from(bytes).map_err(|error| error.to_string()))

@@ -73,6 +73,22 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        set: |config, given| put(&mut config.node.stall_timeout_ms, given.duration_ms(1000..=300_000)),
+        show: |config| Some(show_ms(config.node.stall_timeout_ms)),
+        ..key(
+            "node.stall_timeout",
+            "When the node's task has not turned for so long, its answers are stale, what needs it is refused, and /livez fails. 1s to 5m.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.node.stall_exit_ms, given.duration_or_off(2000..=3_600_000)),
+        show: |config| Some(config.node.stall_exit_ms.map_or("off".to_owned(), show_ms)),
+        ..key(
+            "node.stall_exit",
+            "When it has not turned for so long the process ends itself; above node.stall_timeout. 2s to 1h, or \"off\".",
+        )
+    },
+    Key {
         flag: Some("--cluster"),
         set: |config, given| put(&mut config.cluster.name, given.parsed()),
         show: |config| Some(config.cluster.name.to_string()),

@@ -21,6 +21,13 @@ const RULES: &[Rule] = &[
         broken: |config| said(config.leases.ttl_ms > config.leases.ttl_max_ms, "leases.ttl must be at most leases.ttl_max"),
     },
     Rule {
+        keys: &["node.stall_exit", "node.stall_timeout"],
+        broken: |config| {
+            let is_short = config.node.stall_exit_ms.is_some_and(|exit_ms| exit_ms <= config.node.stall_timeout_ms);
+            said(is_short, "node.stall_exit must be longer than node.stall_timeout, or \"off\"")
+        },
+    },
+    Rule {
         keys: &["http.batch_body_bytes_max", "http.body_bytes_max"],
         broken: |config| {
             let fits = config.http.batch_body_bytes_max >= config.http.body_bytes_max;

@@ -40,9 +40,8 @@ impl Inquiry {
         }
         let answer = self.http.get(format!("{}://{address}/livez", self.scheme)).send().await;
         match answer {
-            Ok(answer) if answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes()) => {
-                return PeerAnswer::Alive;
-            }
+            // One that says itself that its task does not turn (503) answers as a process, and does not live as a node.
+            Ok(answer) if answer.status().is_success() && is_of(&answer, node) => return PeerAnswer::Alive,
             // No address at all: nothing was asked.
             Err(error) if error.is_builder() => return PeerAnswer::Unsure,
             Ok(_) | Err(_) => {}
@@ -52,4 +51,8 @@ impl Inquiry {
             Some(_) | None => PeerAnswer::Silent,
         }
     }
+}
+
+fn is_of(answer: &reqwest::Response, node: &NodeName) -> bool {
+    answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes())
 }

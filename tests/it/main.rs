@@ -16,6 +16,7 @@ mod drain;
 mod expiry;
 mod fake_nats;
 mod happening;
+mod log;
 mod mixed_versions;
 mod namesake;
 mod nats_faults;
