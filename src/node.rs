@@ -9,6 +9,7 @@ pub mod history;
 mod inquiry;
 mod leases;
 mod port;
+mod private_file;
 mod probe;
 mod report;
 mod saver;
@@ -17,6 +18,7 @@ mod task;
 mod watchdog;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -429,10 +431,11 @@ pub fn spawn_with(
     let eyes = Eyes::new(inquiry, Prober::new(asking.probing.clone(), clock), Arc::clone(&shared.metrics));
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
-        let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics));
+        let is_full = Arc::new(AtomicBool::new(false));
+        let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics), Arc::clone(&is_full));
         shutdown.spawn("journal", journal.run(store.folder().to_owned()));
         let (to_saver, ends) = saver::channel(to_commands.clone());
-        shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
+        shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared), is_full).run(ends, shutdown.clone()));
         to_saver
     });
     let task = Task::new(registry, outbox, Arc::clone(&shared), ends, eyes, saver, recorder);

@@ -56,7 +56,7 @@ impl Failure {
     pub(super) fn tell(&self) -> Code {
         if !self.message.is_empty() {
             let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-            let hint = self.hint.iter().map(|hint| format!("\n  try: {hint}")).collect::<String>();
+            let hint = self.hint.as_deref().map_or_else(String::new, |hint| format!("\n  try: {hint}"));
             output::to_stderr(&format!("{red}error{red:#}: {}{hint}", self.message));
         }
         self.code

@@ -10,7 +10,12 @@ pub(super) struct Asked {
     terminate: Signal,
     hangup: Signal,
     on_hangup: OnHangup,
+    /// Taken so that a write past the limit of a file's length fails as any other, and ends nothing.
+    _file_size: Option<Signal>,
 }
+
+/// The same on Linux and the BSDs, whatever the processor, but for MIPS.
+const SIGXFSZ: i32 = 25;
 
 /// What the next signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,8 @@ impl Asked {
             terminate: heard(SignalKind::terminate())?,
             hangup: heard(SignalKind::hangup())?,
             on_hangup,
+            // A system that has no such signal has no such end.
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ)).ok(),
         })
     }
 

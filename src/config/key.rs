@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::given::{Given, masked};
+use super::given::{Given, guess, masked};
 use super::{Config, Origin};
 use crate::tls;
 use crate::units::{show_bytes, show_ms};
@@ -388,6 +388,19 @@ pub(super) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
     sections.dedup();
     sections
+}
+
+/// Keys stand in a table of this name.
+pub(super) fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Why there is no table of this name.
+pub(super) fn no_table(path: &str) -> String {
+    match find(path) {
+        Some(_) => "must have a value, and has a table".to_owned(),
+        None => format!("unknown section{}", guess(path, sections())),
+    }
 }
 
 /// Every key, commented out, with its default and what it means.

@@ -69,7 +69,7 @@ pub(super) fn to_config(raw: &Raw) -> (Config, Vec<Fault>) {
     for key in KEYS {
         let Some((given, origin)) = raw.values.get(key.path) else { continue };
         if let Err(rule) = (key.set)(&mut config, given) {
-            let what = if key.secret { key.path.to_owned() } else { format!("{} = {:?}", key.path, shortened(&given.shown())) };
+            let what = if key.secret { key.path.to_owned() } else { format!("{} = {}", key.path, given.shown()) };
             faults.push(Fault { what, origin: origin.clone(), rule });
             wrong.push(key.path);
         }
@@ -95,13 +95,4 @@ fn to_fault(rule: &Rule, text: String, config: &Config, raw: &Raw) -> Fault {
         Some(format!("{path} = {value:?} ({origin})"))
     });
     Fault { what: told.collect::<Vec<_>>().join(", "), origin: Origin::Default, rule: text }
-}
-
-/// A fault must be readable whatever was given.
-fn shortened(text: &str) -> String {
-    const SHOWN_MAX: usize = 80;
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
 }
