@@ -63,7 +63,7 @@ impl Reading<'_> {
                 // Only sections are tables; what stands deeper is told by its whole path.
                 // One with nothing in it is told too: its name may be wrong, or there is a value missing.
                 DeValue::Table(inner) if self.is_whole && inner.is_empty() && !key::is_section(&path) => {
-                    self.faults.push((line, path.clone(), key::no_table(&path)))
+                    self.faults.push((line, path.clone(), key::no_table(&path)));
                 }
                 DeValue::Table(inner) => self.table(&path, inner),
                 other => match to_given(other) {

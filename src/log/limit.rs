@@ -65,7 +65,7 @@ pub(super) struct Line<'a> {
 /// Writes what was held back and may be written now; the log's thread asks now and then.
 pub(super) fn release_due() {
     if let Some(limits) = LIMITS.get() {
-        limits.release(|place, now| place.takes(now));
+        limits.release(Place::takes);
     }
 }
 

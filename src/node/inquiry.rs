@@ -56,3 +56,34 @@ impl Inquiry {
 fn is_of(answer: &reqwest::Response, node: &NodeName) -> bool {
     answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_node_that_says_under_its_own_name_that_it_lives_does() {
+        let node = NodeName::parse("n2").unwrap();
+        let answers = [
+            ("200 OK\r\nmuster-node: n2", PeerAnswer::Alive),
+            ("503 Service Unavailable\r\nmuster-node: n2", PeerAnswer::Silent),
+            ("200 OK\r\nmuster-node: n3", PeerAnswer::Silent),
+            ("200 OK\r\nserver: nginx", PeerAnswer::Silent),
+        ];
+        for (head, expected) in answers {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let peer = tokio::spawn(async move {
+                let mut stream = listener.accept().await.unwrap().0;
+                let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+            assert_eq!(Inquiry::new(false, None).ask(&node, &address, false).await, expected, "{head}");
+            peer.await.unwrap();
+        }
+    }
+}

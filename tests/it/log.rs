@@ -16,8 +16,8 @@ const REGISTRATIONS: usize = 400;
 fn start(name: &str) -> (Child, Api) {
     let args = ["serve", "--name", name, "--listen", "127.0.0.1:0", "--set", "log.filter=debug"];
     let mut child = muster(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
-    let banner = BufReader::new(child.stdout.take().expect("it was piped")).lines().map_while(Result::ok);
-    let host = banner.filter_map(|line| line.trim().strip_prefix("listening on http://")?.parse().ok()).next().expect("where it listens");
+    let mut banner = BufReader::new(child.stdout.take().expect("it was piped")).lines().map_while(Result::ok);
+    let host = banner.find_map(|line| line.trim().strip_prefix("listening on http://")?.parse().ok()).expect("where it listens");
     (child, Api { host })
 }
 
