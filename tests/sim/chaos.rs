@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 40] = [
+const FAULTS: [(u64, Fault); 41] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -33,6 +33,7 @@ const FAULTS: [(u64, Fault); 40] = [
     (4, nodes::clone_node),
     (4, hostile::damage),
     (4, hostile::forge),
+    (2, hostile::ghosts),
     (8, providers::crash_provider),
     (10, providers::restart_provider),
     (8, providers::update_provider),
