@@ -44,13 +44,17 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["env::var", "env::vars"], &["config"], "only config reads the environment"),
     (
         &["std::fs", "tokio::fs", "fs::read", "fs::write", "File::open"],
-        &["config", "cli", "node"],
-        "only config, the verbs and the node's store touch files",
+        &["config", "cli", "log", "node"],
+        "only config, the verbs, the log's stream and the node's store touch files",
     ),
     (&["bincode"], &["wire"], "bincode stands in one place"),
-    (&["async_nats"], &["bus"], "only the bus knows NATS"),
+    (&["async_nats"], &["bus", "config"], "only the bus knows NATS; the log's filter names what logs"),
     (&["axum"], &["http"], "only one edge serves HTTP"),
-    (&["hyper"], &["http", "node"], "only one edge serves HTTP; the node's probes choose the address that they dial"),
+    (
+        &["hyper"],
+        &["config", "http", "node"],
+        "only one edge serves HTTP; probes choose the address that they dial, the log's filter names what logs",
+    ),
     (&["println!", "print!"], &["cli", "main"], "only the command line prints"),
 ];
 
