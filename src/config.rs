@@ -382,14 +382,16 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_type_is_refused_for_every_key() {
         // Each value of another type than all the others, and of no use to any key.
-        let of_no_type = ["true", "1.5", "1979-05-27", "[5]", "[true]", "[[]]", "{}", "{ x = 1 }", "[{}]", "-1", "\"\"", "\"\\u0000\""];
+        let of_no_type = ["1.5", "1979-05-27", "[5]", "[true]", "[[]]", "{}", "{ x = 1 }", "[{}]", "-1", "\"\"", "\"\\u0000\""];
         let lists = ["bus.url", "http.cors_origins", "probes.allow", "probes.deny"];
         for key in key::KEYS {
             let default = (key.show)(&Config::default()).unwrap_or_default();
             let is_number = default.parse::<u64>().is_ok();
             let is_measure = crate::units::parse_ms(&default).is_some() || crate::units::parse_bytes(&default).is_some();
+            let is_truth = default.parse::<bool>().is_ok();
             let is_list = lists.contains(&key.path);
             let mut wrong = of_no_type.to_vec();
+            wrong.push(if is_truth { "\"true\"" } else { "true" });
             wrong.extend((!is_number && !is_measure).then_some("5"));
             wrong.extend((!is_list).then_some("[\"5\"]"));
             wrong.extend(is_list.then_some("\"10.0.0.0/8\""));

@@ -194,6 +194,15 @@ impl Given {
         log_filter::checked(self.text()?)
     }
 
+    /// `true` or `false`, which a file has without quotes.
+    pub(super) fn truth(&self) -> Result<bool, String> {
+        match self {
+            Self::Truth(truth) => Ok(*truth),
+            Self::Text(text) => text.parse().map_err(|_| format!("must be true or false{}", guess(text, ["true", "false"]))),
+            Self::Quoted(_) | Self::Number(_) | Self::List(_) => Err(format!("must be true or false, without quotes, not {}", self.kind())),
+        }
+    }
+
     /// One of two words, as a flag that says whether it is the second.
     pub(super) fn either(&self, first: &str, second: &str) -> Result<bool, String> {
         match self.text()? {

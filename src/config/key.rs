@@ -119,7 +119,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         flag: Some("--expect-empty"),
-        set: |config, given| put(&mut config.cluster.expect_empty, given.either("false", "true")),
+        set: |config, given| put(&mut config.cluster.expect_empty, given.truth()),
         show: |config| Some(config.cluster.expect_empty.to_string()),
         ..key(
             "cluster.expect_empty",
