@@ -283,21 +283,21 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| list(&config.probes.allow.iter().map(ToString::to_string).collect::<Vec<_>>()),
         ..key(
             "probes.allow",
-            "Ranges of IP addresses: instances are looked at there alone. Absent: everywhere. Loopback is looked at only where this node \
+            "Ranges of IP addresses: instances are looked at there alone, and silent peers are asked there alone. Absent: everywhere. Loopback is looked at only where this node \
              listens there itself, link-local, multicast and metadata addresses never.",
         )
     },
     Key {
         set: |config, given| put(&mut config.probes.deny, given.ranges()),
         show: |config| list(&config.probes.deny.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at, whatever probes.allow says.")
+        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at and no peer is asked, whatever probes.allow says.")
     },
     Key {
         set: |config, given| put(&mut config.probes.per_second, given.count(1..=1_000_000)),
         show: |config| Some(config.probes.per_second.to_string()),
         ..key(
             "probes.per_second",
-            "How many looks at instances this node takes a second, from four on a quarter for silent ones; past it they come later.",
+            "How many looks at instances this node takes a second, from four on a quarter for silent ones and a quarter for the others; past it they wait for their turns.",
         )
     },
     Key {
@@ -305,7 +305,7 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.probes.in_flight.to_string()),
         ..key(
             "probes.in_flight",
-            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones.",
+            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones, and a quarter for the others.",
         )
     },
     Key {
@@ -336,7 +336,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.instances, given.number(1..=100_000_000)),
         show: |config| Some(config.limits.instances.to_string()),
-        ..key("limits.instances", "Live instances in all; past it new registrations are refused with 507, renewals never are.")
+        ..key(
+            "limits.instances",
+            "Live instances in all; past it new registrations are refused with 507, renewals never are. Of peers' records twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.instances_per_service, given.number(1..=10_000_000)),
@@ -364,7 +367,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.overrides, given.number(1..=10_000)),
         show: |config| Some(config.limits.overrides.to_string()),
-        ..key("limits.overrides", "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced.")
+        ..key(
+            "limits.overrides",
+            "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced. Of peers' twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.log.filter, given.log_filter()),

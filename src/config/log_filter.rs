@@ -6,7 +6,7 @@ use super::given::guess;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log, ours and those of the libraries. A test holds this against the code.
-const TARGETS: [&str; 24] = [
+const TARGETS: [&str; 26] = [
     "async_nats",
     "h2",
     "hyper_util",
@@ -17,6 +17,7 @@ const TARGETS: [&str; 24] = [
     "muster::cli::start",
     "muster::http::edge",
     "muster::http::listener",
+    "muster::http::operate::forget",
     "muster::http::operate::leave",
     "muster::http::tls",
     "muster::http::watch",
@@ -24,6 +25,7 @@ const TARGETS: [&str; 24] = [
     "muster::log::sink",
     "muster::node::history::journal",
     "muster::node::history::lines",
+    "muster::node::inquiry",
     "muster::node::private_file",
     "muster::node::report",
     "muster::node::saver",
