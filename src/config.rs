@@ -10,6 +10,7 @@ mod key;
 mod log_filter;
 mod pem;
 mod raw;
+mod reference;
 mod rule;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -64,7 +65,7 @@ impl Loaded {
 /// A file with every key, its default and what it means, all commented out.
 #[must_use]
 pub fn reference() -> String {
-    key::reference()
+    reference::reference()
 }
 
 /// The content of a file that the configuration names; read here, because nothing else reads files.
