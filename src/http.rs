@@ -5,6 +5,7 @@ mod attach;
 mod batch;
 pub mod body;
 mod consume;
+mod contract;
 mod drain;
 pub mod edge;
 mod events;

@@ -76,7 +76,7 @@ pub use applied::LIVES_MAX;
 pub use audience::{
     AudienceAt, AudiencePage, Elsewhere, INTEREST_PREFIXES_MAX, INTEREST_SERVICES_MAX, Interest, PAGE_MAX, WATCHERS_MAX, Watcher,
 };
-pub use cluster::{ClusterView, NodeView};
+pub use cluster::{ClusterView, NODE_STATES, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;

@@ -32,8 +32,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "api", "bus", "client", "clock", "config", "http", "log", "metrics", "model", "node", "random", "registry", "shutdown", "tls",
-            "units",
+            "api", "bus", "client", "clock", "config", "http", "log", "metrics", "model", "nearest", "node", "random", "registry",
+            "shutdown", "tls", "units",
         ],
     ),
 ];
@@ -52,8 +52,9 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["axum"], &["http"], "only one edge serves HTTP"),
     (
         &["hyper"],
-        &["config", "http", "node"],
-        "only one edge serves HTTP; probes choose the address that they dial, the log's filter names what logs",
+        &["config", "http", "node", "client"],
+        "only one edge serves HTTP; the node's probes choose the address that they dial; the client names a proxy as its library finds it, the \
+         log's filter names what logs",
     ),
     (&["println!", "print!"], &["cli", "main"], "only the command line prints"),
 ];

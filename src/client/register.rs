@@ -44,6 +44,7 @@ pub struct Lease {
 
 /// What happened to a lease.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum HeldEvent {
     /// A heartbeat was answered.
     Renewed,

@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::units::show_ms;
 
-pub(super) use self::json::{CheckWord, OpWord, Text};
+pub(super) use self::json::{CheckWord, DIGEST_BYTES_MAX, OpWord, Text};
 pub(super) use self::overrides::OverrideSaid;
 
 /// Declares a body's fields once, for both passes. Every field may be absent here; what is needed is said where it is used.

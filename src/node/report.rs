@@ -34,7 +34,7 @@ pub(super) fn became(shared: &Shared, state: NodeState, has_reached_bus: bool) {
 
 pub(super) fn handed_over(shared: &Shared, left: usize) {
     if left == 0 {
-        tracing::info!(node = %shared.name, "all that this node owned is owned elsewhere");
+        tracing::info!(node = %shared.name, "no lease is left at this node to hand over");
     } else {
         tracing::warn!(node = %shared.name, left, "nobody is there to take over what this node owns");
     }

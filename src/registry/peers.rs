@@ -180,13 +180,13 @@ impl Peers {
     }
 
     /// Counts what the alive peers know of nodes that are not heard here: it takes a majority of them. One that warms knows too little to
-    /// be asked.
+    /// be asked, and one that came a moment ago may be none: a node that is cut off would believe it alone.
     pub(super) fn weigh_hearsay(&mut self, now: Mono) {
         let voters: Vec<(&Beacon, Mono)> = self
             .known
-            .values()
-            .filter(|peer| peer.is_alive(now))
-            .filter_map(|peer| Some((peer.beacon.as_ref()?, peer.heard_at)))
+            .iter()
+            .filter(|(node, peer)| peer.is_alive(now) && self.members.is_direct(node, now))
+            .filter_map(|(_, peer)| Some((peer.beacon.as_ref()?, peer.heard_at)))
             .filter(|(beacon, _)| beacon.state != NodeState::Warming)
             .collect();
         let mut named: BTreeMap<&NodeName, (Vec<Mono>, usize)> = BTreeMap::new();
