@@ -180,12 +180,18 @@ pub struct HttpConfig {
     pub body_bytes_max: usize,
     /// Of a batch. Default 8 MiB.
     pub batch_body_bytes_max: usize,
+    /// What bodies that are on their way may take, all together. Default 128 MiB.
+    pub bodies_bytes_max: usize,
     /// Open connections. Default 100,000.
     pub connections_max: usize,
+    /// Of these, from one address; absent: half.
+    pub connections_per_address: Option<usize>,
     /// For the head of a request to arrive. Default 10 s.
     pub header_timeout_ms: u64,
     /// For the body of a request to arrive. Default 30 s.
     pub body_timeout_ms: u64,
+    /// For the next request on a connection. Default 60 s.
+    pub idle_timeout_ms: u64,
 }
 
 /// Leases.
@@ -288,9 +294,12 @@ impl Default for HttpConfig {
             tls: IdentityFiles::default(),
             body_bytes_max: 1 << 20,
             batch_body_bytes_max: 8 << 20,
+            bodies_bytes_max: 128 << 20,
             connections_max: 100_000,
+            connections_per_address: None,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
+            idle_timeout_ms: 60_000,
         }
     }
 }
@@ -369,7 +378,7 @@ mod tests {
         insta::assert_snapshot!(faults, @r#"
         the configuration has 9 faults; nothing was started
           leases.ttl (muster.toml:6): must be text, a whole number or a list of texts, not a TOML float
-          http.prot (muster.toml:3): unknown key; [http] has listen, advertise, cors_origins, tls.cert_file, tls.key_file, body_bytes_max, batch_body_bytes_max, connections_max, header_timeout, body_timeout
+          http.prot (muster.toml:3): unknown key; [http] has listen, advertise, cors_origins, tls.cert_file, tls.key_file, body_bytes_max, batch_body_bytes_max, bodies_bytes_max, connections_max, connections_per_address, header_timeout, body_timeout, idle_timeout
           htpp.listen (muster.toml:8): unknown key; did you mean `http.listen`?
           MUSTER_LEASES_TLL: unknown variable; did you mean `MUSTER_LEASES_TTL`?
           watch.bursts (--set): unknown key; did you mean `watch.burst`?

@@ -3,7 +3,9 @@
 mod actor;
 mod attach;
 mod batch;
+mod bodies;
 pub mod body;
+mod connection;
 mod consume;
 mod contract;
 mod drain;
@@ -12,6 +14,7 @@ mod events;
 pub mod extract;
 pub mod fault;
 mod feed;
+mod http2_heads;
 mod index;
 mod jitter;
 mod line;
@@ -21,15 +24,17 @@ mod origin;
 mod outlet;
 mod overrides;
 mod params;
-mod patience;
+mod places;
 pub mod problem;
 mod provide;
 pub mod query;
 mod request_id;
 mod said;
 mod select;
+mod socket;
 mod templates;
 mod tls;
+mod waits;
 mod watch;
 mod write;
 
@@ -69,6 +74,8 @@ pub struct Parts {
     attachments: Arc<Semaphore>,
     /// Lists as they were sent last.
     lists: consume::Lists,
+    /// Memory for what of requests is coming.
+    bodies: Arc<bodies::Bodies>,
 }
 
 impl App {
@@ -78,7 +85,8 @@ impl App {
         let metrics = metrics::of(node.name().as_str());
         let feeds = feed::Feeds::start(node.clone(), config.watch.clone(), shutdown.clone());
         let attachments = Arc::new(Semaphore::new(config.leases.attachments_max.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Parts { node, config, shutdown, metrics, feeds, attachments, lists: consume::Lists::new() }))
+        let bodies = bodies::Bodies::new(config.http.bodies_bytes_max);
+        Self(Arc::new(Parts { node, config, shutdown, metrics, feeds, attachments, lists: consume::Lists::new(), bodies }))
     }
 }
 

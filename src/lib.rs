@@ -7,6 +7,8 @@ pub mod api;
 pub mod clock;
 pub mod model;
 pub mod nearest;
+#[cfg(feature = "server")]
+pub mod open_files;
 pub mod random;
 pub mod units;
 

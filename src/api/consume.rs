@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use stream::{Delta, Goodbye, Notice, Removed, Snapshot, Synced, Unchanged};
+pub use stream::{Delta, Goodbye, Notice, Removed, Snapshot, Synced, Unchanged, WatchMany};
 
 use super::Hex;
 use super::provide::Registration;

@@ -9,7 +9,7 @@ use super::failure::{Code, Failure};
 use super::options::Common;
 use super::output;
 use super::reload::Reload;
-use super::serve::{data_shown, log_to_stderr, open_doors, run_until_asked};
+use super::serve::{bound_connections, data_shown, log_to_stderr, open_doors, run_until_asked};
 use super::signal::Asked;
 use super::start::{Bus, Running, bind, start};
 use crate::bus::memory::Hub;
@@ -53,8 +53,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let common = arguments.common;
     let read = move || load(&common);
     let loaded = read()?;
-    let config = loaded.config.clone();
+    let mut config = loaded.config.clone();
     log_to_stderr(&config)?;
+    bound_connections(&mut config, arguments.nodes.into());
     let addresses = (0..arguments.nodes).map(|step| address(config.http.listen, step)).collect::<Result<Vec<_>, _>>()?;
     // All addresses before any node: a port that is taken is said before anything runs.
     let bound = addresses.into_iter().map(bind).collect::<Result<Vec<_>, _>>()?;

@@ -18,6 +18,7 @@ use crate::bus::nats;
 use crate::config::{Config, Loaded};
 use crate::log;
 use crate::model::NodeName;
+use crate::open_files;
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
@@ -38,9 +39,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let mut asked = Asked::listen_to_reload()?;
     let read = move || Ok(Loaded::from_inputs(&arguments.configuration.to_inputs())?);
     let loaded: Loaded = read()?;
-    let config = loaded.config.clone();
+    let mut config = loaded.config.clone();
     log_to_stderr(&config)?;
-    warn_of_few_files(&config);
+    bound_connections(&mut config, 1);
     let bound = bind(config.http.listen)?;
     let bus = if config.bus.url.is_empty() { Bus::None } else { Bus::Nats };
     let running = start(config, bound, bus).await?;
@@ -62,14 +63,18 @@ pub(super) fn directives(config: &Config) -> String {
     format!("{},{},{}", nats::LOG_FILTER, reload::LOG_FILTER, config.log.filter)
 }
 
-/// Each connection is an open file; past the system's limit none can be accepted, whatever the configuration says.
-fn warn_of_few_files(config: &Config) {
-    // Where the system has no such file it has no such limit to tell either.
-    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else { return };
-    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<usize>().ok());
-    if let Some(files) = soft.filter(|files| *files < config.http.connections_max) {
-        let connections = config.http.connections_max;
-        tracing::warn!(files, connections, "the system's limit of open files is below http.connections_max: raise it (ulimit -n)");
+/// Each connection is an open file: what connections take of them is bounded, so that probes, bus and disk have theirs.
+pub(super) fn bound_connections(config: &mut Config, nodes: usize) {
+    let Some(files) = open_files::raise() else { return };
+    let (asked, most) = (config.http.connections_max, open_files::connections(files, nodes, config.probes.in_flight as usize));
+    if most < asked {
+        config.http.connections_max = most;
+        tracing::warn!(
+            files,
+            connections = most,
+            asked,
+            "fewer connections are taken than http.connections_max: the system's limit of open files (ulimit -n) is too low"
+        );
     }
 }
 

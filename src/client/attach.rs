@@ -71,7 +71,7 @@ impl Attachment {
         let call = Call::post(&["v1", "attach"], query, to_json(&member)).within(timeout);
         let (server, response) = connection.stream(&call).await?;
         let mut attachment = Self { events: Exclusive::new(SseByteStream::new(Box::pin(response.bytes_stream())).boxed()) };
-        let foreign = |what: String| Error::Foreign { server: server.clone(), what };
+        let foreign = |what: String| Error::Foreign { server: server.clone(), what, status: None };
         let first = tokio::time::timeout(ANSWER_TIMEOUT, attachment.events.get_mut().next()).await;
         let sse = match first {
             Ok(Some(Ok(sse))) if sse.event.as_deref() == Some("registered") => sse,

@@ -174,6 +174,16 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// It is sent with a body.
+    pub(super) fn has_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
     pub(super) fn post(path: &'a [&'a str], query: Query, body: Vec<u8>) -> Self {
         Self { method: Method::POST, path, query, body: Some(body), timeout: ANSWER_TIMEOUT, headers: Vec::new() }
     }
@@ -190,7 +200,7 @@ impl Reply {
     pub(super) fn into_answer<T: serde::de::DeserializeOwned>(self) -> Result<Answer<T>, Error> {
         match serde_json::from_slice(&self.body) {
             Ok(value) => Ok(Answer { value, body: self.body, server: self.server }),
-            Err(error) => Err(Error::Foreign { server: self.server, what: format!("its answer cannot be read: {error}") }),
+            Err(error) => Err(Error::Foreign { server: self.server, what: format!("its answer cannot be read: {error}"), status: None }),
         }
     }
 }
@@ -346,6 +356,7 @@ async fn refusal(server: String, response: Response, proxy: Option<&str>) -> Fai
         Err(_) => Failed::Final(Error::Foreign {
             server,
             what: format!("it says {status} without a problem of ours{}", proxy.unwrap_or_default()),
+            status: Some(status.as_u16()),
         }),
     }
 }

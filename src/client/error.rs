@@ -41,6 +41,8 @@ pub enum Error {
         server: String,
         /// What is strange about its answer.
         what: String,
+        /// The status of an answer that was no success.
+        status: Option<u16>,
     },
 }
 
@@ -59,6 +61,17 @@ pub struct Attempt {
 }
 
 impl Error {
+    /// The status of the refusal, the node's or of what stands before it, where asking again will not help; `None`: it may.
+    pub(super) fn lasting(&self) -> Option<u16> {
+        let status = match self {
+            Self::Refused { problem, .. } => problem.status,
+            Self::Foreign { status, .. } => (*status)?,
+            Self::Unreachable(_) => return None,
+        };
+        // 408, 425 and 429 are about this one request, and what is not the client's fault passes.
+        ((400..500).contains(&status) && ![408, 425, 429].contains(&status)).then_some(status)
+    }
+
     /// The problem's code, when a node said no.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
@@ -91,7 +104,7 @@ impl fmt::Display for Error {
                     write!(f, "\n  {place}: {}", fault.detail)
                 })
             }
-            Self::Foreign { server, what } => write!(f, "{server} does not answer like a muster node: {what}"),
+            Self::Foreign { server, what, .. } => write!(f, "{server} does not answer like a muster node: {what}"),
         }
     }
 }

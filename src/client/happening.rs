@@ -88,7 +88,7 @@ impl Happenings {
                 self.stream = Some(Opened::new(response));
                 Ok(Happened::Opened(server))
             }
-            Err(Error::Refused { problem, server }) if problem.status != 503 => Err(Error::Refused { server, problem }),
+            Err(error) if error.lasting().is_some() => Err(error),
             Err(error) => Ok(self.lose(error.to_string())),
         }
     }

@@ -1,5 +1,7 @@
 //! A request's query: pairs, in their order.
 
+use std::collections::BTreeMap;
+
 use crate::model::Namespace;
 
 /// What follows the `?`; values are encoded when they are sent.
@@ -18,6 +20,30 @@ impl Query {
     pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.push((key.into(), value.into()));
         self
+    }
+
+    /// How many pairs there are.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How long it is in an address.
+    #[must_use]
+    pub(super) fn encoded_bytes(&self) -> usize {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"*-._ ".contains(byte);
+        let bytes = |text: &str| text.bytes().map(|byte| if is_plain(&byte) { 1 } else { 3 }).sum::<usize>();
+        self.0.iter().map(|(key, value)| bytes(key) + bytes(value) + 2).sum()
+    }
+
+    /// As a body: an object with each key's values as an array.
+    #[must_use]
+    pub(super) fn to_body(&self) -> Vec<u8> {
+        let mut object = BTreeMap::<&str, Vec<&str>>::new();
+        for (key, value) in self.iter() {
+            object.entry(key).or_default().push(value);
+        }
+        serde_json::to_vec(&object).expect("unreachable: texts are JSON")
     }
 
     /// Every pair.

@@ -19,6 +19,13 @@ use crate::model::{Namespace, ServiceName};
 /// The largest event that is read: a service of a hundred thousand instances is about a tenth of it.
 const EVENT_BYTES_MAX: usize = 256 << 20;
 
+/// What is sent as an address at most: proxies read no longer ones.
+const ADDRESS_BYTES_MAX: usize = 8 * 1024;
+/// What a node reads of an address.
+const ADDRESS_BYTES_READ: usize = 60 * 1024;
+/// What a node reads of a body's values.
+const PAIRS_MAX: usize = 4000;
+
 /// How long a node that leaves may have us wait; another one is there meanwhile.
 pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -42,6 +49,10 @@ pub struct Watch {
     query: Query,
     replicas: BTreeMap<String, Replica>,
     stream: Option<Opened>,
+    /// The id of the last event, where it says what is held of all services together.
+    last_id: Option<String>,
+    /// A node, or what stands before it, takes streams from addresses alone.
+    is_post_refused: bool,
     /// What the last event meant and has not been asked for yet.
     pending: VecDeque<WatchEvent>,
     waits: Exclusive<ExponentialBackoff>,
@@ -77,7 +88,19 @@ pub(super) struct Opened {
 impl Watch {
     pub(super) fn new(connection: Arc<Connection>, namespace: Namespace, followed: Followed, query: Query) -> Self {
         let (replicas, pending, wait) = (BTreeMap::new(), VecDeque::new(), Duration::ZERO);
-        Self { connection, namespace, followed, query, replicas, stream: None, pending, waits: endless(), wait }
+        Self {
+            connection,
+            namespace,
+            followed,
+            query,
+            replicas,
+            stream: None,
+            last_id: None,
+            is_post_refused: false,
+            pending,
+            waits: endless(),
+            wait,
+        }
     }
 
     /// What is held of a service.
@@ -107,7 +130,7 @@ impl Watch {
 
     async fn open(&mut self) -> Result<(), Error> {
         tokio::time::sleep(self.wait).await;
-        let call = Call::get(&["v1", "watch"], self.to_query());
+        let call = self.to_call();
         match self.connection.stream(&call).await {
             Ok((server, response)) => {
                 self.stream = Some(Opened::new(response));
@@ -115,16 +138,44 @@ impl Watch {
                 self.replicas.values_mut().for_each(Replica::apply_opened);
                 self.pending.push_back(WatchEvent::Opened(server));
             }
-            Err(Error::Refused { problem, server }) if problem.status != 503 => return Err(Error::Refused { server, problem }),
-            Err(error) => self.lose(error.to_string()),
+            Err(error) => match error.lasting() {
+                // An older node, or a proxy: what fits into an address is asked for so.
+                Some(404 | 405 | 413 | 415) if call.has_body() && !self.is_post_refused => {
+                    self.is_post_refused = true;
+                    self.wait = Duration::ZERO;
+                }
+                Some(_) => return Err(error),
+                None => self.lose(error.to_string()),
+            },
         }
         Ok(())
     }
 
+    /// How the stream is asked for: where an address is long enough for it, by that; else by a body; and where that is refused, without
+    /// what is held of each service.
+    fn to_call(&self) -> Call<'static> {
+        const PATH: &[&str] = &["v1", "watch"];
+        let whole = self.to_query(true);
+        if whole.encoded_bytes() <= ADDRESS_BYTES_MAX {
+            return Call::get(PATH, whole);
+        }
+        let (is_whole, query) =
+            if !self.is_post_refused && whole.len() <= PAIRS_MAX { (true, whole) } else { (false, self.to_query(false)) };
+        let call = if is_whole || query.encoded_bytes() > ADDRESS_BYTES_READ {
+            Call::post(PATH, Query::default(), query.to_body())
+        } else {
+            Call::get(PATH, query)
+        };
+        match &self.last_id {
+            Some(id) if !is_whole => call.with_header("last-event-id", id),
+            _ => call,
+        }
+    }
+
     /// What is followed, and where each service ended.
-    fn to_query(&self) -> Query {
+    fn to_query(&self, with_revisions: bool) -> Query {
         let mut query = self.query.clone().with("namespace", self.namespace.as_str());
-        let ended = |service: &str| self.replicas.get(service).and_then(Replica::resume_at);
+        let ended = |service: &str| self.replicas.get(service).filter(|_| with_revisions).and_then(Replica::resume_at);
         match &self.followed {
             Followed::Named(services) => {
                 for service in services {
@@ -150,6 +201,10 @@ impl Watch {
 
     fn take(&mut self, sse: &Sse) {
         let data = sse.data.as_deref().unwrap_or_default();
+        if matches!(sse.event.as_deref(), Some("snapshot" | "delta" | "synced")) {
+            // While the services are sent first there is none: what is held is not yet what an id says.
+            self.last_id.clone_from(&sse.id);
+        }
         let taken = match sse.event.as_deref() {
             Some("snapshot") => read(data).map(|snapshot| self.take_snapshot(snapshot)),
             Some("delta") => read(data).map(|delta| self.take_delta(delta)),
@@ -166,6 +221,7 @@ impl Watch {
         match taken {
             Ok(()) => self.waits = endless(),
             Err(why) => {
+                self.last_id = None;
                 self.replicas.values_mut().for_each(Replica::distrust);
                 self.lose(why);
             }
@@ -185,6 +241,7 @@ impl Watch {
             return self.tell(service, changes);
         }
         replica.distrust();
+        self.last_id = None;
         self.lose(format!("a step of {service} does not follow on what is held; asking for the whole"));
     }
 
@@ -276,7 +333,7 @@ mod tests {
     }
 
     fn pairs(watch: &Watch) -> String {
-        watch.to_query().iter().map(|(key, value)| [key, "=", value, " "].concat()).collect()
+        watch.to_query(true).iter().map(|(key, value)| [key, "=", value, " "].concat()).collect()
     }
 
     #[test]
@@ -290,6 +347,23 @@ mod tests {
         let mut all = watch(Followed::All);
         all.take(&snapshot("user", 2));
         assert_eq!(pairs(&all), format!("usable=true namespace=default service=* at=user@{:032x} ", 2));
+    }
+
+    #[test]
+    fn what_is_too_long_for_an_address_is_sent_as_a_body_and_else_goes_without_revisions() {
+        let mut watch = watch(Followed::All);
+        for number in 0..1200 {
+            watch.take(&snapshot(&format!("service-{number}"), number + 1));
+        }
+        assert!(watch.to_call().has_body());
+        watch.is_post_refused = true;
+        assert_eq!(watch.to_call().header("last-event-id"), None, "no id says what is held");
+        let id = "0".repeat(32);
+        watch.take(&event("synced", &serde_json::json!({"services": 1200})).id(id.clone()));
+        let call = watch.to_call();
+        assert!(!call.has_body() && call.header("last-event-id") == Some(&*id));
+        watch.take(&event("snapshot", &serde_json::json!({"x": 1})));
+        assert_eq!(watch.to_call().header("last-event-id"), None, "what is held is doubted");
     }
 
     #[test]

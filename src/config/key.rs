@@ -209,9 +209,30 @@ pub(super) const KEYS: &[Key] = &[
         ..key("http.batch_body_bytes_max", "The largest body of a batch, 1KiB to 256MiB; at least http.body_bytes_max.")
     },
     Key {
+        set: |config, given| put(&mut config.http.bodies_bytes_max, given.bytes(1 << 20..=64 << 30)),
+        show: |config| Some(show_bytes(config.http.bodies_bytes_max as u64)),
+        ..key(
+            "http.bodies_bytes_max",
+            "Memory for the bodies that are on their way, all together, 1MiB to 64GiB; past it 503. An eighth more is kept for bodies up to 16KiB, \
+             such as heartbeats. At least http.batch_body_bytes_max.",
+        )
+    },
+    Key {
         set: |config, given| put(&mut config.http.connections_max, given.count(1..=10_000_000).map(|count| count as usize)),
         show: |config| Some(config.http.connections_max.to_string()),
-        ..key("http.connections_max", "Connections open at once; further ones wait to be accepted. Keep it below the limit of open files.")
+        ..key(
+            "http.connections_max",
+            "Connections open at once; further ones get 503. At most what the system's limit of open files leaves, which is raised as far as it may be.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.http.connections_per_address, given.count(1..=10_000_000).map(|count| Some(count as usize))),
+        show: |config| config.http.connections_per_address.map(|count| count.to_string()),
+        ..key(
+            "http.connections_per_address",
+            "Of these, connections from one address (of IPv6, one /64), but for this machine's own; further ones get 503. Absent: half. Behind a \
+             balancer all come from its addresses: set it to http.connections_max.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.http.header_timeout_ms, given.duration_ms(100..=300_000)),
@@ -222,6 +243,14 @@ pub(super) const KEYS: &[Key] = &[
         set: |config, given| put(&mut config.http.body_timeout_ms, given.duration_ms(100..=600_000)),
         show: |config| Some(show_ms(config.http.body_timeout_ms)),
         ..key("http.body_timeout", "How long the body of a request may take to arrive, 100ms to 10m; past it 408.")
+    },
+    Key {
+        set: |config, given| put(&mut config.http.idle_timeout_ms, given.duration_ms(100..=3_600_000)),
+        show: |config| Some(show_ms(config.http.idle_timeout_ms)),
+        ..key(
+            "http.idle_timeout",
+            "How long a connection may wait for its next request, 100ms to 1h. Longer than clients keep one, so that it is they who close it.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.leases.ttl_ms, given.duration_ms(1..=3_600_000)),
@@ -331,7 +360,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.watch.streams_max, given.count(1..=10_000_000).map(|count| count as usize)),
         show: |config| Some(config.watch.streams_max.to_string()),
-        ..key("watch.streams_max", "Subscriptions open at once; past it 503. Keep it below http.connections_max.")
+        ..key(
+            "watch.streams_max",
+            "Subscriptions and streams of events open and polls held at once; past it 503. Keep it below http.connections_max.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.instances, given.number(1..=100_000_000)),

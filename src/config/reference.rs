@@ -1,4 +1,4 @@
-//! The reference: a file with every key, its default and what it means.
+//! The reference: a file with every key, its default and what it means, all commented out.
 
 use super::Config;
 use super::key::{KEYS, sections};

@@ -35,6 +35,13 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        keys: &["http.bodies_bytes_max", "http.batch_body_bytes_max"],
+        broken: |config| {
+            let fits = config.http.bodies_bytes_max >= config.http.batch_body_bytes_max;
+            said(!fits, "http.bodies_bytes_max must be at least http.batch_body_bytes_max")
+        },
+    },
+    Rule {
         keys: &["bus.credentials_file", "bus.nkey_file"],
         broken: |config| {
             let both = config.bus.credentials_file.is_some() && config.bus.nkey_file.is_some();

@@ -57,7 +57,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn attach(Arrived(at): Arrived, State(app): State<App>, mut query: Query, request: Request) -> Result<Response, Problem> {
     let takeover = query.flag("takeover").unwrap_or_default();
     let Actor(actor) = Actor::of(request.headers(), request.extensions());
-    let body = body::read(request, Limits::of_batch(&app.config.http)).await?;
+    let body = body::read(request, Limits::of_batch(&app)).await?;
     let mut faults = Faults::default();
     let registers = members::read(&body, &app.config.leases, takeover, Write::local(at), &mut faults)?;
     query.add(faults);

@@ -63,7 +63,7 @@ async fn batch(
     request: Request,
 ) -> Result<Response, Problem> {
     let write = Write::read(&mut query, at);
-    let body = body::read(request, Limits::of_batch(&app.config.http)).await?;
+    let body = body::read(request, Limits::of_batch(&app)).await?;
     let mut faults = Faults::default();
     let ops = read_ops(&body, &mut faults)?;
     query.add(faults);

@@ -1,47 +1,57 @@
 //! Bodies: read whole, within a size and a time, and only when they are said to be JSON.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::Serialize;
 
+use super::App;
+use super::bodies::Bodies;
 use super::problem::{Code, Problem};
-use crate::config::HttpConfig;
 use crate::units::{show_bytes, show_ms};
 
 /// Room for an answer about one instance, so that it is not moved while it is written.
 const ANSWER_BYTES: usize = 768;
 
+/// How long the next piece of a body may take.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What one kind of request may send.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     bytes_max: usize,
     key: &'static str,
     timeout_ms: u64,
+    bodies: Arc<Bodies>,
 }
 
 impl Limits {
     /// Of a request about one instance.
     #[must_use]
-    pub fn of_one(config: &HttpConfig) -> Self {
-        Self { bytes_max: config.body_bytes_max, key: "http.body_bytes_max", timeout_ms: config.body_timeout_ms }
+    pub fn of_one(app: &App) -> Self {
+        Self::new(app, app.config.http.body_bytes_max, "http.body_bytes_max")
     }
 
     /// Of a request about many.
     #[must_use]
-    pub fn of_batch(config: &HttpConfig) -> Self {
-        Self { bytes_max: config.batch_body_bytes_max, key: "http.batch_body_bytes_max", timeout_ms: config.body_timeout_ms }
+    pub fn of_batch(app: &App) -> Self {
+        Self::new(app, app.config.http.batch_body_bytes_max, "http.batch_body_bytes_max")
+    }
+
+    fn new(app: &App, bytes_max: usize, key: &'static str) -> Self {
+        Self { bytes_max, key, timeout_ms: app.config.http.body_timeout_ms, bodies: Arc::clone(&app.bodies) }
     }
 }
 
 /// Reads a body whole. Empty when there is none: the caller takes that for `{}`.
 ///
 /// # Errors
-/// 408, 413 and 415, and 400 when the connection breaks; nothing was changed.
+/// 408, 413, 415 and 503, and 400 when the connection breaks; nothing was changed.
 pub async fn read(request: Request<Body>, limits: Limits) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {
@@ -52,11 +62,11 @@ pub async fn read(request: Request<Body>, limits: Limits) -> Result<Bytes, Probl
         return Err(not_json());
     }
     if body.size_hint().lower() > limits.bytes_max as u64 {
-        return Err(too_large(limits));
+        return Err(too_large(&limits));
     }
-    let whole = tokio::time::timeout(Duration::from_millis(limits.timeout_ms), gather(body, limits))
+    let whole = tokio::time::timeout(Duration::from_millis(limits.timeout_ms), gather(body, &limits))
         .await
-        .map_err(|_| Problem::new(Code::RequestTimeout, format!("The body did not arrive within {}.", show_ms(limits.timeout_ms))))??;
+        .map_err(|_| late(limits.timeout_ms))??;
     if is_json || whole.is_empty() { Ok(whole) } else { Err(not_json()) }
 }
 
@@ -70,21 +80,32 @@ pub fn json(status: StatusCode, shape: &impl Serialize) -> Response {
     response
 }
 
-/// A body of one frame, as most are, is not copied.
-async fn gather(mut body: Body, limits: Limits) -> Result<Bytes, Problem> {
-    let Some(first) = next_data(&mut body).await? else { return Ok(Bytes::new()) };
-    let Some(second) = next_data(&mut body).await? else { return within(first, limits) };
-    let mut whole = BytesMut::with_capacity((body.size_hint().lower() as usize).min(limits.bytes_max) + first.len() + second.len());
-    whole.extend_from_slice(&first);
-    let mut next = Some(second);
+/// A body of one frame, as most are, is not copied, and its memory is the connection's. One that comes in pieces takes memory of its own.
+async fn gather(mut body: Body, limits: &Limits) -> Result<Bytes, Problem> {
+    let Some(first) = next_piece(&mut body).await? else { return Ok(Bytes::new()) };
+    if body.is_end_stream() {
+        return if first.len() > limits.bytes_max { Err(too_large(limits)) } else { Ok(first) };
+    }
+    let bytes_max = body.size_hint().upper().map_or(limits.bytes_max, |rest| limits.bytes_max.min(first.len() + rest as usize));
+    let mut whole = limits.bodies.begin();
+    let mut next = Some(first);
     while let Some(data) = next {
         if whole.len() + data.len() > limits.bytes_max {
             return Err(too_large(limits));
         }
-        whole.extend_from_slice(&data);
-        next = next_data(&mut body).await?;
+        if !whole.push(&data, bytes_max) {
+            return Err(too_many());
+        }
+        // Not kept while the next one is waited for: it may be a small part of a large buffer.
+        drop(data);
+        next = next_piece(&mut body).await?;
     }
-    Ok(whole.freeze())
+    Ok(whole.into_bytes())
+}
+
+/// The next bytes, which may not be waited for as long as a body may take in all: what has come takes memory.
+async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    tokio::time::timeout(PIECE_TIMEOUT, next_data(body)).await.unwrap_or_else(|_| Err(late(PIECE_TIMEOUT.as_millis() as u64)))
 }
 
 /// The next bytes; trailers are passed over.
@@ -103,10 +124,6 @@ async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     Ok(None)
 }
 
-fn within(whole: Bytes, limits: Limits) -> Result<Bytes, Problem> {
-    if whole.len() > limits.bytes_max { Err(too_large(limits)) } else { Ok(whole) }
-}
-
 /// `application/json` or anything that ends in `+json`, whatever its parameters.
 fn says_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
@@ -119,7 +136,20 @@ fn not_json() -> Problem {
     Problem::new(Code::UnsupportedMediaType, "A body needs `content-type: application/json`; nothing was changed.")
 }
 
-fn too_large(limits: Limits) -> Problem {
+fn late(timeout_ms: u64) -> Problem {
+    Problem::new(
+        Code::RequestTimeout,
+        format!("The body, or the next part of it, did not arrive within {}; nothing was changed.", show_ms(timeout_ms)),
+    )
+}
+
+fn too_many() -> Problem {
+    let detail = "The bodies that are on their way here take as much memory as they may (`http.bodies_bytes_max`); nothing was changed. \
+                  Send it again in a moment, in smaller parts, or to another node.";
+    Problem::new(Code::Overloaded, detail).with_key("http.bodies_bytes_max")
+}
+
+fn too_large(limits: &Limits) -> Problem {
     let detail = format!("A body may have at most {} here (`{}`); nothing was changed.", show_bytes(limits.bytes_max as u64), limits.key);
     Problem::new(Code::BodyTooLarge, detail).with_key(limits.key)
 }

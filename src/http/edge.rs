@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use tower::Service;
 
 use super::origin::{Origins, Verdict};
+use super::places::Full;
 use super::problem::{Code, Problem, shown};
 use super::request_id::{REQUEST_ID, RequestIds};
 use super::templates::Templates;
@@ -83,9 +84,14 @@ impl Edge {
 
     /// An answer without a request: to a connection that is not taken.
     #[must_use]
-    pub fn overloaded(&self) -> Response<Bytes> {
-        let (id, problem) =
-            (self.0.request_ids.make(), Problem::new(Code::Overloaded, "Too many connections are open (`http.connections_max`)."));
+    pub(super) fn overloaded(&self, full: Full) -> Response<Bytes> {
+        let (detail, key) = match full {
+            Full::All => ("Too many connections are open (`http.connections_max`).", "http.connections_max"),
+            Full::Address => {
+                ("Too many connections are open from this address (`http.connections_per_address`).", "http.connections_per_address")
+            }
+        };
+        let (id, problem) = (self.0.request_ids.make(), Problem::new(Code::Overloaded, detail).with_key(key));
         let mut response = Response::new(to_json(problem, &id));
         *response.status_mut() = Code::Overloaded.status();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

@@ -6,15 +6,11 @@
 //! may be under way when a stream yields, so it takes a second one. It asks a stream for more only when the receiver's window has room
 //! for all that the stream yielded before.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Waker};
 
 use axum::http::Version;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::feed::Receipt;
 
@@ -68,7 +64,8 @@ impl Outlet {
         self.flushes.load(SeqCst)
     }
 
-    fn flushed(&self) {
+    /// A flush has ended.
+    pub(super) fn flushed(&self) {
         self.flushes.fetch_add(1, SeqCst);
         if self.is_awaited.load(SeqCst) {
             self.settle();
@@ -121,62 +118,25 @@ impl Nudge {
     }
 }
 
-/// A connection's bytes, on whose way out the flushes are counted.
-pub(super) struct Watched<S> {
-    io: S,
-    outlet: Arc<Outlet>,
-}
-
-impl<S> Watched<S> {
-    /// Tells the outlet of each flush that ends.
-    pub(super) fn new(io: S, outlet: Arc<Outlet>) -> Self {
-        Self { io, outlet }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.io).poll_flush(context));
-        if flushed.is_ok() {
-            self.outlet.flushed();
-        }
-        Poll::Ready(flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::Poll;
+    use std::time::Instant;
+
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
 
     use super::*;
     use crate::http::feed::{Delivery, testing};
+    use crate::http::socket::Socket;
+    use crate::http::waits::Waits;
 
-    /// A socket that takes bytes into its buffers, and flushes only while it is open.
-    struct Socket(Arc<AtomicBool>);
+    /// Takes bytes into its buffers, and flushes only while it is open.
+    struct Buffers(Arc<AtomicBool>);
 
-    impl AsyncWrite for Socket {
+    impl AsyncWrite for Buffers {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Ready(Ok(bytes.len()))
         }
@@ -191,27 +151,27 @@ mod tests {
     }
 
     /// Flushes, as far as the socket does.
-    fn flush(watched: &mut Watched<Socket>) {
+    fn flush(socket: &mut Socket<Buffers>) {
         let mut context = Context::from_waker(Waker::noop());
-        let _ = Pin::new(watched).poll_flush(&mut context);
+        let _ = Pin::new(socket).poll_flush(&mut context);
     }
 
     #[tokio::test]
     async fn what_the_socket_takes_no_more_of_has_not_left() {
         for (version, flushes) in [(Version::HTTP_11, 1), (Version::HTTP_2, 2)] {
             let (is_open, outlet) = (Arc::new(AtomicBool::new(true)), Arc::new(Outlet::default()));
-            let mut watched = Watched::new(Socket(Arc::clone(&is_open)), Arc::clone(&outlet));
-            flush(&mut watched);
+            let mut socket = Socket::new(Buffers(Arc::clone(&is_open)), Waits::new(Instant::now()), Arc::clone(&outlet));
+            flush(&mut socket);
             is_open.store(false, SeqCst);
-            watched.write_all(b"event").await.unwrap();
+            socket.write_all(b"event").await.unwrap();
             let (delivery, receipt): (Delivery, Receipt) = testing::delivery_to_one();
             outlet.keep(outlet.mark(version), receipt);
-            flush(&mut watched);
-            flush(&mut watched);
+            flush(&mut socket);
+            flush(&mut socket);
             assert_eq!(delivery.report().missing_count, 1, "it has no room");
             is_open.store(true, SeqCst);
             for left in (0..flushes).rev() {
-                flush(&mut watched);
+                flush(&mut socket);
                 assert_eq!(delivery.report().missing_count, u64::from(left > 0), "{version:?}");
             }
             delivery.end().await;

@@ -87,7 +87,7 @@ async fn get(State(app): State<App>, names: PathNames, mut query: Query) -> Resu
 async fn put(State(app): State<App>, names: PathNames, mut query: Query, request: Request) -> Result<Response, Problem> {
     let key = names.override_key(&mut query);
     let author = Actor::of(request.headers(), request.extensions()).0.map(|actor| actor.to_string());
-    let body = body::read(request, Limits::of_one(&app.config.http)).await?;
+    let body = body::read(request, Limits::of_one(&app)).await?;
     let mut faults = Faults::default();
     let said = OverrideSaid::read(&body, &mut faults)?.into_override(author, app.node.clock().wall(), &mut faults);
     query.add(faults);

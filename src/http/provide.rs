@@ -125,7 +125,7 @@ async fn heartbeat(
     request: Request,
 ) -> Result<Response, Problem> {
     let key = names.instance(&mut query);
-    let body = body::read(request, Limits::of_one(&app.config.http)).await?;
+    let body = body::read(request, Limits::of_one(&app)).await?;
     let mut faults = Faults::default();
     let said = Said::read(&body, Fields::HEARTBEAT, &mut faults)?;
     query.add(faults);
@@ -181,7 +181,7 @@ async fn read_register(
     let write = Write::read(&mut query, at);
     let takeover = query.flag("takeover").unwrap_or_default();
     let Actor(actor) = Actor::of(request.headers(), request.extensions());
-    let body = body::read(request, Limits::of_one(&app.config.http)).await?;
+    let body = body::read(request, Limits::of_one(app)).await?;
     let mut faults = Faults::default();
     let mut said = Said::read(&body, Fields::REGISTER, &mut faults)?;
     let registration = said.take_registration(&app.config.leases, "", &mut faults);

@@ -9,9 +9,11 @@ use std::str::FromStr;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 use super::fault::{Fault, FaultCode, Faults};
-use super::problem::{Problem, shown};
+use super::problem::{Code, Problem, shown};
+use super::said;
 use crate::model::{NameError, Namespace};
 use crate::nearest::nearest;
 use crate::units::{DURATION_RULE, parse_ms, show_ms};
@@ -52,6 +54,41 @@ impl Query {
             query.fault("", FaultCode::InvalidValue, format!("a query may have at most {PAIRS_MAX} keys"));
         }
         query
+    }
+
+    /// The same with the pairs of a JSON object: each key with a text, or with an array of texts as if it were repeated.
+    ///
+    /// # Errors
+    /// A [`Problem`] when the body is no such object.
+    pub fn with_body(mut self, body: &[u8]) -> Result<Self, Problem> {
+        if body.is_empty() {
+            return Ok(self);
+        }
+        let tree = said::tree(body)?;
+        let fields =
+            tree.as_object().ok_or_else(|| Problem::new(Code::InvalidRequest, "The body must be an object; nothing was changed."))?;
+        for (key, value) in fields {
+            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                match value {
+                    Value::String(text) => self.pairs.push(Pair { key: key.clone(), value: text.clone(), taken: false }),
+                    Value::Bool(_) | Value::Number(_) => self.pairs.push(Pair { key: key.clone(), value: value.to_string(), taken: false }),
+                    Value::Null | Value::Array(_) | Value::Object(_) => {
+                        let at = format!("/{}", shown(key));
+                        self.faults.push(Fault::pointer(
+                            at,
+                            FaultCode::InvalidValue,
+                            format!("`{}` must be a string or an array of strings", shown(key)),
+                        ));
+                    }
+                }
+            }
+            if self.pairs.len() > PAIRS_MAX {
+                self.fault("", FaultCode::InvalidValue, format!("may have at most {PAIRS_MAX} values"));
+                break;
+            }
+        }
+        Ok(self)
     }
 
     /// Every value of a key that may be repeated, in order.

@@ -21,6 +21,7 @@ use crate::model::ServiceKey;
 use crate::registry::{Knowledge, NodeState};
 
 use super::App;
+use super::body::{self, Limits};
 use super::consume::not_known_yet;
 use super::feed::{Mailbox, Open};
 use super::line::Caller;
@@ -32,7 +33,7 @@ use subscription::Subscription;
 
 /// The routes of this file.
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(watch))
+    OpenApiRouter::new().routes(routes!(watch, watch_many))
 }
 
 /// Follow services as they change.
@@ -68,20 +69,46 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         (status = 503, description = "The node is warming or leaving, or has as many streams as it takes.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
 )]
-async fn watch(State(app): State<App>, headers: HeaderMap, caller: Caller, mut query: Query) -> Result<Response, Problem> {
+async fn watch(State(app): State<App>, headers: HeaderMap, caller: Caller, query: Query) -> Result<Response, Problem> {
+    follow(&app, &headers, &caller, query)
+}
+
+/// Follow more services than an address can name
+///
+/// The same stream. The body has what the query has, each key with a string or, where it may be repeated, an array of strings; an address of
+/// more than 65,534 bytes cannot be read.
+#[utoipa::path(
+    post,
+    path = "/v1/watch",
+    tag = "consume",
+    operation_id = "watchMany",
+    params(("last-event-id" = Option<String>, Header, description = "The id of the last event that was received, from any node.")),
+    request_body = api::consume::WatchMany,
+    responses(
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::Snapshot<'static>),
+        (status = "default", description = "As of a stream by GET, and what may be wrong with a body.", body = api::problem::Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn watch_many(State(app): State<App>, caller: Caller, query: Query, request: axum::extract::Request) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let body = body::read(request, Limits::of_one(&app)).await?;
+    follow(&app, &headers, &caller, query.with_body(&body)?)
+}
+
+fn follow(app: &App, headers: &HeaderMap, caller: &Caller, mut query: Query) -> Result<Response, Problem> {
     let mailbox = Arc::new(Mailbox::default());
     let stream = match query.word("detail", &[("instances", Detail::Instances), ("counts", Detail::Counts)]) {
         Some(Detail::Counts) => {
             let request = counting::Request::read(query)?;
-            let open = open(&app, &mailbox)?;
-            Body::from_stream(counting::stream(&app, request, open))
+            let open = open(app, &mailbox)?;
+            Body::from_stream(counting::stream(app, request, open))
         }
         Some(Detail::Instances) | None => {
-            let request = Request::read(query, &headers)?;
-            check_reached(&app, &request)?;
-            let open = open(&app, &mailbox)?;
+            let request = Request::read(query, headers)?;
+            check_reached(app, &request)?;
+            let open = open(app, &mailbox)?;
             tracing::debug!(client = request.client.as_deref(), namespace = %request.namespace, "a subscriber came");
-            Body::from_stream(Subscription::new(&app, request, &caller, mailbox, open))
+            Body::from_stream(Subscription::new(app, request, caller, mailbox, open))
         }
     };
     Ok(answer(stream))
@@ -120,9 +147,15 @@ fn check_reached(app: &App, request: &Request) -> Result<(), Problem> {
 /// A place for a stream, where the node can answer and has one left.
 pub(super) fn open(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
     check_ready(app)?;
+    place(app, mailbox)
+}
+
+/// A place among the streams, for a stream or for a poll that is held.
+pub(super) fn place(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
     app.feeds.mood().open(mailbox).ok_or_else(|| {
         app.metrics.streams_refused.increment(1);
-        let detail = format!("{} streams are open here, as many as `watch.streams_max` allows. Ask another.", app.config.watch.streams_max);
+        let max = app.config.watch.streams_max;
+        let detail = format!("{max} streams are open or polls held here, as many as `watch.streams_max` allows. Ask another.");
         Problem::new(Code::Overloaded, detail).with_key("watch.streams_max")
     })
 }

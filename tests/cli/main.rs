@@ -7,6 +7,7 @@ mod cluster;
 mod event_source;
 mod generated;
 mod happening;
+mod many_services;
 mod refusals;
 mod seeing;
 mod tls;

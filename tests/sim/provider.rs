@@ -377,9 +377,14 @@ impl World {
                 let key = provider.key.clone();
                 provider.succeeds(from_ms);
                 provider.registered += 1;
-                let is_right = all.len() == 1 && all[0].attached && Some(all[0].digest) == provider.said;
+                let is_held = all.len() == 1 && all[0].attached;
+                let is_as_said = is_held && Some(all[0].digest) == provider.said;
                 self.attached(index, process, asked);
-                if !is_right {
+                if !is_as_said {
+                    // What another process registered in this life since holds, until this one registers its own anew.
+                    self.providers[index].doing = Doing::Registering;
+                }
+                if !is_held || !is_as_said && !self.is_contested(&key) {
                     self.violate(Invariant::TrueAnswers, format!("{key} was answered {all:?}"));
                 }
                 self.tick_provider(index, 1);

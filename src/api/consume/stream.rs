@@ -8,6 +8,24 @@ use super::{Instance, Trust};
 use crate::api::Hex;
 use crate::model::{Cause, Listed};
 
+/// What a stream of many services asks for, where an address cannot name them; a selection's keys may stand beside these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct WatchMany {
+    /// Where the services are looked up; absent: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// `SERVICE`, `SERVICE@REVISION`, or `*`; at most 1,000 names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service: Vec<String>,
+    /// All services whose names begin so; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<String>,
+    /// `SERVICE@REVISION`: what is held of a service that is not named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<String>,
+}
+
 /// `event: snapshot`: all of a service that was asked for; replaces what the consumer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

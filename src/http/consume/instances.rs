@@ -23,6 +23,7 @@ use crate::http::line::Caller;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::select::selection;
+use crate::http::watch;
 use crate::model::InstanceId;
 use crate::node::Condition;
 use crate::registry::{Interest, NodeState, View};
@@ -91,7 +92,10 @@ pub(super) async fn instances(
         return Ok(whole(list, poll, view));
     }
     match wait_ms {
-        Some(wait_ms) => hold(&app, &question, &known.at(&list.etag), wait_ms, poll).await,
+        Some(wait_ms) => {
+            let _place = watch::place(&app, &Arc::default())?;
+            hold(&app, &question, &known.at(&list.etag), wait_ms, poll).await
+        }
         None => Ok(not_modified(list.etag)),
     }
 }

@@ -62,6 +62,102 @@ async fn who_does_not_speak_is_not_waited_for() {
     assert!(door.app.metrics.render().contains("muster_http_connections_timed_out_total{node=\"http1-silent\"} 4"));
 }
 
+/// An HTTP/2 frame with a payload of `length` bytes, of which `sent` are there.
+fn frame(kind: u8, flags: u8, length: u8, sent: usize) -> Vec<u8> {
+    let stream = u8::from(kind == 1);
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], &vec![0x82; sent]].concat()
+}
+
+#[tokio::test]
+async fn every_head_has_its_time_and_not_the_first_alone() {
+    let door = Door::with("http1-heads", |config| config.http.header_timeout_ms = 300);
+    let address = listening(&door);
+    let answered = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let http2 = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, 0)].concat();
+    for (first, second) in
+        [(answered.to_vec(), b"GET /livez HTTP/1.1\r\nhost:".to_vec()), (http2.clone(), frame(1, 4, 100, 3)), (http2, frame(1, 0, 1, 1))]
+    {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&first).await.unwrap();
+        let mut begun = [0; 9];
+        stream.read_exact(&mut begun).await.unwrap();
+        say(&mut stream, &second).await;
+    }
+    assert!(door.app.metrics.render().contains("muster_http_connections_timed_out_total{node=\"http1-heads\"} 3"));
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_its_next_request_as_long_as_is_configured() {
+    let door = Door::with("http1-idle", |config| config.http.idle_timeout_ms = 200);
+    let mut stream = TcpStream::connect(listening(&door)).await.unwrap();
+    let answer = say(&mut stream, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.ends_with("ok\n"), "{answer}");
+    assert!(door.app.metrics.render().contains("muster_http_connections_timed_out_total{node=\"http1-idle\"} 1"));
+}
+
+#[tokio::test]
+async fn a_connection_that_gave_its_buffers_back_goes_on() {
+    let door = Door::open("http1-gives-back");
+    let mut stream = TcpStream::connect(listening(&door)).await.unwrap();
+    for pieces in [&[&b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"[..]][..], &[b"G", b"ET /livez HTTP/1.1\r\nhost: x\r\n\r\n"]] {
+        for piece in pieces {
+            stream.write_all(piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+        }
+        let mut answer = vec![0; 4096];
+        let length = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&answer[..length]).ends_with("ok\n"));
+    }
+    let last = say(&mut stream, b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(last.ends_with("ok\n"), "{last}");
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_take_no_memory_from_those_that_do() {
+    let door = Door::with("http1-bodies", |config| config.http.bodies_bytes_max = 64 << 10);
+    let address = listening(&door);
+    let put =
+        |length: usize| format!("PUT /v1/services/a/instances/b HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+    let mut held = Vec::new();
+    for sent in [40_000, 20_000] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&[put(50_000), vec![b' '; sent]].concat()).await.unwrap();
+        held.push(stream);
+    }
+    let full = async {
+        loop {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(&[put(1 << 20), vec![b' '; 30_000]].concat()).await.unwrap();
+            let mut answer = vec![0; 4096];
+            let read = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer)).await;
+            if let Ok(Ok(length)) = read {
+                return String::from_utf8_lossy(&answer[..length]).into_owned();
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, full).await.expect("there is no more memory");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1") && answer.contains("http.bodies_bytes_max"),
+        "{answer}"
+    );
+    let mut small = TcpStream::connect(address).await.unwrap();
+    let head = b"POST /v1/services/a/instances/b/heartbeat HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{";
+    small.write_all(head).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let answer = say(&mut small, b"}").await;
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("unknown_lease"), "{answer}");
+    drop(held);
+    let free = async {
+        loop {
+            let body = format!("{{\"address\":\"a\",\"port\":1}}{}", " ".repeat(40_000));
+            if door.put("/v1/services/a/instances/b", &body).await.status == 201 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("the memory is given back");
+}
+
 #[tokio::test]
 async fn one_connection_too_many_is_told_so() {
     let door = Door::with("http1-full", |config| config.http.connections_max = 1);
