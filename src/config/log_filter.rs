@@ -6,7 +6,7 @@ use super::given::guess;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log, ours and those of the libraries. A test holds this against the code.
-const TARGETS: [&str; 26] = [
+const TARGETS: [&str; 27] = [
     "async_nats",
     "h2",
     "hyper_util",
@@ -15,6 +15,7 @@ const TARGETS: [&str; 26] = [
     "muster::bus::outbound",
     "muster::cli::serve",
     "muster::cli::start",
+    "muster::http::connection",
     "muster::http::edge",
     "muster::http::listener",
     "muster::http::operate::forget",
