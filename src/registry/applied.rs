@@ -121,9 +121,9 @@ impl Applied {
         progress.settle(now);
     }
 
-    /// Since when this node has lacked a part of some log without a break; `None`: it has all that is known of.
-    pub(super) fn behind_since(&self) -> Option<Mono> {
-        self.lives.values().filter_map(|progress| progress.behind_since).min()
+    /// The lives of whose logs this node lacks a part: what is had of each, and since when it has been lacking without a break.
+    pub(super) fn behind(&self) -> impl Iterator<Item = (&Life, Seq, Mono)> {
+        self.lives.iter().filter_map(|(life, progress)| Some((life, progress.seq, progress.behind_since?)))
     }
 
     /// The lives that have been behind for so long that something must have been lost, with what is had of each.

@@ -71,7 +71,11 @@ impl Registry {
     /// Since when something is on its way, to this node or from it, or may be; `None`: nothing is.
     fn lags_since(&self, now: Mono) -> Option<Mono> {
         let mark = self.divergence.mark.as_ref().filter(|(_, applied)| !self.is_known_to_all(applied, now)).map(|(at, _)| *at);
-        [mark, self.divergence.overrides_differ_since, self.applied.behind_since()].into_iter().flatten().min()
+        // What died with its only holder is on its way to nobody.
+        let has_more =
+            |life: &Life, seq: Seq| self.alive_beacons(now).any(|beacon| beacon.applied.iter().any(|at| at.life == *life && at.seq > seq));
+        let behind = self.applied.behind().filter(|(life, seq, _)| has_more(life, *seq)).map(|(_, _, since)| since).min();
+        [mark, self.divergence.overrides_differ_since, behind].into_iter().flatten().min()
     }
 
     /// Every alive peer has applied this.
