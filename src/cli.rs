@@ -15,6 +15,7 @@ mod options;
 mod output;
 mod overrides;
 mod provide;
+mod reload;
 mod runner;
 mod selection;
 mod serve;
@@ -30,6 +31,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::{Code, Failure};
+
+use crate::log;
 
 /// A service registry anyone can run: every node is a master, changes go out on NATS, consumers hear them over server-sent events.
 #[derive(Debug, Parser)]
@@ -48,7 +51,7 @@ Try it, with nothing else installed:
 A node of a cluster:
   muster serve --name n1 --nats nats://127.0.0.1:4222
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not converged or unhealthy, 69 no node reachable, 77 refused, 78 bad configuration";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not converged or unhealthy, 69 no node reachable, 70 a node stalled, 77 refused, 78 bad configuration";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -110,6 +113,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.tell(),
     };
+    log::flush();
     ExitCode::from(code as u8)
 }
 

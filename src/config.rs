@@ -7,6 +7,7 @@ mod fault;
 mod file;
 mod given;
 mod key;
+mod log_filter;
 mod pem;
 mod raw;
 mod reference;
@@ -111,6 +112,10 @@ pub struct NodeConfig {
     pub zone: Option<Zone>,
     /// How long a graceful stop may take. Default 20 s.
     pub leave_timeout_ms: u64,
+    /// How long the node's task may not turn before its answers are stale and `/livez` fails. Default 10 s.
+    pub stall_timeout_ms: u64,
+    /// How long before the process ends itself; longer than that. Default 60 s; `None`: it never does.
+    pub stall_exit_ms: Option<u64>,
 }
 
 /// The set of nodes.
@@ -261,7 +266,15 @@ impl Config {
 impl Default for NodeConfig {
     fn default() -> Self {
         let name = given::host_name().unwrap_or_else(|| NodeName::parse("node").expect("unreachable: the literal is a label"));
-        Self { name, data_dir: None, region: None, zone: None, leave_timeout_ms: 20_000 }
+        Self {
+            name,
+            data_dir: None,
+            region: None,
+            zone: None,
+            leave_timeout_ms: 20_000,
+            stall_timeout_ms: 10_000,
+            stall_exit_ms: Some(60_000),
+        }
     }
 }
 
@@ -373,6 +386,48 @@ mod tests {
           node.name = "No Name" (MUSTER_NAME): a node name must be 1 to 63 of a-z, 0-9, `_` and `-`, beginning and ending with a letter or digit
           http.listen = "here" (muster.toml:2): must be an IP address and a port, like 127.0.0.1:6878 or [::]:6878
           limits.services = "0" (--set): must be 1 to 10000000
+        "#);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_for_every_key() {
+        // Each value of another type than all the others, and of no use to any key.
+        let of_no_type = ["1.5", "1979-05-27", "[5]", "[true]", "[[]]", "{}", "{ x = 1 }", "[{}]", "-1", "\"\"", "\"\\u0000\""];
+        let lists = ["bus.url", "http.cors_origins", "probes.allow", "probes.deny"];
+        for key in key::KEYS {
+            let default = (key.show)(&Config::default()).unwrap_or_default();
+            let is_number = default.parse::<u64>().is_ok();
+            let is_measure = crate::units::parse_ms(&default).is_some() || crate::units::parse_bytes(&default).is_some();
+            let is_truth = default.parse::<bool>().is_ok();
+            let is_list = lists.contains(&key.path);
+            let mut wrong = of_no_type.to_vec();
+            wrong.push(if is_truth { "\"true\"" } else { "true" });
+            wrong.extend((!is_number && !is_measure).then_some("5"));
+            wrong.extend((!is_list).then_some("[\"5\"]"));
+            wrong.extend(is_list.then_some("\"10.0.0.0/8\""));
+            wrong.extend(is_number.then(|| Box::leak(format!("{default:?}").into_boxed_str()) as &str));
+            for value in wrong {
+                let faults = load(Some(&format!("{} = {value}", key.path)), &[], &[]).err();
+                assert!(faults.is_some_and(|faults| faults.contains(key.path)), "{} = {value}", key.path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_told_with_the_right_one() {
+        let file = "nodes = 1\n[node]\ndata_dir = 5\nname = true\nstall_exit = 'of'\n[bus]\nurl = 'nats://a'\n[probes]\nper_second = '5'\n[limts]\n[log]\n\
+                    filter = 'debgu'\nformat = 'jsno'";
+        insta::assert_snapshot!(load(Some(file), &[], &[]).unwrap_err(), @r#"
+        the configuration has 9 faults; nothing was started
+          limts (muster.toml:10): unknown section; did you mean `limits`?
+          nodes (muster.toml:1): unknown key; the sections are node, cluster, bus, http, leases, probes, watch, limits, log
+          node.name = true (muster.toml:4): must be text in quotes, not true or false
+          node.data_dir = 5 (muster.toml:3): must be text, not a number: "5", in quotes
+          node.stall_exit = "of" (muster.toml:5): must be a duration like "500ms", "15s", "2m" or "1h", or whole milliseconds, or "off"
+          bus.url (muster.toml:7): must be a list of texts, like ["one"] or ["one", "two"], not text
+          probes.per_second = "5" (muster.toml:9): must be a whole number without quotes, not text
+          log.filter = "debgu" (muster.toml:12): `debgu` is no level: must be one of off, error, warn, info, debug, trace, or target=LEVEL; did you mean `debug`?
+          log.format = "jsno" (muster.toml:13): must be "pretty" or "json"; did you mean `json`?
         "#);
     }
 

@@ -13,6 +13,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 
 use family::Family;
+
+use crate::log;
 pub use histogram::Histogram;
 
 /// One node's numbers. Counting is an atomic addition or two, and never waits.
@@ -93,6 +95,10 @@ pub struct Metrics {
     pub attachments: Gauge,
     /// Subscriptions, and connections that were to hold leases, refused because too many were open.
     pub streams_refused: Counter,
+    /// 1 while the node's task does not turn.
+    pub stalled: Gauge,
+    log_lost: Counter,
+    log_left_out: Counter,
 }
 
 /// The numbers of the node of this name; the same ones for whoever asks. A process has few nodes: one, or those of `dev`.
@@ -206,6 +212,15 @@ impl Metrics {
             streams: gauge("muster_streams", "Open subscriptions"),
             attachments: gauge("muster_attachments", "Open connections that hold leases"),
             streams_refused: counter("muster_streams_refused_total", "Streams refused because too many were open"),
+            stalled: gauge("muster_node_stalled", "1 while the node's task does not turn: its answers are stale, and /livez fails"),
+            log_lost: counter(
+                "muster_log_lines_lost_total",
+                "Log lines of this process that nobody took: stderr is not read, or not as fast",
+            ),
+            log_left_out: counter(
+                "muster_log_lines_left_out_total",
+                "Log lines of this process left out because their like came too often",
+            ),
             recorder,
         }
     }
@@ -296,6 +311,8 @@ impl Metrics {
     /// All of it, in Prometheus' text.
     #[must_use]
     pub fn render(&self) -> String {
+        self.log_lost.absolute(log::lost());
+        self.log_left_out.absolute(log::left_out());
         let mut text = self.recorder.handle().render();
         let name = "muster_http_request_seconds";
         histogram::head(&mut text, name, "How long requests took to answer; of a stream, its head");

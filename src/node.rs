@@ -9,13 +9,16 @@ pub mod history;
 mod inquiry;
 mod leases;
 mod port;
+mod private_file;
 mod probe;
 mod report;
 mod saver;
 pub mod store;
 mod task;
+mod watchdog;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -26,6 +29,7 @@ pub use dialer::Guard;
 pub use history::{Event, EventId, History};
 pub use port::{AskedDelivery, BusPort, FromBus, Said, ToNode};
 pub use probe::Probing;
+pub use watchdog::Watching;
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
@@ -46,6 +50,7 @@ use probe::Prober;
 use saver::Saver;
 use store::{Restored, Store};
 use task::{BusEnds, Command, Reply, Task};
+use watchdog::Pulse;
 
 /// How many questions may wait for the node; one more is refused as overloaded.
 const COMMANDS_MAX: usize = 16_384;
@@ -75,9 +80,10 @@ struct Shared {
     /// Where it is asked who has been sent something; nobody does where there is no door.
     deliveries: OnceLock<mpsc::Sender<AskedDelivery>>,
     history: History,
+    pulse: Pulse,
 }
 
-/// Why a question was not answered; nothing was changed.
+/// Why a question was not answered; nothing was changed, but where it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The registry said no.
@@ -88,6 +94,10 @@ pub enum Refused {
     Overloaded,
     /// The node has stopped.
     Stopped,
+    /// The node's task does not turn, and was not asked.
+    Stalled,
+    /// The node's task was asked and does not turn: what was asked may be done once it does.
+    Unanswered,
 }
 
 /// How far a node's answers can be relied on.
@@ -107,6 +117,8 @@ pub struct Condition {
     pub bus: BusHealth,
     /// When what is shown was last known to be so, where that is not now; how stale an answer is: now less this.
     pub stale_since: Option<Mono>,
+    /// Its task does not turn: nothing is heard, decided or written until it does.
+    pub is_stalled: bool,
 }
 
 impl Condition {
@@ -163,6 +175,8 @@ impl Handle {
     /// # Errors
     /// [`Refused`]; nothing was changed.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<Renewed, Refused> {
+        // A renewal that the task never sees keeps nobody listed: peers that judge this node by its silence do not know of it.
+        self.check_turns()?;
         if let Some(renewed) = self.shared.leases.renew(&heartbeat) {
             self.shared.metrics.heartbeats_renewed.increment(1);
             return Ok(renewed);
@@ -334,12 +348,22 @@ impl Handle {
     }
 
     async fn put<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refused> {
+        self.check_turns()?;
         let (reply, answer) = oneshot::channel();
         self.commands.try_send(command(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Refused::Stopped,
         })?;
-        answer.await.map_err(|_| Refused::Stopped)
+        let mut conditions = self.follow_condition();
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| Refused::Stopped),
+            Ok(_) = conditions.wait_for(|condition| condition.is_stalled) => Err(Refused::Unanswered),
+        }
+    }
+
+    fn check_turns(&self) -> Result<(), Refused> {
+        if self.condition().is_stalled { Err(Refused::Stalled) } else { Ok(()) }
     }
 }
 
@@ -416,6 +440,7 @@ pub fn spawn_with(
         board: Board::new(task::condition(&registry, now)),
         elsewhere: ArcSwap::from_pointee(Elsewhere::default()),
         deliveries: OnceLock::new(),
+        pulse: Pulse::default(),
         clock,
         name,
     });
@@ -426,10 +451,11 @@ pub fn spawn_with(
     let eyes = Eyes::new(inquiry, Prober::new(asking.probing.clone(), clock), Arc::clone(&shared.metrics));
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {
-        let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics));
+        let is_full = Arc::new(AtomicBool::new(false));
+        let journal = Journal::new(history.clone(), shared.name.clone(), Arc::clone(&shared.metrics), Arc::clone(&is_full));
         shutdown.spawn("journal", journal.run(store.folder().to_owned()));
         let (to_saver, ends) = saver::channel(to_commands.clone());
-        shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared)).run(ends, shutdown.clone()));
+        shutdown.spawn("saver", Saver::new(store, Arc::clone(&shared), is_full).run(ends, shutdown.clone()));
         to_saver
     });
     let task = Task::new(registry, outbox, Arc::clone(&shared), ends, eyes, saver, recorder);

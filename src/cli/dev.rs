@@ -8,11 +8,12 @@ use clap::Args;
 use super::failure::{Code, Failure};
 use super::options::Common;
 use super::output;
+use super::reload::Reload;
 use super::serve::{bound_connections, data_shown, log_to_stderr, open_doors, run_until_asked};
 use super::signal::Asked;
 use super::start::{Bus, Running, bind, start};
 use crate::bus::memory::Hub;
-use crate::config::{BusConfig, Config, Inputs, Loaded, Origin};
+use crate::config::{BusConfig, Inputs, Loaded, Origin};
 use crate::model::NodeName;
 
 /// What `dev` takes.
@@ -48,8 +49,11 @@ const DECIDED: [&str; 8] = [
 ];
 
 pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
-    let mut asked = Asked::listen()?;
-    let mut config = load(&arguments.common)?;
+    let mut asked = Asked::listen_to_reload()?;
+    let common = arguments.common;
+    let read = move || load(&common);
+    let loaded = read()?;
+    let mut config = loaded.config.clone();
     log_to_stderr(&config)?;
     bound_connections(&mut config, arguments.nodes.into());
     let addresses = (0..arguments.nodes).map(|step| address(config.http.listen, step)).collect::<Result<Vec<_>, _>>()?;
@@ -65,22 +69,23 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         nodes.push(start(config, bound, Bus::Memory(&hub)).await?);
     }
     output::say(&banner(&nodes));
-    run_until_asked(&nodes, &mut asked).await
+    let certificates = nodes.iter().filter_map(|node| node.certificate.clone()).collect();
+    let reload = Reload::new(Box::new(read), &loaded, certificates);
+    run_until_asked(&nodes, &mut asked, &reload).await
 }
 
 /// The configuration that all nodes share. A node's own keys are not `dev`'s to take: said on the command line they are refused,
 /// in the environment they were meant for another node.
-fn load(common: &Common) -> Result<Config, Failure> {
+fn load(common: &Common) -> Result<Loaded, Failure> {
     let mut inputs = Inputs { defaults: DEFAULTS.to_vec(), ..common.to_inputs() };
     inputs.environment.retain(|(name, _)| !["MUSTER_CONFIG", "MUSTER_NAME", "MUSTER_NATS"].contains(&name.as_str()));
-    let loaded = Loaded::from_inputs(&inputs)?;
+    let mut loaded = Loaded::from_inputs(&inputs)?;
     if let Some(key) = DECIDED.iter().find(|key| matches!(loaded.origin(key), Origin::Flag(_))) {
         return Err(Failure::usage(format!("`dev` decides {key} by itself")).hint("`muster serve`, which takes it"));
     }
-    let mut config = loaded.config;
-    config.bus = BusConfig::default();
-    config.http.advertise = None;
-    Ok(config)
+    loaded.config.bus = BusConfig::default();
+    loaded.config.http.advertise = None;
+    Ok(loaded)
 }
 
 /// The first node's address; the others count up, but from port 0 each takes a free one.

@@ -1,9 +1,11 @@
 //! Failures: what a verb says on stderr when it could not do what it was asked, and the exit code it leaves with.
 
-use std::io::{self, Write};
+use std::fmt;
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 
+use super::output;
 use crate::client::{BuildError, Error};
 use crate::config::Faults;
 
@@ -18,6 +20,8 @@ pub(super) enum Code {
     NotConverged = 4,
     /// No node can be reached, or none can answer now.
     Unavailable = 69,
+    /// A node whose task does not turn has ended itself.
+    Stalled = 70,
     /// The caller may not do that.
     Refused = 77,
     Configuration = 78,
@@ -52,12 +56,17 @@ impl Failure {
     pub(super) fn tell(&self) -> Code {
         if !self.message.is_empty() {
             let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-            let mut stderr = anstream::stderr();
-            // When stderr is closed the exit code is all that is left to say.
-            let _ = writeln!(stderr, "{red}error{red:#}: {}", self.message);
-            let _ = self.hint.iter().try_for_each(|hint| writeln!(stderr, "  try: {hint}"));
+            let hint = self.hint.as_deref().map_or_else(String::new, |hint| format!("\n  try: {hint}"));
+            output::to_stderr(&format!("{red}error{red:#}: {}{hint}", self.message));
         }
         self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    /// In one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message.replace("\n  ", "; ").replace('\n', "; "))
     }
 }
 

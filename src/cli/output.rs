@@ -2,9 +2,12 @@
 
 use std::io::{self, Write};
 
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, TableStyle};
+
+use crate::log::{self, Stream};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,9 +88,11 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// One line on stdout from a verb whose work goes on whether or not anybody reads it.
+/// One line on stdout from a verb whose work goes on whether or not anybody reads it, or reads it in time.
 pub(super) fn say(text: &str) {
-    let _ = line(text);
+    let coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+    // A process without stdout has nobody who reads it.
+    let _ = log::write(Stream::Stdout, shown(text, coloured));
 }
 
 /// Text on stdout as it is.
@@ -113,11 +118,22 @@ pub(super) fn lines_of(bytes: &[u8], list: &str) -> io::Result<()> {
     body[list].as_array().into_iter().flatten().try_for_each(|item| line(&item.to_string()))
 }
 
-/// A remark beside the answer: on stderr, so that what reads stdout is not disturbed.
+/// A remark beside the answer: on stderr, so that what reads stdout is not disturbed. Nobody waits for whoever reads it.
 pub(super) fn remark(text: &str) {
     let dim = Style::new().dimmed();
-    // When stderr is closed nobody wants remarks.
-    let _ = writeln!(anstream::stderr(), "{dim}{text}{dim:#}");
+    to_stderr(&format!("{dim}{text}{dim:#}"));
+}
+
+/// Lines on stderr, after those that wait for it already.
+pub(super) fn to_stderr(text: &str) {
+    let coloured = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    // A process without stderr has nobody who reads it.
+    let _ = log::write(Stream::Stderr, shown(text, coloured));
+}
+
+/// Lines as a stream shows them.
+fn shown(text: &str, coloured: bool) -> String {
+    if coloured { format!("{text}\n") } else { format!("{}\n", anstream::adapter::strip_str(text)) }
 }
 
 /// Milliseconds as people say them: `840ms`, `12s`, `3m`.

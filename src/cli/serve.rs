@@ -1,6 +1,7 @@
 //! `serve`: one node, from its configuration to its end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 use futures_util::StreamExt;
@@ -10,10 +11,12 @@ use futures_util::stream::FuturesUnordered;
 use super::failure::{Code, Failure};
 use super::options::Configuration;
 use super::output;
-use super::signal::Asked;
+use super::reload::{self, Reload};
+use super::signal::{Asked, Asks};
 use super::start::{Bus, Running, bind, start};
 use crate::bus::nats;
 use crate::config::{Config, Loaded};
+use crate::log;
 use crate::model::NodeName;
 use crate::open_files;
 
@@ -21,7 +24,7 @@ use crate::open_files;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Flags hold over the environment, that over the file, that over the defaults; `muster check` shows what would hold.
-SIGTERM and SIGINT (Ctrl-C) leave gracefully; a second one stops at once.
+SIGTERM and SIGINT (Ctrl-C) leave gracefully; a second one stops at once. SIGHUP reads the certificate and log.filter again, and nothing else.
 
 Examples:
   muster serve
@@ -33,8 +36,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
-    let mut asked = Asked::listen()?;
-    let mut config = Loaded::from_inputs(&arguments.configuration.to_inputs())?.config;
+    let mut asked = Asked::listen_to_reload()?;
+    let read = move || Ok(Loaded::from_inputs(&arguments.configuration.to_inputs())?);
+    let loaded: Loaded = read()?;
+    let mut config = loaded.config.clone();
     log_to_stderr(&config)?;
     bound_connections(&mut config, 1);
     let bound = bind(config.http.listen)?;
@@ -42,21 +47,20 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let running = start(config, bound, bus).await?;
     let hears_bus = running.hears_bus().await;
     output::say(&banner(&running, hears_bus));
-    run_until_asked(&[running], &mut asked).await
+    let reload = Reload::new(Box::new(read), &loaded, running.certificate.clone().into_iter().collect());
+    run_until_asked(&[running], &mut asked, &reload).await
 }
 
-/// Turns on the log, as configured, on stderr. What the configuration says of the NATS client holds over what comes first.
+/// Turns on the log, as configured, on stderr.
 pub(super) fn log_to_stderr(config: &Config) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},{}", nats::LOG_FILTER, config.log.filter))
-        .map_err(|error| Failure::new(Code::Configuration, format!("log.filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
-    if config.log.json {
-        builder.json().flatten_event(true).init();
-    } else {
-        let coloured = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        builder.with_ansi(coloured).init();
-    }
-    Ok(())
+    let coloured = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    let style = log::Style { json: config.log.json, coloured };
+    log::start(&directives(config), style).map_err(|error| Failure::new(Code::Configuration, format!("log.filter: {error}")))
+}
+
+/// What the configuration says of the NATS client holds over what comes first.
+pub(super) fn directives(config: &Config) -> String {
+    format!("{},{},{}", nats::LOG_FILTER, reload::LOG_FILTER, config.log.filter)
 }
 
 /// Each connection is an open file: what connections take of them is bounded, so that probes, bus and disk have theirs.
@@ -74,14 +78,17 @@ pub(super) fn bound_connections(config: &mut Config, nodes: usize) {
     }
 }
 
-/// Waits for a signal, then lets the nodes leave; a second signal ends the waiting. A node that was asked over HTTP to leave does so
+/// Waits for a signal that asks for the end, then lets the nodes leave; a second signal ends the waiting. A node that was asked over HTTP to leave does so
 /// alone, and the last one ends the program. One that ends by itself has failed.
-pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked) -> Result<Code, Failure> {
+pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked, reload: &Arc<Reload>) -> Result<Code, Failure> {
     let mut lives: FuturesUnordered<_> = nodes.iter().map(live).collect();
     let (mut all_ended, mut left) = (true, Vec::new());
     let by_itself = loop {
         tokio::select! {
-            () = asked.end() => break None,
+            asks = asked.next() => match asks {
+                Asks::End => break None,
+                Asks::Reload => reload.begin(),
+            },
             life = lives.next() => match life {
                 Some(Life::Failed(name)) => break Some(name),
                 Some(Life::Left { name, in_time }) => {

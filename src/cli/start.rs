@@ -5,15 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::failure::{Code, Failure};
 use crate::bus::memory::Hub;
 use crate::bus::nats;
 use crate::clock::Clock;
 use crate::config::{Config, ProbesConfig};
 use crate::http::{App, Bound, Tls};
+use crate::log;
 use crate::model::{Address, Epoch};
 use crate::node::store::{Restored, Store, StoreError};
-use crate::node::{self, Asking, Condition, Guard, Handle, Probing};
+use crate::node::{self, Asking, Condition, Guard, Handle, Probing, Watching};
 use crate::random;
 use crate::registry::{BusHealth, ProbeLimits, Settings};
 use crate::shutdown::Shutdown;
@@ -40,6 +43,8 @@ pub(super) struct Running {
     pub(super) config: Arc<Config>,
     pub(super) address: SocketAddr,
     pub(super) shutdown: Shutdown,
+    /// Has the files of its certificate looked at; `None`: it has none.
+    pub(super) certificate: Option<Arc<Notify>>,
     /// What it starts from says what was registered.
     pub(super) knew_enough: bool,
     handle: Handle,
@@ -61,8 +66,9 @@ pub(super) fn bind(listen: SocketAddr) -> Result<Bound, Failure> {
 
 /// Starts a node on an address that was taken.
 pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<Running, Failure> {
-    let bound =
-        bound.secured(Tls::load(&config.http.tls).map_err(|error| Failure::new(Code::Configuration, format!("[http] tls: {error}")))?);
+    let tls = Tls::load(&config.http.tls).map_err(|error| Failure::new(Code::Configuration, format!("[http] tls: {error}")))?;
+    let certificate = tls.as_ref().map(Tls::reload);
+    let bound = bound.secured(tls);
     let shutdown = Shutdown::new();
     let address = bound.address();
     let settings = to_settings(&config, address, !matches!(bus, Bus::None));
@@ -72,6 +78,7 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let disk = read_disk(&config, clock).await?;
     let knew_enough = disk.as_ref().is_some_and(|(_, restored)| restored.knew_enough);
     let (handle, port) = node::spawn_with(settings, disk, clock, &asking, &shutdown);
+    handle.watch_over(to_watching(&config), &shutdown).map_err(|error| Failure::new(Code::Failed, format!("no watchdog: {error}")))?;
     match bus {
         Bus::None => drop(port),
         Bus::Memory(hub) => hub.attach(port, life, &shutdown),
@@ -82,7 +89,17 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     }
     let config = Arc::new(config);
     bound.serve(App::new(handle.clone(), Arc::clone(&config), shutdown.clone()));
-    Ok(Running { config, address, shutdown, knew_enough, handle })
+    Ok(Running { config, address, shutdown, certificate, knew_enough, handle })
+}
+
+/// A node whose task hangs for good is worth less than one that is started again.
+fn to_watching(config: &Config) -> Watching {
+    let Config { node, .. } = config;
+    let end = || {
+        log::flush();
+        std::process::exit(i32::from(Code::Stalled as u8));
+    };
+    Watching { timeout: Duration::from_millis(node.stall_timeout_ms), exit: node.stall_exit_ms.map(Duration::from_millis), end }
 }
 
 /// Takes the node's folder, where it is to have one, and reads what is there.
@@ -260,7 +277,7 @@ mod tests {
         }
         shutdown.spawn("hangs", std::future::pending());
         let address = "127.0.0.1:1".parse().unwrap();
-        let running = Running { config: Arc::new(config), address, shutdown, knew_enough: false, handle };
+        let running = Running { config: Arc::new(config), address, shutdown, certificate: None, knew_enough: false, handle };
         let clock = running.handle.clock();
         let began = clock.mono();
         assert!(!running.stop().await, "not all has ended");

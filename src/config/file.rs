@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::given::Given;
-use super::{Fault, Origin};
+use super::{Fault, Origin, key};
 
 /// A key of the file, with what was given for it.
 pub(super) struct Entry {
@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path) -> (Vec<Entry>, Vec<Fault>) {
 fn parse(path: &Path, text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let origin_at = |line: usize| Origin::File { path: path.to_path_buf(), line };
-    let mut reading = Reading { text, entries: Vec::new(), faults: Vec::new() };
+    let mut reading = Reading { text, is_whole: errors.is_empty(), entries: Vec::new(), faults: Vec::new() };
     let mut broken = Vec::new();
     for error in &errors {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
@@ -48,6 +48,8 @@ fn parse(path: &Path, text: &str) -> (Vec<Entry>, Vec<Fault>) {
 
 struct Reading<'a> {
     text: &'a str,
+    /// The parser made nothing up.
+    is_whole: bool,
     entries: Vec<(usize, String, Given)>,
     faults: Vec<(usize, String, String)>,
 }
@@ -59,6 +61,10 @@ impl Reading<'_> {
             let line = line_of(self.text, key.span().start);
             match value.get_ref() {
                 // Only sections are tables; what stands deeper is told by its whole path.
+                // One with nothing in it is told too: its name may be wrong, or there is a value missing.
+                DeValue::Table(inner) if self.is_whole && inner.is_empty() && !key::is_section(&path) => {
+                    self.faults.push((line, path.clone(), key::no_table(&path)));
+                }
                 DeValue::Table(inner) => self.table(&path, inner),
                 other => match to_given(other) {
                     Ok(given) => self.entries.push((line, path, given)),
@@ -71,18 +77,21 @@ impl Reading<'_> {
 
 fn to_given(value: &DeValue<'_>) -> Result<Given, String> {
     match value {
-        DeValue::Array(items) => items.iter().map(Spanned::get_ref).map(scalar).collect::<Result<_, _>>().map(Given::List),
-        other => scalar(other).map(Given::Text),
+        DeValue::String(text) => Ok(Given::Quoted(text.to_string())),
+        DeValue::Integer(number) => Ok(Given::Number(number.to_string())),
+        DeValue::Boolean(truth) => Ok(Given::Truth(*truth)),
+        DeValue::Array(items) => items.iter().map(Spanned::get_ref).map(item).collect::<Result<_, _>>().map(Given::List),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => {
+            Err(format!("must be text, a whole number or a list of texts, not a TOML {}", value.type_str()))
+        }
     }
 }
 
-fn scalar(value: &DeValue<'_>) -> Result<String, String> {
+fn item(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.to_string()),
-        DeValue::Integer(number) => Ok(number.to_string()),
-        DeValue::Boolean(truth) => Ok(truth.to_string()),
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-            Err(format!("must be text, a whole number or a list of texts, not a TOML {}", value.type_str()))
+        DeValue::Integer(_) | DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            Err(format!("must be a list of texts, and has a TOML {} in it", value.type_str()))
         }
     }
 }

@@ -5,18 +5,25 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::pem;
+use super::{log_filter, pem};
 use crate::cidr::Cidr;
 use crate::model::{Address, NodeName};
+use crate::nearest::nearest;
 use crate::tls::Unfit;
 use crate::units::{DURATION_RULE, SIZE_RULE, parse_bytes, parse_ms, show_bytes, show_ms};
 
 /// What somebody gave for a key, not yet understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Given {
-    /// From a flag, the environment, or a plain value of the file.
+    /// From a flag or the environment, where everything is text.
     Text(String),
-    /// From a list of the file.
+    /// Text of the file.
+    Quoted(String),
+    /// A whole number of the file, as it stands there.
+    Number(String),
+    /// `true` or `false` of the file.
+    Truth(bool),
+    /// From a list of texts of the file.
     List(Vec<String>),
 }
 
@@ -24,24 +31,59 @@ impl Given {
     /// As its giver would recognise it.
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::Text(text) => text.clone(),
-            Self::List(items) => items.join(","),
+            Self::Text(text) | Self::Quoted(text) => format!("{:?}", shortened(text)),
+            Self::Number(number) => shortened(number),
+            Self::Truth(truth) => truth.to_string(),
+            Self::List(items) => shortened(&format!("{items:?}")),
         }
     }
 
     /// The parts of a list: what stands between commas, or the items of the file's list.
-    pub(super) fn items(&self) -> Vec<String> {
+    pub(super) fn items(&self) -> Result<Vec<String>, String> {
         let trimmed = |text: &str| text.trim().to_owned();
         match self {
-            Self::Text(text) => text.split(',').map(trimmed).filter(|item| !item.is_empty()).collect(),
-            Self::List(items) => items.iter().map(|item| trimmed(item)).collect(),
+            Self::Text(text) => Ok(text.split(',').map(trimmed).filter(|item| !item.is_empty()).collect()),
+            Self::List(items) => Ok(items.iter().map(|item| trimmed(item)).collect()),
+            // Without showing it: it may hold a password.
+            Self::Quoted(_) | Self::Number(_) | Self::Truth(_) => {
+                Err(format!("must be a list of texts, like [\"one\"] or [\"one\", \"two\"], not {}", self.kind()))
+            }
         }
     }
 
+    /// Text, which a file has in quotes.
     pub(super) fn text(&self) -> Result<&str, String> {
         match self {
-            Self::Text(text) => Ok(text.as_str()),
-            Self::List(_) => Err("must be one value, not a list".to_owned()),
+            Self::Text(text) | Self::Quoted(text) => Ok(text.as_str()),
+            Self::Number(text) => Err(format!("must be text, not a number: \"{}\", in quotes", shortened(text))),
+            Self::Truth(_) => Err(format!("must be text in quotes, not {}", self.kind())),
+            Self::List(_) => Err("must be one text, not a list".to_owned()),
+        }
+    }
+
+    /// A whole number, which a file has without quotes.
+    fn digits(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) | Self::Number(text) => Ok(text.as_str()),
+            Self::Quoted(_) | Self::Truth(_) | Self::List(_) => Err(format!("must be a whole number without quotes, not {}", self.kind())),
+        }
+    }
+
+    /// A number with or without a unit: one without may stand in a file without quotes.
+    fn measure(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) | Self::Quoted(text) | Self::Number(text) => Ok(text.as_str()),
+            Self::Truth(_) | Self::List(_) => Err(format!("must be a number with its unit, in quotes, not {}", self.kind())),
+        }
+    }
+
+    /// What it is, as the end of a sentence.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) | Self::Quoted(_) => "text",
+            Self::Number(_) => "a number",
+            Self::Truth(_) => "true or false",
+            Self::List(_) => "a list",
         }
     }
 
@@ -51,17 +93,25 @@ impl Given {
     }
 
     pub(super) fn duration_ms(&self, range: RangeInclusive<u64>) -> Result<u64, String> {
-        let ms = parse_ms(self.text()?).ok_or_else(|| format!("must be {DURATION_RULE}"))?;
+        let ms = parse_ms(self.measure()?).ok_or_else(|| format!("must be {DURATION_RULE}"))?;
         within(ms, range, show_ms)
     }
 
+    /// A duration, or `off`: none.
+    pub(super) fn duration_or_off(&self, range: RangeInclusive<u64>) -> Result<Option<u64>, String> {
+        match self.measure()? {
+            "off" => Ok(None),
+            _ => self.duration_ms(range).map(Some).map_err(|rule| format!("{rule}, or \"off\"")),
+        }
+    }
+
     pub(super) fn bytes(&self, range: RangeInclusive<u64>) -> Result<usize, String> {
-        let bytes = parse_bytes(self.text()?).ok_or_else(|| format!("must be {SIZE_RULE}"))?;
+        let bytes = parse_bytes(self.measure()?).ok_or_else(|| format!("must be {SIZE_RULE}"))?;
         within(bytes, range, show_bytes).and_then(|bytes| usize::try_from(bytes).map_err(|error| error.to_string()))
     }
 
     pub(super) fn number(&self, range: RangeInclusive<u64>) -> Result<u64, String> {
-        let number = self.text()?.replace('_', "").parse().map_err(|_| "must be a whole number".to_owned())?;
+        let number = self.digits()?.replace('_', "").parse().map_err(|_| "must be a whole number".to_owned())?;
         within(number, range, |number| number.to_string())
     }
 
@@ -73,6 +123,7 @@ impl Given {
     pub(super) fn path(&self) -> Result<PathBuf, String> {
         match self.text()? {
             "" => Err("must be a path".to_owned()),
+            text if text.contains('\0') => Err("must be a path, and none has a NUL in it".to_owned()),
             text => Ok(PathBuf::from(text)),
         }
     }
@@ -119,13 +170,13 @@ impl Given {
     /// NATS servers: `nats://` or `tls://` or nothing, perhaps `user:password@`, a host, perhaps a port.
     pub(super) fn nats_servers(&self) -> Result<Vec<String>, String> {
         let wrong = |number: usize| format!("server {number} of the list must be like nats://127.0.0.1:4222 or tls://nats.example:4222");
-        let servers = self.items().into_iter().enumerate();
+        let servers = self.items()?.into_iter().enumerate();
         servers.map(|(at, server)| if is_nats_server(&server) { Ok(server) } else { Err(wrong(at + 1)) }).collect()
     }
 
     /// Ranges of IP addresses.
     pub(super) fn ranges(&self) -> Result<Vec<Cidr>, String> {
-        self.items().into_iter().map(|item| item.parse::<Cidr>().map_err(|rule| format!("`{item}` {rule}"))).collect()
+        self.items()?.into_iter().map(|item| item.parse::<Cidr>().map_err(|rule| format!("`{item}` {rule}"))).collect()
     }
 
     /// Origins of browsers: scheme, host, perhaps a port; nothing after.
@@ -135,15 +186,20 @@ impl Given {
             rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*', ' ']))
         };
         let wrong = |item: &str| format!("`{item}` is not an origin: must be like https://console.example or http://localhost:3000");
-        self.items().into_iter().map(|item| if is_origin(&item) { Ok(item) } else { Err(wrong(&item)) }).collect()
+        self.items()?.into_iter().map(|item| if is_origin(&item) { Ok(item) } else { Err(wrong(&item)) }).collect()
     }
 
-    /// Directives for the log, checked by the parser that will use them.
+    /// Directives for the log.
     pub(super) fn log_filter(&self) -> Result<String, String> {
-        let text = self.text()?;
-        match tracing_subscriber::EnvFilter::try_new(text) {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(format!("must be like \"info\" or \"warn,muster=debug\": {error}")),
+        log_filter::checked(self.text()?)
+    }
+
+    /// `true` or `false`, which a file has without quotes.
+    pub(super) fn truth(&self) -> Result<bool, String> {
+        match self {
+            Self::Truth(truth) => Ok(*truth),
+            Self::Text(text) => text.parse().map_err(|_| format!("must be true or false{}", guess(text, ["true", "false"]))),
+            Self::Quoted(_) | Self::Number(_) | Self::List(_) => Err(format!("must be true or false, without quotes, not {}", self.kind())),
         }
     }
 
@@ -152,7 +208,7 @@ impl Given {
         match self.text()? {
             text if text == first => Ok(false),
             text if text == second => Ok(true),
-            _ => Err(format!("must be \"{first}\" or \"{second}\"")),
+            text => Err(format!("must be \"{first}\" or \"{second}\"{}", guess(text, [first, second]))),
         }
     }
 }
@@ -177,6 +233,20 @@ fn within(number: u64, range: RangeInclusive<u64>, show: fn(u64) -> String) -> R
         return Ok(number);
     }
     Err(format!("must be {} to {}", show(*range.start()), show(*range.end())))
+}
+
+/// The end of a sentence: what was probably meant, where that can be guessed.
+pub(super) fn guess<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(given, known).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
+}
+
+/// A fault must be readable whatever was given.
+fn shortened(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 /// A URL with what stands before its `@` made unreadable.

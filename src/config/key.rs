@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::given::{Given, masked};
+use super::given::{Given, guess, masked};
 use super::{Config, Origin};
 use crate::tls;
 use crate::units::{show_bytes, show_ms};
@@ -73,6 +73,22 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        set: |config, given| put(&mut config.node.stall_timeout_ms, given.duration_ms(1000..=300_000)),
+        show: |config| Some(show_ms(config.node.stall_timeout_ms)),
+        ..key(
+            "node.stall_timeout",
+            "When the node's task has not turned for so long, its answers are stale, what needs it is refused, and /livez fails. 1s to 5m.",
+        )
+    },
+    Key {
+        set: |config, given| put(&mut config.node.stall_exit_ms, given.duration_or_off(2000..=3_600_000)),
+        show: |config| Some(config.node.stall_exit_ms.map_or("off".to_owned(), show_ms)),
+        ..key(
+            "node.stall_exit",
+            "When it has not turned for so long the process ends itself; above node.stall_timeout. 2s to 1h, or \"off\".",
+        )
+    },
+    Key {
         flag: Some("--cluster"),
         set: |config, given| put(&mut config.cluster.name, given.parsed()),
         show: |config| Some(config.cluster.name.to_string()),
@@ -103,7 +119,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         flag: Some("--expect-empty"),
-        set: |config, given| put(&mut config.cluster.expect_empty, given.either("false", "true")),
+        set: |config, given| put(&mut config.cluster.expect_empty, given.truth()),
         show: |config| Some(config.cluster.expect_empty.to_string()),
         ..key(
             "cluster.expect_empty",
@@ -439,6 +455,19 @@ pub(super) fn sections() -> Vec<&'static str> {
     sections
 }
 
+/// Keys stand in a table of this name.
+pub(super) fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Why there is no table of this name.
+pub(super) fn no_table(path: &str) -> String {
+    match find(path) {
+        Some(_) => "must have a value, and has a table".to_owned(),
+        None => format!("unknown section{}", guess(path, sections())),
+    }
+}
+
 fn list(items: &[String]) -> Option<String> {
     (!items.is_empty()).then(|| items.join(","))
 }
@@ -458,36 +487,4 @@ const fn key(path: &'static str, help: &'static str) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_key_reads_back_what_it_shows() {
-        let mut config = Config::default();
-        for key in KEYS {
-            let Some(shown) = (key.show)(&config) else { continue };
-            (key.set)(&mut config, &Given::Text(shown.clone())).unwrap_or_else(|rule| panic!("{}: {rule}", key.path));
-            assert_eq!((key.show)(&config), Some(shown), "{}", key.path);
-        }
-    }
-
-    #[test]
-    fn every_key_refuses_something_and_then_changes_nothing() {
-        let before = Config::default();
-        for key in KEYS {
-            let mut config = before.clone();
-            let nonsense = Given::List(vec!["\0 not a value".to_owned()]);
-            assert!((key.set)(&mut config, &nonsense).is_err(), "{}", key.path);
-            assert_eq!((key.show)(&config), (key.show)(&before), "{}", key.path);
-        }
-    }
-
-    #[test]
-    fn names_of_variables_are_different() {
-        let mut names: Vec<_> = KEYS.iter().flat_map(Key::variables).collect();
-        let count = names.len();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), count);
-    }
-}
+mod tests;

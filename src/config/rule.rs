@@ -21,6 +21,13 @@ const RULES: &[Rule] = &[
         broken: |config| said(config.leases.ttl_ms > config.leases.ttl_max_ms, "leases.ttl must be at most leases.ttl_max"),
     },
     Rule {
+        keys: &["node.stall_exit", "node.stall_timeout"],
+        broken: |config| {
+            let is_short = config.node.stall_exit_ms.is_some_and(|exit_ms| exit_ms <= config.node.stall_timeout_ms);
+            said(is_short, "node.stall_exit must be longer than node.stall_timeout, or \"off\"")
+        },
+    },
+    Rule {
         keys: &["http.batch_body_bytes_max", "http.body_bytes_max"],
         broken: |config| {
             let fits = config.http.batch_body_bytes_max >= config.http.body_bytes_max;
@@ -69,7 +76,7 @@ pub(super) fn to_config(raw: &Raw) -> (Config, Vec<Fault>) {
     for key in KEYS {
         let Some((given, origin)) = raw.values.get(key.path) else { continue };
         if let Err(rule) = (key.set)(&mut config, given) {
-            let what = if key.secret { key.path.to_owned() } else { format!("{} = {:?}", key.path, shortened(&given.shown())) };
+            let what = if key.secret { key.path.to_owned() } else { format!("{} = {}", key.path, given.shown()) };
             faults.push(Fault { what, origin: origin.clone(), rule });
             wrong.push(key.path);
         }
@@ -95,13 +102,4 @@ fn to_fault(rule: &Rule, text: String, config: &Config, raw: &Raw) -> Fault {
         Some(format!("{path} = {value:?} ({origin})"))
     });
     Fault { what: told.collect::<Vec<_>>().join(", "), origin: Origin::Default, rule: text }
-}
-
-/// A fault must be readable whatever was given.
-fn shortened(text: &str) -> String {
-    const SHOWN_MAX: usize = 80;
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
 }

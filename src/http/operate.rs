@@ -40,29 +40,33 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// Whether the process lives
 ///
-/// As long as it answers it does: a node that is warming, or whose bus is down, is not mended by a restart.
+/// As long as it answers it does: a node that is warming, or whose bus is down, is not mended by a restart. 503 `stalled` where its task has
+/// not turned for `node.stall_timeout`: then it is none any more, and one that goes on so ends itself (`node.stall_exit`).
 #[utoipa::path(
     get, path = "/livez", tag = "operate", operation_id = "livez",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
     responses(
         (status = 200, description = "It lives", body = String, content_type = "text/plain"),
+        (status = 503, description = "`stalled`", body = ProblemBody, content_type = "application/problem+json"),
         (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 async fn livez(State(app): State<App>, query: Query) -> Result<Response, Problem> {
+    let verbose = is_verbose(query)?;
     let health = Health::of(&app);
-    Ok(say(Verdict::Ok, is_verbose(query)?.then_some(&health)))
+    if health.condition.is_stalled { Err(stalled(&health)) } else { Ok(say(Verdict::Ok, verbose.then_some(&health))) }
 }
 
 /// Whether the node is fit to answer
 ///
-/// 503 while it is warming, which a node is that never reached its bus, or leaving; 200 while it settles. With the bus down it stays fit, and says `degraded`: what it holds is still worth more than nothing.
+/// 503 while it is warming, which a node is that never reached its bus, or leaving, or its task does not turn; 200 while it settles. With the bus
+/// down it stays fit, and says `degraded`: what it holds is still worth more than nothing.
 #[utoipa::path(
     get, path = "/readyz", tag = "operate", operation_id = "readyz",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
     responses(
         (status = 200, description = "`ok` or `degraded`", body = String, content_type = "text/plain"),
-        (status = 503, description = "`warming` or `leaving`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`warming`, `leaving` or `stalled`", body = ProblemBody, content_type = "application/problem+json"),
         (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -72,13 +76,14 @@ async fn readyz(State(app): State<App>, query: Query) -> Result<Response, Proble
     match health.verdict() {
         Verdict::Warming => Err(not_known_yet(&app, &format!("The node is not ready ({health})"))),
         Verdict::Leaving => Err(Problem::new(Code::Leaving, format!("The node is stopping. {health}"))),
+        Verdict::Stalled => Err(stalled(&health)),
         fit @ (Verdict::Ok | Verdict::Degraded) => Ok(say(fit, verbose.then_some(&health))),
     }
 }
 
 /// How the node is, in a word
 ///
-/// Always 200: `ok`, `degraded`, `warming` or `leaving`. For people and dashboards; what routes or restarts asks the other two.
+/// Always 200: `ok`, `degraded`, `warming`, `leaving` or `stalled`. For people and dashboards; what routes or restarts asks the other two.
 #[utoipa::path(
     get, path = "/healthz", tag = "operate", operation_id = "healthz",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
@@ -149,6 +154,7 @@ enum Verdict {
     Degraded,
     Warming,
     Leaving,
+    Stalled,
 }
 
 impl Health {
@@ -158,6 +164,7 @@ impl Health {
 
     fn verdict(&self) -> Verdict {
         match self.condition.state {
+            _ if self.condition.is_stalled => Verdict::Stalled,
             _ if self.is_stopping => Verdict::Leaving,
             NodeState::Leaving => Verdict::Leaving,
             NodeState::Warming => Verdict::Warming,
@@ -191,8 +198,13 @@ impl Verdict {
             Self::Degraded => "degraded",
             Self::Warming => "warming",
             Self::Leaving => "leaving",
+            Self::Stalled => "stalled",
         }
     }
+}
+
+fn stalled(health: &Health) -> Problem {
+    Problem::new(Code::Stalled, format!("The node's task does not turn. {health}"))
 }
 
 fn is_verbose(mut query: Query) -> Result<bool, Problem> {

@@ -97,6 +97,8 @@ codes! {
     Leaving = "leaving", SERVICE_UNAVAILABLE, "Leaving";
     /// The node has more to do than it can.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded";
+    /// The node's task does not turn: ask another.
+    Stalled = "stalled", SERVICE_UNAVAILABLE, "Stalled";
     /// Another node, which has to be asked, does not answer in time.
     UnreachableNode = "unreachable_node", GATEWAY_TIMEOUT, "Unreachable node";
     /// A bound is reached.
@@ -109,7 +111,9 @@ impl Problem {
     /// A problem with nothing more to it than a sentence.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         let header = match code {
-            Code::Warming | Code::Leaving | Code::Overloaded => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))),
+            Code::Warming | Code::Leaving | Code::Overloaded | Code::Stalled => {
+                Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S)))
+            }
             _ => None,
         };
         Self(Box::new(Told { code, detail: detail.into(), errors: Vec::new(), incarnation: None, key: None, header }))
@@ -219,6 +223,11 @@ impl From<Refused> for Problem {
             Refused::Member(key, refusal) => Self::from(refusal).about(&key),
             Refused::Overloaded => Self::new(Code::Overloaded, "The node has more to do than it can; nothing was changed."),
             Refused::Stopped => Self::new(Code::Leaving, "The node has stopped; nothing was changed. Ask another."),
+            Refused::Stalled => Self::new(Code::Stalled, "The node's task does not turn; nothing was changed. Ask another."),
+            Refused::Unanswered => Self::new(
+                Code::Stalled,
+                "The node's task does not turn: this may still be done once it does, or never. Ask again, at another.",
+            ),
         }
     }
 }

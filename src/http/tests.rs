@@ -9,6 +9,7 @@ mod operate;
 mod overrides;
 mod preserved;
 mod provide;
+mod stalled;
 mod tls;
 mod watch;
 

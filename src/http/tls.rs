@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 
@@ -44,6 +45,8 @@ pub struct Tls {
     /// What the files held when they were last looked at.
     seen: IdentityPem,
     config: Arc<ServerConfig>,
+    /// Somebody asks that the files are looked at now.
+    reload: Arc<Notify>,
 }
 
 impl Tls {
@@ -55,7 +58,13 @@ impl Tls {
         let Some(seen) = files.read()? else { return Ok(None) };
         let shown = Arc::new(Shown(ArcSwap::from_pointee(tls::identity(&seen.cert, &seen.key)?)));
         let config = Arc::new(to_config(Arc::clone(&shown))?);
-        Ok(Some(Self { files: files.clone(), shown, seen, config }))
+        Ok(Some(Self { files: files.clone(), shown, seen, config, reload: Arc::default() }))
+    }
+
+    /// Has the files looked at now; what came of it is logged.
+    #[must_use]
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.reload)
     }
 
     /// Takes connections by it from now on, and looks after the files until the shutdown begins.
@@ -73,12 +82,19 @@ impl Tls {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut complaint = String::new();
         loop {
-            looks.tick().await;
+            let is_asked = tokio::select! {
+                () = self.reload.notified() => true,
+                _ = looks.tick() => false,
+            };
+            if is_asked {
+                complaint.clear();
+            }
             match self.look().await {
+                Ok(false) if is_asked => tracing::info!(target: "muster::reload", "the certificate is as it was"),
                 Ok(false) => {}
                 Ok(true) => {
                     complaint.clear();
-                    tracing::info!("the certificate was replaced");
+                    tracing::info!(target: "muster::reload", "the certificate was replaced");
                 }
                 Err(error) => complain(&mut complaint, &error),
             }

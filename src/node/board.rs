@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::Condition;
 use crate::model::ServiceKey;
-use crate::registry::{Catalog, View};
+use crate::registry::{Catalog, Mono, View};
 
 /// The newest catalog and condition, and a cell for each service that somebody follows.
 pub(super) struct Board {
@@ -92,6 +92,18 @@ impl Board {
 
     pub(super) fn show_condition(&self, condition: Condition) {
         self.condition.send_if_modified(|shown| std::mem::replace(shown, condition) != condition);
+    }
+
+    /// Says that nothing here is renewed any more since then, if `still` holds at that moment: the task's next condition says otherwise.
+    pub(super) fn show_stall(&self, since: Mono, still: impl Fn() -> bool) {
+        self.condition.send_if_modified(|shown| {
+            let is_stalled = still();
+            if is_stalled {
+                shown.is_stalled = true;
+                shown.stale_since = Some(shown.stale_since.map_or(since, |stale| stale.min(since)));
+            }
+            is_stalled
+        });
     }
 
     /// Lets go of the cells that nobody follows any more.

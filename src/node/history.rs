@@ -10,6 +10,7 @@ mod lines;
 mod testing;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -23,6 +24,14 @@ pub const KEPT_MAX: usize = if cfg!(test) { 8192 } else { 65_536 };
 const LOOKED_AT_MAX: usize = 2048;
 /// Where the first event of a process stands: what is read from disk comes before it.
 const FIRST: Place = 1 << 40;
+
+/// The files of a history on disk.
+pub(super) const FILES: [&str; 2] = [lines::CURRENT, lines::PREVIOUS];
+
+/// The disk is full, and something else there matters more than what happened: lets go of a part of it. False: nothing was left.
+pub(super) fn make_room(folder: &Path) -> bool {
+    lines::make_room(folder)
+}
 
 /// Where in this process's history an event stands; grows with each.
 pub type Place = u64;

@@ -69,7 +69,11 @@ impl Inquiry {
             Err(NotDialled::Refused | NotDialled::Unreachable(_)) | Ok(()) => {}
         }
         let seen = match self.http.get(url).send().await {
-            Ok(answer) => self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)),
+            Ok(answer) => match self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)) {
+                // One that says itself that its task does not turn (503) answers as a process, and does not live as a node.
+                PeerAnswer::Alive if !answer.status().is_success() => PeerAnswer::Silent,
+                seen => seen,
+            },
             Err(error) if error.is_builder() => return PeerAnswer::Unsure,
             Err(error) if is_refused(&error) => PeerAnswer::Refused,
             Err(_) => PeerAnswer::Silent,
@@ -149,13 +153,17 @@ mod tests {
 
     /// The address of a node of this name, which answers one question, or of a program that names none.
     async fn answering(answers_as: Option<&str>) -> std::net::SocketAddr {
+        answering_with("200 OK", answers_as).await
+    }
+
+    async fn answering_with(status: &'static str, answers_as: Option<&str>) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let header = answers_as.map_or(String::new(), |name| format!("muster-node: {name}\r\n"));
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 1024]).await.unwrap();
-            stream.write_all(format!("HTTP/1.1 200 OK\r\n{header}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+            stream.write_all(format!("HTTP/1.1 {status}\r\n{header}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
         });
         address
     }
@@ -168,6 +176,8 @@ mod tests {
     #[tokio::test]
     async fn who_answers_at_a_peers_address_says_whether_it_is_there() {
         assert_eq!(seen(Some("n2")).await, PeerAnswer::Alive);
+        let stalled = answering_with("503 Service Unavailable", Some("n2")).await.to_string();
+        assert_eq!(inquiry(local()).ask(&name("n2"), &stalled, false).await, PeerAnswer::Silent, "it says that its task does not turn");
         assert_eq!(seen(Some("n3")).await, PeerAnswer::Refused, "its address is another node's now");
         assert_eq!(seen(Some("n1")).await, PeerAnswer::Silent, "this node reached itself");
         assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinError;
 
-use super::Shared;
 use super::store::Store;
 use super::task::Command;
+use super::{Shared, history};
+use crate::model::NodeName;
 use crate::registry::Picture;
 use crate::shutdown::Shutdown;
 
@@ -39,6 +41,8 @@ pub(super) struct Saver {
     shared: Arc<Shared>,
     /// How many writes have failed in a row.
     failures: u32,
+    /// Set while the disk is full: what else is written there has to wait.
+    is_full: Arc<AtomicBool>,
 }
 
 /// What a saver and its node have between them.
@@ -55,8 +59,8 @@ pub(super) fn channel(commands: mpsc::Sender<Command>) -> (ToSaver, Ends) {
 }
 
 impl Saver {
-    pub(super) fn new(store: Store, shared: Arc<Shared>) -> Self {
-        Self { store: Arc::new(store), shared, failures: 0 }
+    pub(super) fn new(store: Store, shared: Arc<Shared>, is_full: Arc<AtomicBool>) -> Self {
+        Self { store: Arc::new(store), shared, failures: 0, is_full }
     }
 
     /// Runs until the stop begins; then what the node held at its end is written.
@@ -99,7 +103,13 @@ impl Saver {
         let (store, clock) = (Arc::clone(&self.store), self.shared.clock);
         let began = clock.instant();
         let records = picture.len();
-        let written = tokio::task::spawn_blocking(move || store.write(&picture, clock.wall())).await;
+        let (is_full, node) = (Arc::clone(&self.is_full), self.shared.name.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            let written = write(&store, &picture, &is_full, &node, || clock.wall());
+            is_full.store(written.as_ref().is_err_and(is_of_full_disk), Ordering::Release);
+            written
+        });
+        let written = written.await;
         let took = began.elapsed();
         self.report(written, records, took);
         took
@@ -128,6 +138,28 @@ impl Saver {
         }
         self.failures = self.failures.saturating_add(1);
     }
+}
+
+/// Writes the warm file, if need be in the room that the events on disk take up: what the node starts from matters more.
+fn write(store: &Store, picture: &Picture, is_full: &AtomicBool, node: &NodeName, now: impl Fn() -> u64) -> io::Result<()> {
+    loop {
+        match store.write(picture, now()) {
+            Err(error) if is_of_full_disk(&error) => {
+                // First: what is let go of is not to be filled again meanwhile.
+                is_full.store(true, Ordering::Release);
+                if !history::make_room(store.folder()) {
+                    return Err(error);
+                }
+                tracing::warn!(%node, %error, "the disk is full: events on disk were let go of to write the warm file");
+            }
+            written => return written,
+        }
+    }
+}
+
+/// The disk is full, or this user's share of it.
+fn is_of_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// What the node holds; `None`: it has nothing worth being written, no time, or has stopped.

@@ -1,10 +1,12 @@
 //! The store: the node's folder on disk. It holds the warm file and the one before it, and a lock that keeps a second process out.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::history::FILES as EVENT_FILES;
+use super::private_file;
 use crate::model::Cluster;
 use crate::registry::{Entry, Picture, Record};
 use crate::wire::{Codec, NotWarm, Warm};
@@ -61,12 +63,13 @@ impl Store {
     /// [`StoreError`] when another process has it, or the system refuses.
     pub fn open(folder: &Path, cluster: &Cluster) -> Result<Self, StoreError> {
         let refused = |error| StoreError::Io(folder.to_owned(), error);
-        fs::create_dir_all(folder).map_err(refused)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(refused)?;
+        private_file::folder(folder, is_own).map_err(refused)?;
+        let lock = private_file::lock(&folder.join(LOCK)).map_err(|error| StoreError::Io(folder.join(LOCK), error))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::InUse(folder.to_owned()),
             TryLockError::Error(error) => refused(error),
         })?;
+        tighten(folder);
         Ok(Self { folder: folder.to_owned(), codec: Codec::new(cluster), _lock: lock })
     }
 
@@ -87,7 +90,7 @@ impl Store {
     fn read_file(&self, name: &str, now: u64) -> Option<Restored> {
         let file = self.folder.join(name);
         let path = file.display();
-        let bytes = match fs::read(&file) {
+        let bytes = match read_whole(&file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -135,7 +138,7 @@ impl Store {
     }
 
     fn write_file(&self, path: &Path, picture: &Picture, now: u64) -> io::Result<()> {
-        let mut file = File::create(path)?;
+        let mut file = private_file::create(path)?;
         let records = picture.records().cloned();
         let pieces = self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, records);
         for piece in pieces.of_one_that_knew(picture.knows_enough()) {
@@ -153,6 +156,26 @@ impl Store {
         fs::rename(unfinished, &current)?;
         File::open(&self.folder)?.sync_all()
     }
+}
+
+/// Every file that a node keeps in its folder.
+fn is_own(name: &str) -> bool {
+    [CURRENT, PREVIOUS, UNFINISHED, LOCK].contains(&name) || EVENT_FILES.contains(&name)
+}
+
+/// A former version left its files as the umask had them.
+fn tighten(folder: &Path) {
+    for name in [CURRENT, PREVIOUS].into_iter().chain(EVENT_FILES) {
+        if let Err(error) = private_file::tighten(&folder.join(name)) {
+            tracing::warn!(path = %folder.join(name).display(), %error, "this file cannot be made this user's alone (0600)");
+        }
+    }
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    private_file::read(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -140,6 +140,7 @@ impl Task {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let clock = self.shared.clock;
+            self.shared.pulse.turn(clock.mono());
             let due = self.registry.next_deadline().map_or(clock.instant_of(clock.mono()) + SWEEP_EVERY, |at| clock.instant_of(at));
             let changes = self.bus.changes.clone();
             let has_more = self.published < self.registry.head() && self.registry.may_publish();
@@ -455,5 +456,6 @@ pub(super) fn condition(registry: &Registry, now: Now) -> Condition {
         has_restored: registry.has_restored(),
         bus: registry.bus(),
         stale_since: registry.stale_since(),
+        is_stalled: false,
     }
 }

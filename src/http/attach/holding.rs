@@ -105,10 +105,10 @@ impl Holding {
     }
 
     async fn wait(&mut self) -> Woken {
-        let is_leaving = |condition: &Condition| condition.state == NodeState::Leaving;
+        // A node that is no more is left as well, and one whose task does not turn: peers that judge it would not know of this connection.
+        let is_leaving = |condition: &Condition| condition.state == NodeState::Leaving || condition.is_stalled;
         tokio::select! {
             over = self.attachment.next_over() => Woken::Over(over),
-            // A node that is no more is left as well.
             _ = self.conditions.wait_for(is_leaving) => Woken::Leaving,
             () = self.shutdown.begun() => Woken::Leaving,
             _ = self.ping.tick() => Woken::Ping,

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::event::Event;
 use super::lines::{self, Lines};
@@ -24,12 +25,14 @@ pub(in crate::node) struct Journal {
     node: NodeName,
     metrics: Arc<Metrics>,
     is_failing: bool,
+    /// The disk has no room but for what matters more.
+    yields: Arc<AtomicBool>,
 }
 
 impl Journal {
     /// To be made before the first event is recorded.
-    pub(in crate::node) fn new(history: History, node: NodeName, metrics: Arc<Metrics>) -> Self {
-        Self { at: history.end(), history, node, metrics, is_failing: false }
+    pub(in crate::node) fn new(history: History, node: NodeName, metrics: Arc<Metrics>, yields: Arc<AtomicBool>) -> Self {
+        Self { at: history.end(), history, node, metrics, is_failing: false, yields }
     }
 
     /// Reads what is there, then writes until the node has ended and all is written.
@@ -48,8 +51,10 @@ impl Journal {
                 }
                 let events: Vec<Event> = since.events.into_iter().map(|(_, event)| event).collect();
                 let count = events.len();
+                let yields = Arc::clone(&self.yields);
                 let written = tokio::task::spawn_blocking(move || {
-                    let written = lines.append(&events);
+                    let may_write = !yields.load(Ordering::Acquire);
+                    let written = if may_write { lines.append(&events) } else { Err(yielding()) };
                     (lines, written)
                 });
                 let result;
@@ -105,6 +110,11 @@ impl Journal {
     }
 }
 
+/// Why nothing is written while the disk is full.
+fn yielding() -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, "the disk is full, and the warm file needs what room there is")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::open;
@@ -113,7 +123,7 @@ mod tests {
     use crate::metrics;
 
     fn journal(history: &History) -> Journal {
-        Journal::new(history.clone(), NodeName::parse("journal-a").unwrap(), metrics::of("journal-a"))
+        Journal::new(history.clone(), NodeName::parse("journal-a").unwrap(), metrics::of("journal-a"), Arc::default())
     }
 
     fn seqs(history: &History) -> Vec<u64> {

@@ -3,11 +3,12 @@
 //! What is damaged or cut costs the lines it touches and no others. Nothing here is forced to the disk: a machine that loses its power
 //! may lose the last seconds.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::event::Event;
+use crate::node::private_file;
 
 /// How long one file gets; there are at most two.
 pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -16,6 +17,20 @@ pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
 pub(super) const CURRENT: &str = "events";
 /// The one before it.
 pub(super) const PREVIOUS: &str = "events.previous";
+
+/// Lets go of what is written, the older file first: the disk is full, and something else there matters more. False: nothing was left to
+/// let go of.
+pub(super) fn make_room(folder: &Path) -> bool {
+    if fs::remove_file(folder.join(PREVIOUS)).is_ok() {
+        return true;
+    }
+    // Whoever has it open goes on at its beginning.
+    let emptied = private_file::append(&folder.join(CURRENT)).and_then(|file| {
+        let had_any = file.metadata()?.len() > 0;
+        file.set_len(0).map(|()| had_any)
+    });
+    emptied.unwrap_or(false)
+}
 
 /// Appends events.
 #[derive(Debug)]
@@ -52,7 +67,7 @@ impl Lines {
 
 /// Opens the file at its end, which is the beginning of a line.
 fn open(folder: &Path) -> io::Result<(File, u64)> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(folder.join(CURRENT))?;
+    let mut file = private_file::append(&folder.join(CURRENT))?;
     let mut length = file.seek(SeekFrom::End(0))?;
     if length > 0 {
         let mut last = [0];
@@ -91,7 +106,7 @@ pub(super) fn read(folder: &Path) -> (Vec<Event>, usize) {
 
 /// A file, or as much of its end as we write: one that something else has made longer is not taken into memory whole.
 fn read_end(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = private_file::read(path)?;
     let length = file.metadata()?.len();
     // One write more than the limit can stand in it.
     file.seek(SeekFrom::Start(length.saturating_sub(2 * FILE_BYTES_MAX)))?;
@@ -152,6 +167,22 @@ mod tests {
         }
         assert_eq!(seqs(folder.path()), (vec![13, 14, 15, 16, 17], 0));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn room_is_made_by_the_older_file_first_and_what_comes_then_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!make_room(folder.path()));
+        let mut lines = written(folder.path(), 1..=2);
+        fs::rename(folder.path().join(CURRENT), folder.path().join(PREVIOUS)).unwrap();
+        drop(lines);
+        lines = written(folder.path(), 3..=4);
+        assert!(make_room(folder.path()));
+        assert_eq!(seqs(folder.path()), (vec![3, 4], 0));
+        assert!(make_room(folder.path()));
+        assert!(!make_room(folder.path()), "all is gone");
+        lines.append(&[event("a", 5)]).unwrap();
+        assert_eq!(seqs(folder.path()), (vec![5], 0));
     }
 
     #[test]
