@@ -41,9 +41,11 @@ mod newborn;
 mod notice;
 mod overridden;
 mod ownership;
+mod pace;
 mod peers;
 mod preserve;
 mod probe;
+mod pull;
 mod record;
 mod relay;
 mod relayed;
@@ -57,6 +59,7 @@ mod shared;
 mod sight;
 mod store;
 mod time;
+mod turns;
 mod verdict;
 mod view;
 mod walk;
@@ -132,6 +135,7 @@ pub struct Registry {
     repair: repair::Repair,
     restore: restore::Restore,
     copies: serve::Copies,
+    turns: turns::Turns,
     acks: ack::Acks,
     drains: drain::Drains,
     audience: audience::Audience,
@@ -183,6 +187,7 @@ impl Registry {
             repair: repair::Repair::default(),
             restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
+            turns: turns::Turns::default(),
             acks: ack::Acks::default(),
             drains: drain::Drains::default(),
             audience: audience::Audience::default(),
@@ -262,6 +267,9 @@ impl Registry {
         self.advance_join(now, out);
         self.begin_deliveries(out);
         self.advance_repair(now, out);
+        if self.turns.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.serve_turns(now, out);
+        }
         self.advance_adoption(now, out);
         self.advance_leaving(now, out);
         if self.link.has_bus() && now.mono >= self.next_beacon {
@@ -293,6 +301,7 @@ impl Registry {
             self.comparisons.next_deadline(),
             self.relays.next_deadline(),
             self.next_repair(),
+            self.turns.next_deadline(),
             self.next_adoption(),
             self.leaving.next_deadline().filter(|_| self.state == NodeState::Leaving),
             Some(self.health.next_deadline()),
@@ -443,6 +452,7 @@ impl Registry {
             gives_way: self.has_stepped_down,
             members: self.peers.members.to_said(now.mono),
             audience: self.audience.to_said(),
+            takes_sized_pulls: true,
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }

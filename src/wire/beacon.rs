@@ -63,6 +63,8 @@ mod tag {
     pub(super) const FLAGS: u16 = 4;
     /// How many subscribers, and the digest of those that others are told of: eight bytes each.
     pub(super) const AUDIENCE: u16 = 5;
+    /// Empty: it takes pulls that say how much the answer is to carry.
+    pub(super) const TAKES_SIZED_PULLS: u16 = 10;
 }
 
 const COMPLETE: u8 = 1;
@@ -104,6 +106,7 @@ impl<'a> Beacon<'a> {
             gives_way: false,
             members: Vec::new(),
             audience: registry::AudienceAt::default(),
+            takes_sized_pulls: false,
         };
         for (tag, bytes) in extras {
             read_extra(&mut beacon, tag, &bytes, reading)?;
@@ -139,6 +142,9 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if (count, digest) != (0, 0) {
         extras.push((tag::AUDIENCE, Cow::Owned([count.to_le_bytes(), digest.to_le_bytes()].concat())));
     }
+    if beacon.takes_sized_pulls {
+        extras.push((tag::TAKES_SIZED_PULLS, Cow::Owned(Vec::new())));
+    }
     extras.into_iter().collect()
 }
 
@@ -164,6 +170,7 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
             let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("audience"));
             beacon.audience = registry::AudienceAt { count: number(count)?, digest: number(digest)? };
         }
+        tag::TAKES_SIZED_PULLS => beacon.takes_sized_pulls = true,
         _ => {}
     }
     Ok(())

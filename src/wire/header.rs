@@ -57,10 +57,11 @@ pub(super) enum Kind {
     ToldAudience = 15,
     AskDelivery = 16,
     ToldDelivery = 17,
+    PullSized = 20,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -77,6 +78,7 @@ impl Kind {
         Self::ToldAudience,
         Self::AskDelivery,
         Self::ToldDelivery,
+        Self::PullSized,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -84,6 +86,7 @@ impl Kind {
             Message::Change(_) => Self::Change,
             Message::Beacon(_) => Self::Beacon,
             Message::Pull { .. } => Self::Pull,
+            Message::PullSized { .. } => Self::PullSized,
             Message::Pulled { .. } => Self::Pulled,
             Message::Relay { .. } => Self::Relay,
             Message::Relayed { .. } => Self::Relayed,

@@ -29,6 +29,7 @@ mod reused_address;
 mod rolling_restart;
 mod round_robin;
 mod shutdown;
+mod slow_lines;
 mod support;
 mod tls;
 mod turmoil;

@@ -238,6 +238,7 @@ pub(crate) fn empty_beacon() -> Beacon {
         members: Vec::new(),
         gives_way: false,
         audience: muster::registry::AudienceAt::default(),
+        takes_sized_pulls: true,
     }
 }
 

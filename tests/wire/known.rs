@@ -66,6 +66,13 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("told_audience", Message::ToldAudience { ticket: 15, page: audience() }),
         ("ask_delivery", Message::AskDelivery { question: 16, key: key("web", "w-1"), seq: 43, within_ms: 29_500 }),
         ("told_delivery", Message::ToldDelivery { question: 16, report: report() }),
+        ("sized_beacon", Message::Beacon(Beacon { takes_sized_pulls: true, ..beacon() })),
+        ("pull_sized_digests", pull_sized(Want::Digests { from: 700 })),
+        ("pull_sized_whole", pull_sized(Want::Whole { buckets: vec![0, 7, 4095], after: Some(key("web", "w-1")) })),
+        ("pull_sized_records", pull_sized(Want::Records { keys: vec![key("web", "w-1")] })),
+        ("pulled_digests", pulled(digests())),
+        ("pulled_whole", pulled(Have::Whole { records: vec![full(), silent()], next: Some(key("web", "w-1")) })),
+        ("pulled_later", pulled(Have::Later { after_ms: 1000 })),
     ]
 }
 
@@ -75,6 +82,14 @@ fn told_probe(outcome: ProbeOutcome) -> Message {
 
 fn pull(want: Want) -> Message {
     Message::Pull { ticket: 11, want }
+}
+
+fn pull_sized(want: Want) -> Message {
+    Message::PullSized { ticket: 11, bytes_max: 16_384, want }
+}
+
+fn digests() -> Have {
+    Have::Digests { live: vec![(700, 1)], withdrawn: vec![(701, 250)], next: Some(1500), applied: applied(), complete: true }
 }
 
 fn pulled(have: Have) -> Message {
@@ -183,6 +198,7 @@ fn beacon() -> Beacon {
         gives_way: false,
         members: Vec::new(),
         audience: AudienceAt::default(),
+        takes_sized_pulls: false,
     }
 }
 
