@@ -176,7 +176,7 @@ impl Pull {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let again = self.asked.values().map(|question| question.again_at).min();
         let goes_on = (!self.todo.is_empty() && self.has_room()).then_some(self.rests_until);
-        [again, goes_on, Some(self.answered_at + SILENT_MS)].into_iter().flatten().min()
+        [again, goes_on, Some(self.answered_at.max(self.rests_until) + SILENT_MS)].into_iter().flatten().min()
     }
 
     fn has_room(&self) -> bool {

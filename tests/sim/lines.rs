@@ -9,6 +9,7 @@ pub(crate) struct Line {
     pub(crate) bytes_a_s: u64,
     /// In microseconds: until then each direction is busy with what it was given.
     busy_until_us: [u64; 2],
+    queue_ms_max: u64,
 }
 
 /// Whether a frame goes to the bus or comes from it.
@@ -19,11 +20,16 @@ pub(crate) enum Direction {
 }
 
 /// What would wait longer than this is lost: nobody's buffers hold more.
-const QUEUE_US_MAX: u64 = 10_000_000;
+const QUEUE_MS_MAX: u64 = 10_000;
 
 impl Line {
     pub(crate) fn new(delay_ms: u64, bytes_a_s: u64) -> Self {
-        Self { delay_ms, bytes_a_s, busy_until_us: [0; 2] }
+        Self { delay_ms, bytes_a_s, busy_until_us: [0; 2], queue_ms_max: QUEUE_MS_MAX }
+    }
+
+    /// What would wait longer than this is lost.
+    pub(crate) fn with_queue_ms(self, queue_ms_max: u64) -> Self {
+        Self { queue_ms_max, ..self }
     }
 
     /// When a frame that comes to the line at `at_ms` has passed it; `None`: its queue is full.
@@ -33,7 +39,7 @@ impl Line {
         }
         let busy_until = &mut self.busy_until_us[direction as usize];
         let begins = (at_ms * 1000).max(*busy_until);
-        if begins > at_ms * 1000 + QUEUE_US_MAX {
+        if begins > (at_ms + self.queue_ms_max) * 1000 {
             return None;
         }
         *busy_until = begins + bytes as u64 * 1_000_000 / self.bytes_a_s;

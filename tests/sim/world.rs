@@ -154,6 +154,7 @@ pub(crate) enum Mend {
     Reach,
     Isolation(usize),
     Line(usize),
+    SlowLine(usize),
     Weather,
 }
 
