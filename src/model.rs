@@ -2,6 +2,7 @@
 //!
 //! Everything here is parsed once, at a door, and is bounded and valid from then on: inside nobody checks again.
 
+mod address;
 mod cause;
 mod instance;
 mod name;
@@ -9,12 +10,14 @@ mod overrides;
 mod selection;
 mod status;
 mod subscriber;
+mod text;
 mod version;
 
+pub use address::{ADDRESS_BYTES_MAX, Address};
 pub use cause::Cause;
 pub use instance::{
-    Address, Check, CheckKind, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PORTS_MAX, Port,
-    RECORD_BYTES_HARD_MAX, Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
+    Check, CheckKind, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PORTS_MAX, Port, RECORD_BYTES_HARD_MAX,
+    Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
 };
 pub use name::{Cluster, InstanceId, InstanceKey, NameError, Namespace, NodeName, OverrideName, Region, ServiceKey, ServiceName, Zone};
 pub use overrides::{

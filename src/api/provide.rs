@@ -309,6 +309,10 @@ pub struct OpResult<'a> {
     /// The instance's life; of a superseded one the known life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
+    /// Of a registration: of its content, opaque, to be sent with heartbeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub digest: Option<Hex>,
     /// How often to send a heartbeat; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_every_ms: Option<u64>,

@@ -140,7 +140,7 @@ fn advertised(address: SocketAddr, host: &str) -> String {
     match bare.parse::<IpAddr>() {
         Ok(ip) if ip.is_unspecified() => String::new(),
         Ok(ip) => SocketAddr::new(ip, address.port()).to_string(),
-        Err(_) if Address::parse(host).is_ok() => format!("{host}:{}", address.port()),
+        Err(_) if Address::parse_recorded(host).is_ok() => format!("{host}:{}", address.port()),
         Err(_) => String::new(),
     }
 }

@@ -158,7 +158,7 @@ impl Given {
 }
 
 fn is_host(text: &str) -> bool {
-    Address::parse(text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)).is_ok()
+    Address::parse_recorded(text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)).is_ok()
 }
 
 fn is_host_and_port(text: &str) -> bool {

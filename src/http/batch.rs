@@ -24,6 +24,7 @@ use super::provide::{missed, status_of, to_heartbeat, to_register};
 use super::query::Query;
 use super::said::{self, Fields, OpWord, Said, Text};
 use super::write::Write;
+use crate::api::Hex;
 use crate::api::problem::Problem as ProblemBody;
 use crate::api::provide::{Batch, BatchAnswer, OpResult};
 use crate::model::{Incarnation, InstanceKey, ServiceKey};
@@ -184,6 +185,7 @@ async fn perform_one(app: &App, op: Ready<Op>, write: Write) -> OpResult<'static
         Ok(Op::Register(register)) => app.node.register(*register).await.map(|registered| OpResult {
             status: status_of(&registered, write.asked).as_u16(),
             incarnation: Some(registered.incarnation.get()),
+            digest: Some(Hex(registered.digest)),
             renew_every_ms: registered.renew_every_ms,
             ack: missed(registered.ack.as_ref(), write.asked),
             ..OpResult::default()

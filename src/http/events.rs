@@ -47,6 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         ("limit" = Option<u64>, Query, description = "At most so many, 1 to 10,000; default: 100. Not of a stream."),
         ("after" = Option<String>, Query, description = "From the one before this on: the `next` of the answer before. Not of a stream."),
         ("last-event-id" = Option<String>, Header, description = "Of a stream: the id of the last event that was received, from any node."),
+        ("lastEventId" = Option<String>, Query, description = "Of a stream: the same, as polyfills send it; the header counts for more."),
     ),
     responses(
         (status = 200, description = "What happened.", body = Events<'static>),
@@ -79,6 +80,7 @@ async fn events(State(app): State<App>, headers: HeaderMap, mut query: Query) ->
         ("limit" = Option<u64>, Query, description = "At most so many, 1 to 10,000; default: 100. Not of a stream."),
         ("after" = Option<String>, Query, description = "From the one before this on: the `next` of the answer before. Not of a stream."),
         ("last-event-id" = Option<String>, Header, description = "Of a stream: the id of the last event that was received, from any node."),
+        ("lastEventId" = Option<String>, Query, description = "Of a stream: the same, as polyfills send it; the header counts for more."),
     ),
     responses(
         (status = 200, description = "What happened.", body = Events<'static>),

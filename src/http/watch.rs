@@ -25,6 +25,7 @@ use super::line::Caller;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use request::Request;
+pub(super) use request::last_event_id;
 use subscription::Subscription;
 
 /// The routes of this file.
@@ -57,6 +58,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         ("tag" = Option<Vec<String>>, Query, description = "Selects by tag; a comma means any of, a repeated key all of."),
         ("metadata.KEY" = Option<String>, Query, description = "Selects by metadata; an empty value: the key is absent."),
         ("last-event-id" = Option<String>, Header, description = "The id of the last event that was received, from any node."),
+        ("lastEventId" = Option<String>, Query, description = "The same, as polyfills send it; the header counts for more."),
     ),
     responses(
         (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::Snapshot<'static>),

@@ -1,12 +1,11 @@
 //! What a provider says of an instance, and what consumers are told of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{Cause, InstanceId, Region, Reported, Status, Zone};
+use super::text::{check_printable, check_word};
+use super::{Address, Cause, InstanceId, Region, Reported, Status, Zone};
 
 /// A port something listens on.
 pub type Port = NonZeroU16;
@@ -26,7 +25,6 @@ pub const PORTS_MAX: usize = 64;
 /// What a whole registration may take, whatever is configured.
 pub const RECORD_BYTES_HARD_MAX: usize = 64 * 1024;
 
-const ADDRESS_BYTES_MAX: usize = 253;
 const PORT_NAME_BYTES_MAX: usize = 63;
 const PATH_BYTES_MAX: usize = 1024;
 pub(super) const EVICT_AFTER_MS_HARD_MAX: u64 = 24 * 3_600_000;
@@ -38,55 +36,6 @@ pub struct Violation {
     pub pointer: String,
     /// What it must be, as a sentence.
     pub rule: String,
-}
-
-/// Where an instance listens: an IP address or a host name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(Arc<str>);
-
-impl Address {
-    /// Takes an IP address (without brackets) or a host name of RFC 1123.
-    ///
-    /// # Errors
-    /// The rule, when `text` is neither.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.parse::<IpAddr>().is_ok() || is_host_name(text) {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err("must be an IP address or a host name")
-        }
-    }
-
-    /// The address as it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-fn is_host_name(text: &str) -> bool {
-    let looks_like_an_ip = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    text.len() <= ADDRESS_BYTES_MAX
-        && !looks_like_an_ip
-        && text.strip_suffix('.').unwrap_or(text).split('.').all(|label| {
-            let bytes = label.as_bytes();
-            matches!(bytes.len(), 1..=63)
-                && bytes[0] != b'-'
-                && bytes[bytes.len() - 1] != b'-'
-                && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        })
 }
 
 /// How long an instance may be silent before it is suspect.
@@ -341,19 +290,12 @@ impl Registration {
     }
 }
 
-/// Words and values that go into lines, headers and pages: no control characters, no text that turns others around.
-pub(super) fn is_printable(text: &str) -> bool {
-    !text
-        .chars()
-        .any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'))
-}
-
-pub(super) fn is_word(text: &str, bytes_max: usize) -> bool {
-    matches!(text.len(), 1..) && text.len() <= bytes_max && is_printable(text)
-}
-
 pub(super) fn pointer(parts: &[&str]) -> String {
     parts.iter().fold(String::new(), |whole, part| whole + "/" + &part.replace('~', "~0").replace('/', "~1"))
+}
+
+fn check_tag(tag: &str) -> Result<(), String> {
+    if tag.contains(',') { Err("must have no comma".to_owned()) } else { check_word(tag, METADATA_KEY_BYTES_MAX) }
 }
 
 fn violations(draft: &RegistrationDraft) -> Vec<Violation> {
@@ -365,27 +307,28 @@ fn violations(draft: &RegistrationDraft) -> Vec<Violation> {
     if draft.ports.len() > PORTS_MAX {
         say(&["ports"], format!("must have at most {PORTS_MAX} entries, has {}", draft.ports.len()));
     }
-    for name in draft.ports.keys().filter(|name| !is_word(name, PORT_NAME_BYTES_MAX)).take(8) {
-        say(&["ports", &shown(name)], format!("a port's name must be 1 to {PORT_NAME_BYTES_MAX} bytes without control characters"));
+    let broken = |name: &String| check_word(name, PORT_NAME_BYTES_MAX).err().map(|rule| (shown(name), rule));
+    for (name, rule) in draft.ports.keys().filter_map(broken).take(8) {
+        say(&["ports", &name], format!("a port's name {rule}"));
     }
     if draft.tags.len() > TAGS_MAX {
         say(&["tags"], format!("must have at most {TAGS_MAX} entries, has {}", draft.tags.len()));
     }
-    for tag in draft.tags.iter().filter(|tag| !is_word(tag, METADATA_KEY_BYTES_MAX) || tag.contains(',')).take(8) {
-        say(&["tags"], format!("`{}`: a tag must be 1 to {METADATA_KEY_BYTES_MAX} bytes without commas or control characters", shown(tag)));
+    for (tag, rule) in draft.tags.iter().filter_map(|tag| check_tag(tag).err().map(|rule| (tag, rule))).take(8) {
+        say(&["tags"], format!("`{}`: a tag {rule}", shown(tag)));
     }
     if draft.metadata.len() > METADATA_KEYS_MAX {
         say(&["metadata"], format!("must have at most {METADATA_KEYS_MAX} keys, has {}", draft.metadata.len()));
     }
     // Of far too many keys not each is told what else is wrong with it.
     for (key, value) in draft.metadata.iter().take(2 * METADATA_KEYS_MAX) {
-        if !is_word(key, METADATA_KEY_BYTES_MAX) {
-            say(&["metadata", &shown(key)], format!("a key must be 1 to {METADATA_KEY_BYTES_MAX} bytes without control characters"));
+        if let Err(rule) = check_word(key, METADATA_KEY_BYTES_MAX) {
+            say(&["metadata", &shown(key)], format!("a key {rule}"));
         }
         if value.len() > METADATA_VALUE_BYTES_MAX {
             say(&["metadata", &shown(key)], format!("a value must be at most {METADATA_VALUE_BYTES_MAX} bytes, has {}", value.len()));
-        } else if !is_printable(value) {
-            say(&["metadata", &shown(key)], "a value must have no control characters".to_owned());
+        } else if let Err(refused) = check_printable(value) {
+            say(&["metadata", &shown(key)], format!("a value {refused}"));
         }
     }
     if draft.evict_after_ms.is_some_and(|ms| u64::from(ms) > EVICT_AFTER_MS_HARD_MAX) {
@@ -393,7 +336,7 @@ fn violations(draft: &RegistrationDraft) -> Vec<Violation> {
     }
     if let Some(check) = &draft.check {
         if let CheckKind::Http { path, .. } = &check.kind
-            && (!path.starts_with('/') || path.len() > PATH_BYTES_MAX || !is_printable(path) || path.contains(' '))
+            && (!path.starts_with('/') || path.len() > PATH_BYTES_MAX || check_printable(path).is_err() || path.contains(' '))
         {
             say(
                 &["check", "path"],

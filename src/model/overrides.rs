@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::instance::{EVICT_AFTER_MS_HARD_MAX, is_printable, is_word, pointer};
+use super::instance::{EVICT_AFTER_MS_HARD_MAX, pointer};
+use super::text::{check_printable, check_word};
 use super::{
     InstanceId, InstanceKey, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, Namespace, OverrideName,
     Selection, ServiceName, Status, Violation,
@@ -181,11 +182,11 @@ fn violations(draft: &OverrideDraft) -> Vec<Violation> {
             say(&["select"], "must have a condition; leave it out to mean all".to_owned());
         }
     }
-    if !is_word(&draft.reason, REASON_BYTES_MAX) {
-        say(&["reason"], format!("must be 1 to {REASON_BYTES_MAX} bytes without control characters"));
+    if let Err(rule) = check_word(&draft.reason, REASON_BYTES_MAX) {
+        say(&["reason"], rule);
     }
-    if draft.author.as_ref().is_some_and(|author| !is_word(author, AUTHOR_BYTES_MAX)) {
-        say(&["author"], format!("must be 1 to {AUTHOR_BYTES_MAX} bytes without control characters"));
+    if let Some(Err(rule)) = draft.author.as_ref().map(|author| check_word(author, AUTHOR_BYTES_MAX)) {
+        say(&["author"], rule);
     }
     let overrides_nothing = draft.status.is_none()
         && draft.weight.is_none()
@@ -204,11 +205,13 @@ fn violations(draft: &OverrideDraft) -> Vec<Violation> {
     for (key, value) in draft.metadata.iter().take(2 * METADATA_KEYS_MAX) {
         // A name too long to be shown is shown cut: an answer must not carry a megabyte back.
         let shown: String = key.chars().take(64).collect();
-        if !is_word(key, METADATA_KEY_BYTES_MAX) {
-            say(&["metadata", &shown], format!("a key must be 1 to {METADATA_KEY_BYTES_MAX} bytes without control characters"));
+        if let Err(rule) = check_word(key, METADATA_KEY_BYTES_MAX) {
+            say(&["metadata", &shown], format!("a key {rule}"));
         }
-        if value.len() > METADATA_VALUE_BYTES_MAX || !is_printable(value) {
-            say(&["metadata", &shown], format!("a value must be at most {METADATA_VALUE_BYTES_MAX} bytes without control characters"));
+        if value.len() > METADATA_VALUE_BYTES_MAX {
+            say(&["metadata", &shown], format!("a value must be at most {METADATA_VALUE_BYTES_MAX} bytes, has {}", value.len()));
+        } else if let Err(refused) = check_printable(value) {
+            say(&["metadata", &shown], format!("a value {refused}"));
         }
     }
     let bytes = size_bytes(draft);

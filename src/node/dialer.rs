@@ -165,7 +165,7 @@ impl Dialer {
     /// Connects to an address or a name.
     pub(super) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, NotDialled> {
         let ips = match host.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
+            Ok(ip) => vec![ip.to_canonical()],
             Err(_) => self.resolve(host).await?,
         };
         // All of them before any is dialled: of a name that also stands for what is forbidden nothing is asked.

@@ -100,7 +100,7 @@ impl Prober {
     }
 
     async fn ask(&self, probe: &Probe) -> Result<Option<u16>, ProbeOutcome> {
-        let dialled = self.dialer.dial(probe.address.as_str(), probe.port.get()).await;
+        let dialled = self.dialer.dial(&probe.address.canonical(), probe.port.get()).await;
         let stream = dialled.map_err(|why| match why {
             NotDialled::Forbidden(why) => ProbeOutcome::Forbidden { why: why.into() },
             NotDialled::TooOften => ProbeOutcome::NotTried,
@@ -117,7 +117,7 @@ impl Prober {
 }
 
 fn to_authority(probe: &Probe) -> String {
-    let (host, port) = (probe.address.as_str(), probe.port.get());
+    let (host, port) = (probe.address.canonical(), probe.port.get());
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

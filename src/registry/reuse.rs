@@ -19,7 +19,8 @@ pub(super) fn place_of(namespace: &Namespace, registration: &Registration) -> Op
     registration.ttl()?;
     let mut hash = Canonical::default();
     hash.text(namespace.as_str());
-    hash.text(registration.address().as_str());
+    // By value: a record may spell it in another way.
+    hash.text(&registration.address().canonical());
     hash.number(u64::from(registration.port().get()));
     Some(hash.finish())
 }
@@ -114,7 +115,8 @@ mod tests {
         }
 
         fn register(&mut self, key: InstanceKey, address: &str, incarnation: Option<u64>) {
-            let draft = RegistrationDraft::new(Address::parse(address).unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
+            let draft =
+                RegistrationDraft::new(Address::parse_recorded(address).unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
             let registration = Arc::new(Registration::new(draft).unwrap());
             let incarnation = incarnation.and_then(Incarnation::new);
             let register = Register { incarnation, ..Register::new(key, registration, self.now.mono) };
@@ -196,6 +198,17 @@ mod tests {
         alone.beat(beating.clone());
         alone.pass(TTL_MS / 6);
         assert_eq!((alone.stands(&old), alone.stands(&beating)), (SUSPECT, WELL));
+    }
+
+    #[test]
+    fn one_address_is_one_place_however_it_is_spelled() {
+        for (one, other) in [("::1", "0:0:0:0:0:0:0:1"), ("10.0.0.7", "::ffff:10.0.0.7"), ("2001:DB8::1", "2001:db8::1"), ("Db.", "db")] {
+            let mut alone = Alone::new();
+            alone.register(key("user", "a"), one, None);
+            alone.register(key("user", "b"), other, None);
+            alone.pass(1000);
+            assert_eq!(alone.stands(&key("user", "a")), SUSPECT, "{one} and {other}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod canned;
 #[path = "../common/certificates.rs"]
 mod certificates;
 mod cluster;
+mod event_source;
 mod happening;
 mod refusals;
 mod seeing;
@@ -42,7 +43,11 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Self {
-        let mut child = plain(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a muster that starts");
+        Self::spawn(plain(args))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program that starts");
         let said = Arc::new(Mutex::new(String::new()));
         let pipes: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("it was piped")), Box::new(child.stderr.take().expect("it was piped"))];

@@ -64,8 +64,13 @@ pub(crate) fn version(live: bool) -> impl Strategy<Value = Version> {
 }
 
 fn address() -> impl Strategy<Value = Address> {
-    prop_oneof![any::<std::net::IpAddr>().prop_map(|ip| ip.to_string()), "[a-z][a-z0-9]{0,8}(\\.[a-z][a-z0-9]{0,8}){0,3}",]
-        .prop_map(|text| Address::parse(&text).unwrap())
+    // Spelled in any way: a record keeps its spelling.
+    prop_oneof![
+        any::<std::net::IpAddr>().prop_map(|ip| ip.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|ip| ip.segments().map(|part| format!("{part:04X}")).join(":")),
+        "[a-zA-Z][a-z0-9]{0,8}(\\.[a-z][a-z0-9]{0,8}){0,3}\\.?",
+    ]
+    .prop_map(|text| Address::parse_recorded(&text).unwrap())
 }
 
 fn port() -> impl Strategy<Value = Port> {

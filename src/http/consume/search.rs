@@ -12,10 +12,10 @@ use crate::api;
 use crate::api::consume::{Found, FoundInstances, Instance};
 use crate::http::App;
 use crate::http::feed::trust;
-use crate::http::problem::{FaultCode, Problem};
+use crate::http::problem::{FaultCode, Problem, shown};
 use crate::http::query::Query;
 use crate::http::select::selection;
-use crate::model::{Cause, InstanceId, InstanceKey, Listed, Namespace, Selection, ServiceKey, ServiceName};
+use crate::model::{Address, Cause, InstanceId, InstanceKey, Listed, Namespace, Selection, ServiceKey, ServiceName};
 use crate::registry::Catalog;
 
 /// How many addresses one search may name.
@@ -46,7 +46,7 @@ struct Search {
         ("namespace" = Option<String>, Query, description = "Default: `default`; `*`: all."),
         ("service" = Option<String>, Query, description = "Only those of this service."),
         ("detail" = Option<String>, Query, description = "`registration`: with each instance what its provider said, as a registration takes it. Default: `listed`."),
-        ("address" = Option<String>, Query, description = "Only those that listen there; a comma means any of."),
+        ("address" = Option<String>, Query, description = "Only those that listen there, however it is spelled: `0:0:0:0:0:0:0:1` is `::1`. A comma means any of."),
         ("status" = Option<String>, Query, description = "Selects by status; a comma means any of."),
         ("usable" = Option<bool>, Query, description = "Of each service only those that are up with a weight above 0; if there are none, those that are suspect."),
         ("zone" = Option<String>, Query, description = "Selects by zone; a comma means any of."),
@@ -139,19 +139,34 @@ impl Search {
 
     fn wants(&self, service: &ServiceKey, listed: &Listed) -> bool {
         let is_later = self.after.as_ref().is_none_or(|after| after.service != *service || listed.id > after.id);
-        let address = listed.registration.address().as_str();
-        is_later && self.addresses.as_ref().is_none_or(|addresses| addresses.contains(address))
+        let is_there = |addresses: &BTreeSet<String>| addresses.contains(&*listed.registration.address().canonical());
+        is_later && self.addresses.as_ref().is_none_or(is_there)
     }
 }
 
-/// A comma means any of; an instance has one address, so of a repeated key the common ones are left.
+/// The canonical spellings. A comma means any of; an instance has one address, so of a repeated key the common ones are left.
 fn addresses(query: &mut Query) -> Option<BTreeSet<String>> {
-    let sets = query.all("address").into_iter().map(|text| text.split(',').map(str::to_owned).collect::<BTreeSet<_>>());
-    let addresses = sets.reduce(|one, other| one.intersection(&other).cloned().collect());
+    let mut sets = Vec::new();
+    for text in query.all("address") {
+        let mut set = BTreeSet::new();
+        for text in text.split(',') {
+            match address(text) {
+                Ok(address) => drop(set.insert(address.canonical().into_owned())),
+                Err(rule) => query.fault("address", FaultCode::InvalidValue, format!("{rule}, is `{}`", shown(text))),
+            }
+        }
+        sets.push(set);
+    }
+    let addresses = sets.into_iter().reduce(|one, other| one.intersection(&other).cloned().collect());
     if addresses.as_ref().is_some_and(|addresses| addresses.len() > ADDRESSES_MAX) {
         query.fault("address", FaultCode::InvalidValue, format!("may name at most {ADDRESSES_MAX}"));
     }
     addresses
+}
+
+/// Also what can no longer be registered: a record of an older node may have it.
+fn address(text: &str) -> Result<Address, &'static str> {
+    Address::parse_recorded(text).or_else(|_| Address::parse(text))
 }
 
 /// `NAMESPACE/SERVICE/ID`; only an id may have a slash in it.
@@ -183,5 +198,11 @@ mod tests {
         assert_eq!(of("address=a,b"), Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(of("address=a,b&address=b,c"), Some(vec!["b".to_owned()]));
         assert_eq!(of("address=a&address=b"), Some(Vec::new()));
+        assert_eq!(of("address=2001:DB8::1,A.&address=2001:db8:0::1,::1,a"), Some(vec!["2001:db8::1".to_owned(), "a".to_owned()]));
+        for bad in ["address=", "address=a,", "address=[::1]", "address=fe80::1%25eth0"] {
+            let mut query = Query::parse(Some(bad));
+            addresses(&mut query);
+            assert!(query.finish().is_err(), "{bad}");
+        }
     }
 }

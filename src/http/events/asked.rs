@@ -8,6 +8,7 @@ use crate::http::App;
 use crate::http::consume::page;
 use crate::http::problem::{FaultCode, Problem};
 use crate::http::query::Query;
+use crate::http::watch::last_event_id;
 use crate::model::{Cause, InstanceId, InstanceKey, Namespace, ServiceName};
 use crate::node::{Event, EventId};
 
@@ -85,9 +86,9 @@ impl Asked {
         wanted.causes = causes(&mut query);
         wanted.since = query.ms("since", 0..=SINCE_MS_MAX).map(|ms| app.node.clock().wall().saturating_sub(ms));
         if wants_stream(headers) {
-            let begin = match headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|text| text.parse().ok())) {
-                Some(Some(id)) => Begin::After(id),
-                Some(None) => Begin::Garbage,
+            let begin = match last_event_id(&mut query, headers).map(|id| id.parse()) {
+                Some(Ok(id)) => Begin::After(id),
+                Some(Err(())) => Begin::Garbage,
                 None if wanted.since.is_some() => Begin::Oldest,
                 None => Begin::Now,
             };

@@ -32,6 +32,33 @@ async fn a_registration_is_answered_as_the_contract_spells_it() {
 }
 
 #[tokio::test]
+async fn one_endpoint_is_one_endpoint_however_it_is_spelled() {
+    let door = Door::open("endpoint");
+    let put = async |address: &str| door.put(USER_1, &format!(r#"{{"address":"{address}","port":80}}"#)).await;
+    for (one, others) in [
+        ("2001:db8::1", ["2001:DB8::1", "2001:db8:0:0:0:0:0:1"]),
+        ("10.0.0.7", ["::ffff:10.0.0.7", "::FFFF:a00:7"]),
+        ("db.example", ["DB.example", "db.example."]),
+    ] {
+        let first = put(one).await.json();
+        assert_eq!(first["instance"]["address"], one);
+        for other in others {
+            let again = put(other).await;
+            assert_eq!((again.status.as_u16(), again.json()), (200, first.clone()), "{other}");
+            let found = door.get(&format!("/v1/instances?address={other}")).await.json();
+            assert_eq!(found["instances"][0]["id"], "user-1", "{other}");
+        }
+    }
+    for (bad, word) in
+        [("0.0.0.0", "connect"), ("::", "connect"), ("ff02::1", "multicast"), ("255.255.255.255", "broadcast"), ("0x7f.1", "decimal")]
+    {
+        let problem = put(bad).await.problem(400, "invalid_request");
+        assert!(problem["detail"].as_str().unwrap().contains(word), "{bad}: {problem}");
+    }
+    assert_eq!(door.get("/v1/services/user/instances").await.json()["instances"][0]["address"], "db.example", "nothing was changed");
+}
+
+#[tokio::test]
 async fn a_fixed_address_is_listed_as_one_and_asked_for_no_heartbeats() {
     let door = Door::open("provide-fixed");
     let body = r#"{"address":"10.0.0.7","port":5432,"ttl":"none"}"#;
@@ -167,6 +194,36 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_batch_answers_the_digest_that_heartbeats_carry() {
+    let door = Door::open("provide-batch-digest");
+    let op = |op: &str, more: &str| format!(r#"{{"ops":[{{"op":"{op}","service":"user","id":"user-1",{more}}}]}}"#);
+    let batch = async |op: String| door.post("/v1/batch", &op).await.json()["results"][0].clone();
+    let registered = batch(op("register", r#""address":"a","port":1"#)).await;
+    let digest = registered["digest"].as_str().unwrap();
+    assert_eq!(door.put(USER_1, r#"{"address":"a","port":1}"#).await.json()["digest"], digest);
+    assert_eq!(batch(op("heartbeat", &format!(r#""digest":"{digest}""#))).await["status"], 200);
+    assert_eq!(batch(op("heartbeat", r#""digest":"other""#)).await["status"], 404);
+}
+
+#[tokio::test]
+async fn joiners_are_text_and_what_hides_text_is_refused_by_name() {
+    let door = Door::open("provide-text");
+    let put = async |value: &str| {
+        door.put(USER_1, &json!({"address": "a", "port": 1, "metadata": {"k": value}, "tags": [value]}).to_string()).await
+    };
+    for text in ["می\u{200c}خواهم", "👩\u{200d}💻"] {
+        assert!(put(text).await.status.is_success());
+        assert_eq!(door.get("/v1/services/user/instances").await.json()["instances"][0]["metadata"]["k"], text);
+    }
+    for (text, name) in [("a\u{202e}b", "U+202E"), ("a\tb", "U+0009")] {
+        let problem = put(text).await.problem(400, "invalid_request");
+        for fault in problem["errors"].as_array().unwrap() {
+            assert!(fault["detail"].as_str().unwrap().ends_with(&format!("it has {name}")), "{fault}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_batch_gives_each_its_own_result_in_order() {
     let door = Door::open("provide-batch");
     door.put("/v1/services/user/instances/u3?namespace=test", r#"{"address":"a","port":1}"#).await;
@@ -189,7 +246,8 @@ async fn a_batch_gives_each_its_own_result_in_order() {
     let results = answer.json()["results"].as_array().unwrap().clone();
     let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [201, 404, 204, 400, 400, 400, 400, 200, 204, 404]);
-    assert_eq!(results[0], json!({"status": 201, "incarnation": 1, "renew_every_ms": 5000}));
+    let digest = &results[0]["digest"];
+    assert_eq!(results[0], json!({"status": 201, "incarnation": 1, "digest": digest, "renew_every_ms": 5000}));
     assert_eq!(results[1]["code"], "unknown_lease");
     assert_eq!(results[2], json!({"status": 204}));
     assert_eq!(results[3]["errors"][0]["pointer"], "/address");

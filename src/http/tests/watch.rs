@@ -40,7 +40,7 @@ impl Stream {
         assert_eq!(answer.status(), 200);
         assert_eq!(["content-type", "cache-control", "x-accel-buffering"].map(header), ["text/event-stream", "no-store", "no"]);
         let mut stream = Self::of(answer.into_body());
-        let retry = stream.block().await.unwrap();
+        let retry = stream.until("\n").await.unwrap();
         let ms: u64 = retry.strip_prefix("retry: ").unwrap().parse().unwrap();
         assert!((1000..=5000).contains(&ms));
         stream
@@ -48,8 +48,12 @@ impl Stream {
 
     /// What stands before the next blank line; `None`: the stream is over.
     async fn block(&mut self) -> Option<String> {
+        self.until("\n\n").await
+    }
+
+    async fn until(&mut self, end: &str) -> Option<String> {
         loop {
-            if let Some((block, rest)) = self.unread.split_once("\n\n") {
+            if let Some((block, rest)) = self.unread.split_once(end) {
                 let block = block.to_owned();
                 self.unread = rest.to_owned();
                 return Some(block);
@@ -94,6 +98,28 @@ async fn register(door: &Door, service: &str, id: &str, zone: &str) {
 
 async fn revision(door: &Door, service: &str) -> String {
     door.get(&format!("/v1/services/{service}")).await.json()["revision"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_stream_has_no_block_without_data() {
+    let door = Door::open("watch-blocks");
+    register(&door, "user", "user-1", "a").await;
+    for query in ["service=user", "service=user&service=cart", "service=*", "detail=counts"] {
+        let request = Request::get(format!("/v1/watch?{query}")).body(Body::empty()).unwrap();
+        let mut stream = Stream::of(door.edge.answer(request).await.into_body());
+        let first = stream.block().await.unwrap();
+        assert!(first.starts_with("retry: ") && first.contains("\ndata: {"), "{query}: {first:?}");
+    }
+    assert_eq!(crate::http::watch::rhythm::comment(), ":\n");
+}
+
+#[tokio::test]
+async fn a_stream_resumes_by_the_query_as_by_the_header() {
+    let door = Door::open("watch-query-id");
+    register(&door, "user", "user-1", "a").await;
+    let first = revision(&door, "user").await;
+    let mut stream = Stream::open(&door, &format!("service=user&lastEventId={first}"), None).await;
+    assert_eq!(stream.expect("unchanged").await.id.as_deref(), Some(&*first));
 }
 
 #[tokio::test]

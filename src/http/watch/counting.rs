@@ -58,8 +58,8 @@ impl Request {
             }
             prefixes.push(String::new());
         }
-        // Named or not: only the log would tell.
-        let _ = query.one("client");
+        // Named or not: only the log would tell. Its events have no ids: there is nothing to resume.
+        let _ = (query.one("client"), query.one("lastEventId"));
         query.finish()?;
         Ok(Self { namespace, prefixes })
     }

@@ -35,7 +35,7 @@ pub(super) struct Request {
     pub(super) client: Option<String>,
 }
 
-/// What `Last-Event-ID` says.
+/// What `Last-Event-ID` or `lastEventId=` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastEvent {
     /// Nothing.
@@ -58,7 +58,7 @@ impl Request {
             names: BTreeSet::new(),
             prefixes: Vec::new(),
             held: BTreeMap::new(),
-            last_event: LastEvent::read(headers),
+            last_event: LastEvent::read(last_event_id(&mut query, headers).as_deref()),
             client: client(&mut query, headers),
         };
         request.take_services(&mut query);
@@ -157,10 +157,18 @@ fn split_revision(text: &str) -> Result<(ServiceName, Option<u128>), Fault> {
 }
 
 impl LastEvent {
-    fn read(headers: &HeaderMap) -> Self {
-        let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Self::Unsaid };
-        id.to_str().ok().and_then(Hex::parse).map_or(Self::Garbage, |hex| Self::Of(hex.0))
+    fn read(id: Option<&str>) -> Self {
+        let Some(id) = id else { return Self::Unsaid };
+        Hex::parse(id).map_or(Self::Garbage, |hex| Self::Of(hex.0))
     }
+}
+
+/// The id of the last event that a consumer received: the header, or `lastEventId=`, as polyfills that cannot set headers send it. The
+/// header is the newer of the two: an `EventSource` repeats its address for ever. `None`: an empty one, or none at all.
+pub(in crate::http) fn last_event_id(query: &mut Query, headers: &HeaderMap) -> Option<String> {
+    let asked = query.one("lastEventId");
+    let sent = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("no text").to_owned());
+    sent.filter(|id| !id.is_empty()).or(asked).filter(|id| !id.is_empty())
 }
 
 fn client(query: &mut Query, headers: &HeaderMap) -> Option<String> {
@@ -174,6 +182,8 @@ fn client(query: &mut Query, headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     fn read(query: &str) -> Result<Request, Problem> {
@@ -227,15 +237,22 @@ mod tests {
 
     #[test]
     fn a_last_event_id_is_a_revision_or_garbage_or_not_there() {
+        let read = |query: &str, id: Option<&str>| {
+            let headers = id.map(|id| (HeaderName::from_static("last-event-id"), id.parse().unwrap())).into_iter().collect();
+            Request::read(Query::parse(Some(&format!("service=a&{query}"))), &headers).unwrap().last_event
+        };
         let with = |id: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("last-event-id", id.parse().unwrap());
-            LastEvent::read(&headers)
+            let in_header = read("", Some(id));
+            assert_eq!(read(&format!("lastEventId={id}"), None), in_header);
+            in_header
         };
         assert_eq!(with("00000000000000000000000000000abc"), LastEvent::Of(0xabc));
         assert_eq!(with(&"f".repeat(10_000)), LastEvent::Garbage);
         assert_eq!(with("garbage"), LastEvent::Garbage);
         assert_eq!(with(""), LastEvent::Unsaid);
-        assert_eq!(LastEvent::read(&HeaderMap::new()), LastEvent::Unsaid);
+        assert_eq!(read("", None), LastEvent::Unsaid);
+        assert_eq!(read("lastEventId=garbage", Some("00000000000000000000000000000abc")), LastEvent::Of(0xabc), "the header is newer");
+        assert_eq!(read("lastEventId=00000000000000000000000000000abc", Some("")), LastEvent::Of(0xabc));
+        assert!(Request::read(Query::parse(Some("service=a&lastEventId=1&lastEventId=2")), &HeaderMap::new()).is_err());
     }
 }

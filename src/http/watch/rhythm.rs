@@ -14,14 +14,15 @@ const COMMENT_EVERY: Duration = Duration::from_secs(10);
 /// What a browser waits before it connects again, in ms: spread, so that a node's consumers do not all come at once.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=5000;
 
-/// The first line: when to come back after a loss.
+/// The first line of the first event: when to come back after a loss. No blank line follows: several libraries yield an empty event for a
+/// block without data.
 pub(in crate::http) fn retry() -> Bytes {
-    format!("retry: {}\n\n", jitter(RETRY_MS)).into()
+    format!("retry: {}\n", jitter(RETRY_MS)).into()
 }
 
-/// A line that says nothing.
+/// A comment line, which belongs to no event: no blank line follows, for the same reason.
 pub(in crate::http) fn comment() -> Bytes {
-    Bytes::from_static(b":\n\n")
+    Bytes::from_static(b":\n")
 }
 
 /// How far what is sent can be relied on has changed.
