@@ -324,9 +324,7 @@ pub(super) const KEYS: &[Key] = &[
         ..key("limits.overrides", "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced.")
     },
     Key {
-        set: |config, given| {
-            put(&mut config.limits.pull_bytes_per_second, given.bytes(64 << 10..=1 << 30).map(|bytes| bytes as u64))
-        },
+        set: |config, given| put(&mut config.limits.pull_bytes_per_second, given.bytes(64 << 10..=1 << 30).map(|bytes| bytes as u64)),
         show: |config| Some(show_bytes(config.limits.pull_bytes_per_second)),
         ..key(
             "limits.pull_bytes_per_second",

@@ -115,7 +115,15 @@ impl Peers {
             if is_full {
                 return Presence::NotPresent;
             }
-            let peer = Peer { epoch: life.epoch, former: BTreeSet::new(), heard_at: now, beacon: None, waits: None, is_silent: false, is_dead: false };
+            let peer = Peer {
+                epoch: life.epoch,
+                former: BTreeSet::new(),
+                heard_at: now,
+                beacon: None,
+                waits: None,
+                is_silent: false,
+                is_dead: false,
+            };
             self.known.insert(life.node.clone(), peer);
             return Presence::Appeared;
         };

@@ -108,9 +108,7 @@ impl Task {
     /// Leaves as much as one question asks for; the rest, if any.
     fn split(&mut self, bytes: usize) -> Option<Self> {
         match self {
-            Self::Versions { buckets, .. } => {
-                split_off(buckets, BUCKETS_ASKED).map(|buckets| Self::Versions { buckets, after: None })
-            }
+            Self::Versions { buckets, .. } => split_off(buckets, BUCKETS_ASKED).map(|buckets| Self::Versions { buckets, after: None }),
             Self::Whole { buckets, .. } => split_off(buckets, BUCKETS_ASKED).map(|buckets| Self::Whole { buckets, after: None }),
             Self::Records { keys } => split_off(keys, (bytes / RECORD_BYTES_MIN).clamp(1, KEYS_MAX)).map(|keys| Self::Records { keys }),
             Self::Changes { .. } | Self::Buckets | Self::Digests { .. } | Self::Copy { .. } => None,

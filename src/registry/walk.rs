@@ -73,7 +73,14 @@ impl Registry {
         }
     }
 
-    pub(super) fn records_came(&mut self, pull: &mut Pull, mut asked: Vec<InstanceKey>, records: &[Arc<Record>], now: Now, out: &mut Outbox) {
+    pub(super) fn records_came(
+        &mut self,
+        pull: &mut Pull,
+        mut asked: Vec<InstanceKey>,
+        records: &[Arc<Record>],
+        now: Now,
+        out: &mut Outbox,
+    ) {
         let of = pull.of.clone();
         let gained = self.merge_all(records, &of, now, out);
         pull.has_gained(gained, out);

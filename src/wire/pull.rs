@@ -193,9 +193,7 @@ impl<'a> Have<'a> {
                 applied: to_lives(applied, reading)?,
                 complete,
             },
-            Self::Whole { records, next } => {
-                registry::Have::Whole { records: to_records(records, reading), next: to_key(next, reading)? }
-            }
+            Self::Whole { records, next } => registry::Have::Whole { records: to_records(records, reading), next: to_key(next, reading)? },
             Self::Later { after_ms } => registry::Have::Later { after_ms },
         })
     }

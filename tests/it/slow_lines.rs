@@ -43,15 +43,17 @@ async fn join(cluster: &str, count: usize, delay_ms: u64, bytes_a_second: Option
     })
     .await;
     let joined = Joined { took: began.elapsed(), bytes: line.bytes_in() };
-    let cluster = second.cluster().await;
-    same(&cluster["complete"], &json!(true)).expect("a node that is ready knows all");
     let mut listed = 0;
     for service in 0..SERVICES {
         let answer = second.get(&format!("/v1/services/s{service}/instances")).await.expect(200);
+        same(&answer["complete"], &json!(true)).expect("a node that is ready knows all");
         listed += answer["instances"].as_array().map_or(0, Vec::len);
     }
     assert_eq!(listed, count, "instances listed by a node that has just become ready");
-    println!("{count} instances, {delay_ms} ms one way, {bytes_a_second:?} bytes a second: ready after {:?}, {} bytes in", joined.took, joined.bytes);
+    println!(
+        "{count} instances, {delay_ms} ms one way, {bytes_a_second:?} bytes a second: ready after {:?}, {} bytes in",
+        joined.took, joined.bytes
+    );
     joined
 }
 
