@@ -153,7 +153,8 @@ impl Registry {
             }
             return;
         }
-        let waited_since = hears_since.unwrap_or(self.join.began_at);
+        // On a long line it takes as long as the wait itself to connect, and as long again to hear anybody.
+        let waited_since = hears_since.or(self.link.connected_since()).unwrap_or(self.join.began_at);
         if now.mono < waited_since + self.settings.bootstrap_wait_ms {
             return;
         }
