@@ -64,6 +64,14 @@ impl Client {
         self.get(&["v1", "cluster"], Query::default()).await
     }
 
+    /// Says that a node will not come back: it counts no more when a majority is looked for.
+    ///
+    /// # Errors
+    /// [`Error`], also when that node is heard or not known; nothing was changed.
+    pub async fn forget_node(&self, node: &NodeName) -> Result<(), Error> {
+        self.connection.send(&connect::Call::delete(&["v1", "cluster", "nodes", node.as_str()], Query::default())).await.map(drop)
+    }
+
     /// In what the records of the node that answers differ from those of another.
     ///
     /// # Errors

@@ -119,6 +119,8 @@ pub struct ClusterConfig {
     pub name: Cluster,
     /// How long a joining node that hears no ready peer waits for one. Default 2 s.
     pub bootstrap_wait_ms: u64,
+    /// After this long a silent node whose address refuses everybody counts no more.
+    pub dead_after_ms: u64,
     /// A URL that a node which is not cut off reaches; asked where there are two nodes, of which neither is a majority.
     pub witness: Option<String>,
 }
@@ -245,7 +247,12 @@ impl Default for NodeConfig {
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { name: Cluster::parse("muster").expect("unreachable: the literal is a label"), bootstrap_wait_ms: 2000, witness: None }
+        Self {
+            name: Cluster::parse("muster").expect("unreachable: the literal is a label"),
+            bootstrap_wait_ms: 2000,
+            dead_after_ms: 600_000,
+            witness: None,
+        }
     }
 }
 

@@ -67,6 +67,12 @@ pub struct Metrics {
     pub diverged_seconds: Gauge,
     /// In how many services the last comparison found records that differ; 0 once converged.
     pub diverged_services: Gauge,
+    /// How many nodes count when a majority is looked for, this one among them.
+    pub members: Gauge,
+    /// How many of them this node hears, itself among them.
+    pub members_heard: Gauge,
+    /// 1 while this node judges who is silent.
+    pub judges: Gauge,
     /// Records of peers that were not taken.
     pub quarantined: Counter,
     /// Live instances whose lease this node took from another.
@@ -168,6 +174,9 @@ impl Metrics {
                 "muster_diverged_services",
                 "In how many services the last comparison with a peer found records that differ; 0 once converged",
             ),
+            members: gauge("muster_members", "Nodes that count when a majority is looked for, this one among them"),
+            members_heard: gauge("muster_members_heard", "Those of them that this node hears, itself among them"),
+            judges: gauge("muster_judges", "1 while this node judges who is silent; at 0 nothing expires and nothing is taken over"),
             bus_sent_bytes: counter("muster_bus_sent_bytes_total", "Bytes given to the bus"),
             bus_received_bytes: counter("muster_bus_received_bytes_total", "Bytes heard on the bus"),
             bus_reconnects: counter("muster_bus_reconnects_total", "How often the bus connected anew"),

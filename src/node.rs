@@ -235,6 +235,17 @@ impl Handle {
         }
     }
 
+    /// Counts a node no more that will not come back.
+    ///
+    /// # Errors
+    /// [`Refused`], when that node is heard or not known; nothing was changed.
+    pub async fn forget_node(&self, node: NodeName) -> Result<(), Refused> {
+        match self.ask(|reply| Command::ForgetNode(node, reply)).await? {
+            Answer::NodeForgotten => Ok(()),
+            other => Err(refused(other)),
+        }
+    }
+
     /// Ends an override.
     ///
     /// # Errors
@@ -341,6 +352,7 @@ fn refused(answer: Answer) -> Refused {
         | Answer::OverrideSet { .. }
         | Answer::OverrideDeleted
         | Answer::Diff(_)
+        | Answer::NodeForgotten
         | Answer::Inspected(_) => {
             unreachable!("the registry answers each question in its own kind")
         }
@@ -402,7 +414,7 @@ pub fn spawn_with(
         name,
     });
     let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
-    let inquiry = Inquiry::new(asking.is_secure, asking.witness.clone());
+    let inquiry = Inquiry::new(shared.name.clone(), asking.is_secure, asking.witness.clone());
     let eyes = Eyes::new(inquiry, Prober::new(asking.probing.clone(), clock), Arc::clone(&shared.metrics));
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {

@@ -33,6 +33,8 @@ mod leave;
 mod link;
 mod log;
 mod looking;
+mod lost;
+mod majority;
 mod members;
 mod merge;
 mod message;
@@ -79,9 +81,10 @@ pub use digest::BUCKETS;
 pub use drain::{DeliveryReport, MISSING_MAX};
 pub use io::{Changed, Deregister, Drain, Heartbeat, Input, LeaseTerms, Output, PeerAnswer, Purpose, Register, SetOverride, Ticket};
 pub use link::BusHealth;
+pub use majority::Majority;
 pub use message::{
-    AppliedAt, Beacon, Change, ENTRIES_MAX, Envelope, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX, Renewal, To,
-    Verdict, Want,
+    AppliedAt, Beacon, Change, ENTRIES_MAX, Envelope, Evidence, Have, LeaseTold, MEMBERS_MAX, MemberAt, Message, NodeState, RELAY_MAX,
+    Renewal, To, Verdict, Want,
 };
 pub use notice::Notice;
 pub use overridden::Overrides;
@@ -128,6 +131,8 @@ pub struct Registry {
     peers: peers::Peers,
     /// A majority of the members is heard: nobody's silence before that counts.
     hears_majority: expiry::Regained,
+    /// For how long this node has judged nobody for want of one, and whether that was noticed.
+    no_majority: majority::NoMajority,
     /// Somebody hears this node, or there is nobody.
     is_heard: expiry::Regained,
     link: link::Link,
@@ -181,6 +186,7 @@ impl Registry {
             relays: relay::Relays::default(),
             peers: peers::Peers::new(settings.node.clone()),
             hears_majority: expiry::Regained::default(),
+            no_majority: majority::NoMajority::default(),
             is_heard: expiry::Regained::default(),
             link: link::Link::new(settings.has_bus, now.mono),
             join: join::Join::new(now.mono),
@@ -226,6 +232,7 @@ impl Registry {
             Input::DeleteOverride(ticket, key) => self.handle_delete_override(ticket, &key, now, out),
             Input::Inspect(ticket, key) => self.handle_inspect(ticket, key, now, out),
             Input::Diff(ticket, with) => self.handle_diff(ticket, with, now, out),
+            Input::ForgetNode(ticket, node) => self.handle_forget_node(ticket, &node, now, out),
             Input::Lease { key, last_heartbeat, purpose } => match purpose {
                 Purpose::Due => self.handle_due(&key, last_heartbeat, now, out),
                 Purpose::Ended => self.handle_ended(&key, last_heartbeat, now, out),
@@ -450,7 +457,7 @@ impl Registry {
             complete: self.complete,
             preserving: self.is_preserving(),
             gives_way: self.has_stepped_down,
-            members: self.peers.members.to_said(now.mono),
+            members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
             audience: self.audience.to_said(),
             takes_sized_pulls: true,
         };
@@ -474,7 +481,10 @@ impl Registry {
             }
         }
         self.advance_namesake(now, out);
+        self.peers.weigh_hearsay(now.mono);
         self.judge_peers(now, out);
+        self.note_lost_members(now, out);
+        self.note_majority(now, out);
         self.note_lost(now.mono);
         self.keep_audiences(now.mono, out);
         self.advance_preserve(now, out);

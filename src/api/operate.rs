@@ -46,8 +46,11 @@ pub struct Cluster {
     pub state: String,
     /// `none`, `up`, `deaf` (connected, but what it says does not come back) or `down`.
     pub bus: String,
-    /// Every alive peer has applied what this node has, and has its digest.
+    /// Every alive peer has applied what this node has, and has its digest; and this node judges who is silent.
     pub converged: bool,
+    /// Whether this node judges who is silent; absent from a node of a former version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority: Option<Majority>,
     /// For how long that has not been so; absent when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged_ms: Option<u64>,
@@ -62,6 +65,21 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Who has applied how much of whose log, as each says.
     pub applied: BTreeMap<String, BTreeMap<String, Applied>>,
+}
+
+/// Whether a node judges who is silent: in a cluster of three or more it takes a majority of the members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Majority {
+    /// How many nodes count, the one that answers among them.
+    pub members: usize,
+    /// How many of them it hears, itself among them.
+    pub heard: usize,
+    /// It does: leases expire, and what the dead owned is taken over.
+    pub judges: bool,
+    /// Why it does not; absent when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// One node.

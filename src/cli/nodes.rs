@@ -1,33 +1,70 @@
-//! `nodes`: the cluster as one of its nodes sees it, and a verdict that a script can read from the exit code.
+//! `nodes`: the cluster as one of its nodes sees it, and a verdict that a script can read from the exit code; and forgetting a node that
+//! will not come back.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::failure::{Code, Failure};
 use super::options::{Reach, Shape};
 use super::output::{self, Format, Table, ago};
 use crate::api::operate::{Cluster, Node};
+use crate::model::NodeName;
 
 /// Nodes that are merely busy have not agreed for a moment: no need to say for how long.
 const DIVERGED_TOLD_MS: u64 = 3000;
 
 /// What `nodes` takes.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Exit code 4: the nodes have not converged, one of them is not ready, or the node that answers does not hear its bus.
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Exit code 4: the nodes have not converged, one of them is not ready, the node that answers does not hear its bus, or it judges nobody:
+without a majority of the members nothing expires, and nothing is taken over.
 A node is `preserving` while so many leases are late that none is let go; one that died stays listed as `dead` for a day.
+One whose address refuses everybody counts no more after `cluster.dead_after`; one that does not answer at all, only once it is forgotten.
 
 Examples:
   muster nodes
+  muster nodes forget n7
   muster nodes -s http://node-2:6878 -o wide
-  until muster nodes >/dev/null; do sleep 1; done")]
+  until muster nodes >/dev/null; do sleep 1; done"
+)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     #[command(flatten)]
     reach: Reach,
     #[command(flatten)]
     shape: Shape,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Count a node no more that will not come back
+    Forget(Forget),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One node is asked, and all others learn of it. Do not forget a node that is only cut off: it goes on at its side of the partition.
+One that is heard again counts again.
+
+Exit code 1: it is heard, and cannot be forgotten. 3: no node of this name is known.
+
+Examples:
+  muster nodes forget n7")]
+struct Forget {
+    /// The node's name
+    name: NodeName,
+    #[command(flatten)]
+    reach: Reach,
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
+    if let Some(What::Forget(Forget { name, reach })) = arguments.what {
+        reach.client()?.forget_node(&name).await?;
+        output::line(&format!("{name} is forgotten: it counts no more when a majority is looked for"))?;
+        return Ok(Code::Ok);
+    }
     let answer = arguments.reach.client()?.cluster().await?;
     let cluster = &answer.value;
     let complaints = complaints(cluster);
@@ -70,6 +107,11 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
     }
     let unwell = cluster.nodes.iter().filter(|node| node.state != "ready");
     complaints.extend(unwell.map(|node| format!("{} is {}", node.name, node.state)));
+    let silent = cluster.majority.as_ref().filter(|majority| !majority.judges && cluster.state == "ready");
+    complaints.extend(silent.map(|majority| {
+        let why = majority.why.as_deref().unwrap_or("it does not say why");
+        format!("{} judges nobody, so nothing expires: {why}", cluster.node)
+    }));
     let behind = cluster.nodes.iter().filter(|node| node.lag > 0);
     complaints.extend(behind.map(|node| format!("{} lacks {} changes of {}", cluster.node, node.lag, node.name)));
     if !cluster.converged {

@@ -121,6 +121,7 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
         http,
         has_bus,
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
+        dead_after_ms: config.cluster.dead_after_ms,
         evict_after_ms: config.leases.evict_after_ms,
         detach_grace_ms: config.leases.detach_grace_ms,
         revive_for_ms: config.leases.revive_for_ms,

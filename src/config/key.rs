@@ -79,6 +79,15 @@ pub(super) const KEYS: &[Key] = &[
         ..key("cluster.name", "The nodes with this name, on one bus, are one cluster.")
     },
     Key {
+        set: |config, given| put(&mut config.cluster.dead_after_ms, given.duration_ms(1000..=86_400_000)),
+        show: |config| Some(show_ms(config.cluster.dead_after_ms)),
+        ..key(
+            "cluster.dead_after",
+            "After this long a silent node whose address refuses all who know it counts no more for a majority; 1s to 1d. One that does not \
+             answer at all may be behind a partition, and counts for a day or until `muster nodes forget NAME`.",
+        )
+    },
+    Key {
         set: |config, given| put(&mut config.cluster.bootstrap_wait_ms, given.duration_ms(0..=60_000)),
         show: |config| Some(show_ms(config.cluster.bootstrap_wait_ms)),
         ..key("cluster.bootstrap_wait", "How long a starting node that hears no ready peer waits for one; 0 to 1m. `dev` takes 200ms.")

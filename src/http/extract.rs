@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use super::App;
 use super::problem::{Code, Fault, Problem};
 use super::query::Query;
-use crate::model::{InstanceId, InstanceKey, NameError, OverrideKey, ServiceKey, ServiceName};
+use crate::model::{InstanceId, InstanceKey, NameError, NodeName, OverrideKey, ServiceKey, ServiceName};
 use crate::registry::Mono;
 
 /// When the request's head had been read: before its body, so that a slow body does not lengthen a lease.
@@ -45,6 +45,11 @@ impl PathNames {
     pub fn override_key(&self, query: &mut Query) -> Option<OverrideKey> {
         let namespace = query.namespace();
         Some(OverrideKey { namespace, name: self.name("name", query)? })
+    }
+
+    /// The node of the path; `None`: the query now holds why not.
+    pub fn node(&self, query: &mut Query) -> Option<NodeName> {
+        self.name("name", query)
     }
 
     fn name<T: FromStr<Err = NameError>>(&self, parameter: &str, query: &mut Query) -> Option<T> {

@@ -1,6 +1,7 @@
 //! Operating: is the node alive, is it fit to answer, how is its cluster, and its numbers.
 
 mod diff;
+mod forget;
 mod leave;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,11 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, body};
 use crate::api::Hex;
-use crate::api::operate::{Applied, Cluster, Node};
+use crate::api::operate::{Applied, Cluster, Majority, Node};
 use crate::api::problem::Problem as ProblemBody;
 use crate::model::NodeName;
 use crate::node::Condition;
-use crate::registry::{AppliedAt, BusHealth, ClusterView, NodeState, NodeView};
+use crate::registry::{self, AppliedAt, BusHealth, ClusterView, NodeState, NodeView};
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -32,6 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(metrics))
         .routes(routes!(cluster))
         .routes(routes!(diff::diff))
+        .routes(routes!(forget::forget))
         .routes(routes!(leave::leave))
 }
 
@@ -123,6 +125,7 @@ async fn cluster(State(app): State<App>, query: Query) -> Result<Response, Probl
         bus: view.bus.as_str().to_owned(),
         converged: view.converged,
         diverged_ms: view.diverged_ms,
+        majority: Some(Majority::from(view.majority.clone())),
         view_digest: Hex(catalog.view_digest()),
         services: catalog.service_count(),
         instances: catalog.instance_count(),
@@ -214,6 +217,12 @@ impl From<NodeView> for Node {
             view_digest: Hex(view.view_digest),
             instances: view.instances,
         }
+    }
+}
+
+impl From<registry::Majority> for Majority {
+    fn from(registry::Majority { members, heard, judges, why }: registry::Majority) -> Self {
+        Self { members, heard, judges, why }
     }
 }
 

@@ -85,6 +85,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "Request timeout";
     /// A later life of the instance is known.
     Superseded = "superseded", CONFLICT, "Superseded";
+    /// The node is heard, and cannot be forgotten.
+    NodeAlive = "node_alive", CONFLICT, "Node alive";
     /// The body is larger than is taken.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "Body too large";
     /// The body is not said to be JSON.
@@ -241,6 +243,10 @@ impl From<Refusal> for Problem {
             ),
             Refusal::UnknownNode(node) => Self::new(Code::UnknownNode, format!("No node `{node}` is known here; `/v1/cluster` lists those that are.")),
             Refusal::UnreachableNode(node) => Self::new(Code::UnreachableNode, format!("Node `{node}` did not answer in time.")),
+            Refusal::NodeAlive(node) => Self::new(
+                Code::NodeAlive,
+                format!("Node `{node}` is heard; nothing was changed. Stop it first, or let it leave (`POST /v1/cluster/leave`)."),
+            ),
             Refusal::Busy => Self::new(Code::Overloaded, "As many of these as a node takes are under way. Ask again in a moment."),
             Refusal::LimitReached { key, max } => {
                 Self::new(Code::LimitReached, format!("`{key}` is {max} and is reached; nothing was changed. Renewals go on.")).with_key(key)

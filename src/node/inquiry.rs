@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
+
 use crate::model::NodeName;
 use crate::registry::PeerAnswer;
 use crate::tls;
@@ -17,12 +19,14 @@ pub(super) struct Inquiry {
     http: reqwest::Client,
     /// Peers speak as this node does.
     scheme: &'static str,
+    /// This node's own name: it proves nothing to reach itself at a peer's address.
+    own: NodeName,
     witness: Option<String>,
 }
 
 impl Inquiry {
     /// `witness`: a URL that a node which is not cut off reaches.
-    pub(super) fn new(is_secure: bool, witness: Option<String>) -> Self {
+    pub(super) fn new(own: NodeName, is_secure: bool, witness: Option<String>) -> Self {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::of_any_certificate())
             .redirect(reqwest::redirect::Policy::none())
@@ -30,7 +34,7 @@ impl Inquiry {
             .timeout(ANSWER_TIMEOUT)
             .build()
             .expect("unreachable: a client with a TLS configuration of its own needs nothing from the system");
-        Self { http, scheme: if is_secure { "https" } else { "http" }, witness }
+        Self { http, scheme: if is_secure { "https" } else { "http" }, own, witness }
     }
 
     /// Whether the node at this address answers under its own name: with a wrong address, this node might ask itself.
@@ -39,17 +43,77 @@ impl Inquiry {
             return PeerAnswer::Unsure;
         }
         let answer = self.http.get(format!("{}://{address}/livez", self.scheme)).send().await;
-        match answer {
-            Ok(answer) if answer.headers().get(NODE_HEADER).is_some_and(|name| name.as_bytes() == node.as_str().as_bytes()) => {
-                return PeerAnswer::Alive;
-            }
+        let seen = match answer {
+            Ok(answer) => self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)),
             // No address at all: nothing was asked.
             Err(error) if error.is_builder() => return PeerAnswer::Unsure,
-            Ok(_) | Err(_) => {}
+            Err(error) if is_refused(&error) => PeerAnswer::Refused,
+            Err(_) => PeerAnswer::Silent,
+        };
+        if seen == PeerAnswer::Alive {
+            return seen;
         }
         match &self.witness {
             Some(witness) if needs_witness && self.http.get(witness).send().await.is_err() => PeerAnswer::Unsure,
+            Some(_) | None => seen,
+        }
+    }
+
+    /// What it says of a node that one of this name answers at its address: none is a proxy's answer, or another program's.
+    fn judge_name(&self, node: &NodeName, name: Option<&[u8]>) -> PeerAnswer {
+        match name {
+            Some(name) if name == node.as_str().as_bytes() => PeerAnswer::Alive,
+            Some(name) if name != self.own.as_str().as_bytes() => PeerAnswer::Refused,
             Some(_) | None => PeerAnswer::Silent,
         }
+    }
+}
+
+/// Somebody is there and says that nobody listens: what no partition does that only loses what is sent.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn name(text: &str) -> NodeName {
+        NodeName::parse(text).unwrap()
+    }
+
+    /// What `n1` makes of `n2`'s address, where a node of this name answers, or a program that names none.
+    async fn seen(answers_as: Option<&str>) -> PeerAnswer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let header = answers_as.map_or(String::new(), |name| format!("muster-node: {name}\r\n"));
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{header}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        });
+        Inquiry::new(name("n1"), false, None).ask(&name("n2"), &address, false).await
+    }
+
+    #[tokio::test]
+    async fn who_answers_at_a_peers_address_says_whether_it_is_there() {
+        assert_eq!(seen(Some("n2")).await, PeerAnswer::Alive);
+        assert_eq!(seen(Some("n3")).await, PeerAnswer::Refused, "its address is another node's now");
+        assert_eq!(seen(Some("n1")).await, PeerAnswer::Silent, "this node reached itself");
+        assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");
+        let inquiry = Inquiry::new(name("n1"), false, None);
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        assert_eq!(inquiry.ask(&name("n2"), &closed, false).await, PeerAnswer::Refused);
+        assert_eq!(inquiry.ask(&name("n2"), "", false).await, PeerAnswer::Unsure);
     }
 }

@@ -109,6 +109,28 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::warn!(%node, peer = %life, "peer is dead: silent, and does not answer directly; what it owned is taken over");
             "peer_dead"
         }
+        Notice::MemberLost(member) => {
+            tracing::warn!(%node, %member, "the address of a silent node has refused everybody for cluster.dead_after: it counts no more");
+            "member_lost"
+        }
+        Notice::NodeForgotten(member) => {
+            tracing::warn!(%node, %member, "an operator said that a node does not come back: it counts no more");
+            "node_forgotten"
+        }
+        Notice::Majority { members, heard, judges: false } => {
+            tracing::error!(
+                %node,
+                members,
+                heard,
+                "no majority of the members is heard: this node judges nobody, so nothing expires and nothing is taken over. \
+                 Where the silent ones do not come back: muster nodes forget NAME"
+            );
+            "majority_lost"
+        }
+        Notice::Majority { members, heard, judges: true } => {
+            tracing::info!(%node, members, heard, "a majority of the members is heard again: who is silent is judged");
+            "majority_regained"
+        }
         Notice::Paused { ms } => {
             tracing::warn!(%node, ms, "this node did not run for a while: it hears first what it missed, and nothing expires before that");
             "paused"
@@ -151,6 +173,10 @@ pub(super) fn gauges(shared: &Shared, registry: &Registry, now: Now) {
     metrics.preserved_services.set(catalog.preserved_service_count() as f64);
     metrics.diverged_seconds.set(registry.diverged_ms(now).unwrap_or(0) as f64 / 1000.0);
     metrics.diverged_services.set(registry.diverged_services(now) as f64);
+    let majority = registry.majority(now);
+    metrics.members.set(majority.members as f64);
+    metrics.members_heard.set(majority.heard as f64);
+    metrics.judges.set(f64::from(u8::from(majority.judges)));
     metrics.node_state(registry.state_word());
     metrics.bus_state(registry.bus().as_str());
 }

@@ -44,6 +44,7 @@ pub(super) enum Command {
     DeleteOverride(OverrideKey, Reply),
     Overrides(oneshot::Sender<Overrides>),
     Diff(NodeName, Reply),
+    ForgetNode(NodeName, Reply),
     Cluster(oneshot::Sender<ClusterView>),
     Records(Vec<InstanceKey>, oneshot::Sender<Vec<Option<Arc<Record>>>>),
     Leave(oneshot::Sender<()>),
@@ -203,6 +204,7 @@ impl Task {
                 return;
             }
             Command::Diff(with, reply) => (Input::Diff(ticket, with), reply),
+            Command::ForgetNode(node, reply) => (Input::ForgetNode(ticket, node), reply),
             Command::Cluster(reply) => {
                 // Nobody to tell: whoever asked has gone.
                 let _ = reply.send(self.registry.cluster(now));

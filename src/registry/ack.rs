@@ -119,6 +119,7 @@ fn with_report(answer: Answer, report: AckReport) -> Answer {
         | Answer::Renewed(_)
         | Answer::Inspected(_)
         | Answer::Diff(_)
+        | Answer::NodeForgotten
         | Answer::Drained(_)
         | Answer::Draining
         | Answer::OverrideSet { .. }

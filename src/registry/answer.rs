@@ -70,6 +70,8 @@ pub enum Answer {
     },
     /// To [`Input::DeleteOverride`](super::Input::DeleteOverride).
     OverrideDeleted,
+    /// To [`Input::ForgetNode`](super::Input::ForgetNode): it counts no more.
+    NodeForgotten,
     /// To [`Input::Inspect`](super::Input::Inspect); `None`: no live record.
     Inspected(Option<Inspected>),
     /// To [`Input::Diff`](super::Input::Diff).
@@ -201,6 +203,8 @@ pub enum Refusal {
     UnknownNode(NodeName),
     /// That node did not answer in time.
     UnreachableNode(NodeName),
+    /// That node is heard: it cannot be forgotten.
+    NodeAlive(NodeName),
     /// As much of this is under way as may be.
     Busy,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::link::BusHealth;
+use super::majority::Majority;
 use super::message::AppliedAt;
 use super::peers::Peer;
 use super::time::Now;
@@ -16,10 +17,12 @@ pub struct ClusterView {
     pub state: NodeState,
     /// How its bus is.
     pub bus: BusHealth,
-    /// Every alive peer has applied what we have and has our digest.
+    /// Every alive peer has applied what we have and has our digest, and this node judges who is silent.
     pub converged: bool,
     /// For how long they have not been; `None`: they are.
     pub diverged_ms: Option<u64>,
+    /// Whether this node judges who is silent.
+    pub majority: Majority,
     /// All that could be known is known here.
     pub complete: bool,
     /// This node first.
@@ -76,8 +79,9 @@ impl Registry {
         ClusterView {
             state: self.state,
             bus: self.link.health(),
-            converged: self.is_converged(now),
+            converged: self.is_converged(now) && self.judges(now.mono),
             diverged_ms: self.diverged_ms(now),
+            majority: self.majority(now),
             complete: self.complete,
             nodes: std::iter::once(own).chain(peers).collect(),
             applied: std::iter::once(own_applied).chain(said).collect(),

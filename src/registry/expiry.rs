@@ -356,7 +356,7 @@ mod tests {
     /// Another node speaks, which hears this one or does not.
     fn hear_beacon(registry: &mut Registry, hears_us: bool, now: Now) {
         let from = Life { node: NodeName::parse("n0").unwrap(), epoch: Epoch(2) };
-        let us = MemberAt { node: NodeName::parse("n1").unwrap(), age_ms: 0, has_left: false };
+        let us = MemberAt { node: NodeName::parse("n1").unwrap(), age_ms: 0, has_left: false, evidence: None };
         let members = if hears_us { vec![us] } else { Vec::new() };
         let message = Message::Beacon(Beacon { members, ..Beacon::of(NodeState::Ready) });
         registry.link.echoed(now.mono);

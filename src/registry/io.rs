@@ -56,6 +56,8 @@ pub enum Input {
     Inspect(Ticket, InstanceKey),
     /// Somebody wants to know in what another node's records differ from ours; answered by [`Answer::Diff`] or [`Answer::Refused`].
     Diff(Ticket, NodeName),
+    /// An operator says that a node does not come back; answered by [`Answer::NodeForgotten`] or [`Answer::Refused`].
+    ForgetNode(Ticket, NodeName),
     /// The answer to [`Output::AskLease`].
     Lease {
         /// Which lease.
@@ -103,8 +105,10 @@ pub enum Input {
 pub enum PeerAnswer {
     /// It answers, under its own name.
     Alive,
-    /// It does not.
+    /// Nothing came in time, or what came says nothing: a partition may be why.
     Silent,
+    /// The connection was refused, or a third node answers there: no node of this name is at that address.
+    Refused,
     /// Nobody can say: the peer's address is unknown, or the witness is out of reach too.
     Unsure,
 }

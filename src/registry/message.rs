@@ -220,6 +220,26 @@ pub struct MemberAt {
     pub age_ms: u32,
     /// It said goodbye then: nobody waits for it.
     pub has_left: bool,
+    /// What the sender itself has seen of it; `None`: it is of a version that does not say.
+    pub evidence: Option<Evidence>,
+}
+
+/// What a node has seen of a member itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Beacons of it came there.
+    pub is_direct: bool,
+    /// Its address refuses connections, or another node answers there.
+    pub refuses: bool,
+    /// That was so for `cluster.dead_after`, for everybody who knows the address: the sender counts it no more.
+    pub is_lost: bool,
+}
+
+impl Beacon {
+    /// What it says of a member, where its members are in order.
+    pub(super) fn member(&self, node: &NodeName) -> Option<&MemberAt> {
+        self.members.binary_search_by(|at| at.node.cmp(node)).ok().map(|at| &self.members[at])
+    }
 }
 
 /// How many members one beacon names.

@@ -70,6 +70,19 @@ pub enum Notice {
     SteppedDown,
     /// A silent peer did not answer directly either: others take over what it owned.
     PeerDead(Life),
+    /// The address of a silent node has refused everybody who knows it for `cluster.dead_after`: it counts no more.
+    MemberLost(NodeName),
+    /// An operator said that a node does not come back: it counts no more.
+    NodeForgotten(NodeName),
+    /// This node judges nobody for want of a majority, and has not for a while: nothing expires, nothing is taken over. Or it does again.
+    Majority {
+        /// How many nodes count, this one among them.
+        members: usize,
+        /// How many of them are heard.
+        heard: usize,
+        /// It judges again.
+        judges: bool,
+    },
     /// This node was stopped for so long, or its machine was.
     Paused {
         /// For how long.

@@ -405,7 +405,7 @@ mod tests {
             let mut out = Outbox::new();
             for _ in 0..times {
                 now += 1000;
-                let members = vec![MemberAt { node: name("n1"), age_ms: 500, has_left: false }];
+                let members = vec![MemberAt { node: name("n1"), age_ms: 500, has_left: false, evidence: None }];
                 let beacon = Beacon { overrides_digest: digest, members, ..Beacon::of(NodeState::Ready) };
                 let from = Life { node: name("n2"), epoch: Epoch(2) };
                 registry.handle(Input::Received(Envelope { from, message: Message::Beacon(beacon) }), Now { mono: now, wall: 0 }, &mut out);

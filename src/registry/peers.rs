@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::applied::FORGET_AFTER_MS;
 use super::cluster::state_word;
+use super::lost::Reached;
 use super::members::Members;
 use super::message::{Beacon, NodeState};
 use super::time::Mono;
@@ -21,8 +21,12 @@ const EPOCH_SILENT_MS: u64 = 3000;
 const FORMER_MAX: usize = 64;
 /// A life is answered what it asks while its last beacon is at most this old: on a thin line some are late.
 const ASKING_MS: u64 = 30_000;
-/// How many nodes are followed; a beacon of one more is ignored.
+/// How many nodes are followed. Past it a silent one makes room: the one that ceases to count first. Without any a beacon of one more
+/// is ignored.
 const PEERS_MAX: usize = 1024;
+/// A name that has been there for less than this makes room as soon as two of its beacons are missing.
+const BRIEF_MS: u64 = 10_000;
+const MISSING_MS: u64 = 2500;
 
 pub(super) struct Peers {
     known: BTreeMap<NodeName, Peer>,
@@ -49,6 +53,8 @@ pub(super) struct Peer {
     pub(super) is_silent: bool,
     /// It was silent for long, and did not answer directly either.
     pub(super) is_dead: bool,
+    /// What asking its address has brought.
+    pub(super) reached: Reached,
 }
 
 /// Whether a frame of a life counts.
@@ -110,9 +116,9 @@ impl Peers {
 
     /// Notes that a frame of this life came, and says whether it counts.
     pub(super) fn presence(&mut self, life: &Life, now: Mono) -> Presence {
-        let is_full = self.known.len() >= PEERS_MAX;
+        let has_room = self.known.contains_key(&life.node) || self.known.len() < PEERS_MAX || self.make_room(now);
         let Some(peer) = self.known.get_mut(&life.node) else {
-            if is_full {
+            if !has_room {
                 return Presence::NotPresent;
             }
             let peer = Peer {
@@ -123,6 +129,7 @@ impl Peers {
                 waits: None,
                 is_silent: false,
                 is_dead: false,
+                reached: Reached::default(),
             };
             self.known.insert(life.node.clone(), peer);
             return Presence::Appeared;
@@ -145,17 +152,31 @@ impl Peers {
         peer.heard_at = now;
         peer.is_silent = false;
         peer.is_dead = false;
+        peer.reached = Reached::default();
         Presence::Appeared
     }
 
+    /// Forgets a silent node where there is one; says whether there was.
+    fn make_room(&mut self, now: Mono) -> bool {
+        let is_missing = |node: &NodeName, peer: &Peer| peer.heard_at + MISSING_MS < now && self.members.is_brief(node, BRIEF_MS);
+        let silent = self.known.iter().filter(|(node, peer)| !peer.is_alive(now) || is_missing(node, peer));
+        let first = silent.min_by_key(|(node, peer)| (self.members.counts_until(node), peer.heard_at)).map(|(node, _)| node.clone());
+        first.is_some_and(|first| self.known.remove(&first).is_some())
+    }
+
     /// Keeps the beacon of a present life.
-    pub(super) fn heard(&mut self, node: &NodeName, beacon: Beacon, now: Mono) {
+    pub(super) fn heard(&mut self, node: &NodeName, mut beacon: Beacon, now: Mono) {
         self.members.note(node, now, beacon.state == NodeState::Leaving && !beacon.gives_way);
-        for member in &beacon.members {
-            self.members.note_hearsay(&member.node, now.saturating_sub(u64::from(member.age_ms)), member.has_left, now);
+        beacon.members.sort_by(|one, other| one.node.cmp(&other.node));
+        beacon.members.dedup_by(|one, other| one.node == other.node);
+        for member in beacon.members.iter().filter(|member| member.has_left) {
+            self.members.note_goodbye(&member.node, now.saturating_sub(u64::from(member.age_ms)), now);
         }
         self.any_heard_at = self.members.iter(now).next().map(|_| now);
         if let Some(peer) = self.known.get_mut(node) {
+            if peer.beacon.as_ref().is_some_and(|before| before.http != beacon.http) {
+                peer.reached = Reached::default();
+            }
             peer.beacon = Some(beacon);
             peer.heard_at = now;
             peer.is_silent = false;
@@ -178,12 +199,54 @@ impl Peers {
         })
     }
 
+    /// Counts what the alive peers know of nodes that are not heard here: it takes a majority of them. One that warms knows too little to
+    /// be asked.
+    pub(super) fn weigh_hearsay(&mut self, now: Mono) {
+        let voters: Vec<(&Beacon, Mono)> = self
+            .known
+            .values()
+            .filter(|peer| peer.is_alive(now))
+            .filter_map(|peer| Some((peer.beacon.as_ref()?, peer.heard_at)))
+            .filter(|(beacon, _)| beacon.state != NodeState::Warming)
+            .collect();
+        let mut named: BTreeMap<&NodeName, (Vec<Mono>, usize)> = BTreeMap::new();
+        for (beacon, came_at) in &voters {
+            for at in &beacon.members {
+                let is_lost = at.evidence.is_some_and(|evidence| evidence.is_lost);
+                if !at.has_left && !is_lost && !self.known.get(&at.node).is_some_and(|peer| peer.is_alive(now)) {
+                    let (times, direct) = named.entry(&at.node).or_default();
+                    times.push(came_at.saturating_sub(u64::from(at.age_ms)));
+                    *direct += usize::from(at.evidence.is_some_and(|evidence| evidence.is_direct));
+                }
+            }
+        }
+        for (node, (mut times, direct)) in named {
+            times.sort_unstable_by(|one, other| other.cmp(one));
+            // So many say that it was heard then or later.
+            if let Some(at) = times.get(voters.len() / 2) {
+                self.members.attest(node, *at, direct * 2 > voters.len(), now);
+            }
+        }
+    }
+
+    /// Something is known of this node, and it has not left.
+    pub(super) fn knows(&self, node: &NodeName, now: Mono) -> bool {
+        self.members.contains(node, now) || (self.known.contains_key(node) && !self.members.has_left(node))
+    }
+
+    /// This node does not come back: it counts as one that left.
+    pub(super) fn forget_node(&mut self, node: &NodeName, now: Mono) {
+        self.members.put_left(node, now, now);
+        self.known.remove(node);
+    }
+
     pub(super) fn get_mut(&mut self, node: &NodeName) -> Option<&mut Peer> {
         self.known.get_mut(node)
     }
 
     /// This node did not run for so long: what it did not hear meanwhile was not silence.
     pub(super) fn shift(&mut self, ms: Mono) {
+        self.members.forget_refusals();
         for peer in self.known.values_mut() {
             peer.heard_at += ms;
         }
@@ -235,16 +298,26 @@ impl Peers {
     /// Whether this node hears a majority of the members, itself among them. Of two there is none, and alone one is all.
     pub(super) fn hears_majority(&self, now: Mono) -> bool {
         let members = self.member_count(now);
-        let heard = 1 + self.alive(now).count();
-        members < 3 || heard * 2 > members
+        members < 3 || self.heard_count(now) * 2 > members
     }
 
-    /// Forgets nodes that left, at once, and nodes that were silent for a day.
+    /// How many nodes this one hears, itself among them.
+    pub(super) fn heard_count(&self, now: Mono) -> usize {
+        1 + self.alive(now).count()
+    }
+
+    /// The members that are not heard here.
+    pub(super) fn silent_members(&self, now: Mono) -> impl Iterator<Item = &NodeName> {
+        self.members.iter(now).filter(move |node| !self.known.get(*node).is_some_and(|peer| peer.is_alive(now)))
+    }
+
+    /// Forgets nodes that left, at once, and silent nodes that count no more for the time that has gone by.
     pub(super) fn forget(&mut self, now: Mono) {
         self.members.forget(now);
-        self.known.retain(|_, peer| {
-            let keep_ms = if peer.has_left() { DEAD_MS } else { FORGET_AFTER_MS };
-            peer.heard_at + keep_ms > now
+        let members = &self.members;
+        self.known.retain(|node, peer| {
+            let has_left = peer.has_left() || members.has_left(node);
+            peer.heard_at + DEAD_MS > now || (!has_left && members.counts_until(node) > now)
         });
     }
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub has_bus: bool,
     /// How long a joining node that hears no ready peer waits for one. Default 2 s; 0.2 s in `dev`.
     pub bootstrap_wait_ms: u64,
+    /// After this long a silent node whose address refuses everybody counts no more. Default 10 min.
+    pub dead_after_ms: u64,
     /// How long an instance that is down stays listed, where its registration does not say. Default 60 s.
     pub evict_after_ms: u64,
     /// How long one whose connection closed stays listed once it is down. Default 5 s; below `evict_after`.
@@ -73,6 +75,7 @@ impl Settings {
             http: String::new(),
             has_bus: true,
             bootstrap_wait_ms: 2000,
+            dead_after_ms: 600_000,
             evict_after_ms: 60_000,
             detach_grace_ms: 5000,
             revive_for_ms: 3_600_000,

@@ -18,6 +18,13 @@ use crate::model::{Life, NodeName};
 /// A peer that is silent and yet answers, or whose answer is not known, is asked again after this long.
 const ASK_AGAIN_MS: u64 = 5000;
 
+/// A peer that is silent for longer, and was judged or cannot be, is asked again after this long: it may still refuse.
+const REFUSED_AGAIN_MS: u64 = 15_000;
+/// A peer that is heard and has not answered yet is asked again after this long.
+const PROVE_AGAIN_MS: u64 = 60_000;
+/// How many peers are asked a second, so that many names at once make no storm of questions.
+const ASKED_MAX: usize = 32;
+
 /// A member that this node knows from others alone has no address here at which it could be asked. When nobody has heard it for this long
 /// it counts as one of which nothing is known.
 const HEARSAY_SILENT_MS: u64 = 60_000;
@@ -70,35 +77,49 @@ impl Registry {
             || beacon.applied.iter().any(|at| at.life == self.life && at.age_ms.is_some_and(|age| !is_late(age)))
     }
 
-    /// Asks the peers directly that have been silent for so long that they look dead.
+    /// Asks peers directly, those that look dead first: whether they live, and, of one that is silent for longer, whether its address still
+    /// refuses. One that is heard is asked until it has answered once: an address at which it never did proves nothing later.
     pub(super) fn judge_peers(&mut self, now: Now, out: &mut Outbox) {
-        if !self.may_judge(now.mono) {
+        let peers = &self.peers;
+        self.checks.asked.retain(|node, _| peers.get(node).is_some());
+        if self.state != NodeState::Ready || !self.is_sound(now.mono) {
             return;
         }
+        let may_judge = self.may_judge(now.mono);
         let silent_ms = DEAD_MS * u64::from(self.health.multiplier());
         let needs_witness = self.peers.member_count(now.mono) < 3;
-        for (node, peer) in self.peers.iter() {
-            let looks_dead = !peer.is_dead && !peer.has_left() && now.mono > peer.heard_at + silent_ms;
-            let rests = self.checks.asked.get(node).is_some_and(|asked| now.mono < asked.at + ASK_AGAIN_MS);
-            if looks_dead && !rests {
-                let ticket = self.rng.next();
-                self.checks.asked.insert(node.clone(), Asked { ticket, at: now.mono });
-                let http = peer.beacon.as_ref().map_or_else(String::new, |beacon| beacon.http.clone());
-                out.push(Output::CheckPeer { ticket, node: node.clone(), http, needs_witness });
+        let mut due: Vec<(bool, Mono, NodeName)> = Vec::new();
+        for (node, peer) in self.peers.iter().filter(|(_, peer)| !peer.has_left()) {
+            let looks_dead = now.mono > peer.heard_at + silent_ms;
+            let rest_ms = match (looks_dead, peer.is_alive(now.mono)) {
+                (true, _) if may_judge && !peer.is_dead => ASK_AGAIN_MS,
+                (true, _) => REFUSED_AGAIN_MS,
+                (false, true) if !peer.reached.is_proven => PROVE_AGAIN_MS,
+                (false, _) => continue,
+            };
+            let asked_at = self.checks.asked.get(node).map(|asked| asked.at);
+            if asked_at.is_none_or(|at| now.mono >= at + rest_ms) {
+                due.push((!looks_dead, asked_at.unwrap_or(0), node.clone()));
             }
         }
-        let peers = &self.peers;
-        self.checks.asked.retain(|node, _| peers.get(node).is_some_and(|peer| !peer.is_alive(now.mono)));
+        due.sort_unstable();
+        for (_, _, node) in due.into_iter().take(ASKED_MAX) {
+            let ticket = self.rng.next();
+            self.checks.asked.insert(node.clone(), Asked { ticket, at: now.mono });
+            let beacon = self.peers.get(&node).and_then(|peer| peer.beacon.as_ref());
+            let http = beacon.map_or_else(String::new, |beacon| beacon.http.clone());
+            out.push(Output::CheckPeer { ticket, node, http, needs_witness });
+        }
     }
 
     /// What the direct question brought. A peer that has been heard meanwhile lives, whatever was seen.
     pub(super) fn handle_peer_checked(&mut self, ticket: Ticket, answer: PeerAnswer, now: Now, out: &mut Outbox) {
         let Some(node) = self.checks.asked.iter().find(|(_, asked)| asked.ticket == ticket).map(|(node, _)| node.clone()) else { return };
-        if answer != PeerAnswer::Silent || !self.may_judge(now.mono) {
-            return;
-        }
+        let may_judge = self.may_judge(now.mono);
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        if now.mono > peer.heard_at + DEAD_MS && !peer.has_left() {
+        peer.reached.note(answer, now.mono);
+        let is_silent = matches!(answer, PeerAnswer::Silent | PeerAnswer::Refused);
+        if is_silent && may_judge && !peer.is_dead && now.mono > peer.heard_at + DEAD_MS && !peer.has_left() {
             peer.is_dead = true;
             out.push(Output::Noticed(Notice::PeerDead(Life { node, epoch: peer.epoch })));
         }

@@ -63,6 +63,8 @@ mod tag {
     pub(super) const FLAGS: u16 = 4;
     /// How many subscribers, and the digest of those that others are told of: eight bytes each.
     pub(super) const AUDIENCE: u16 = 5;
+    /// What the sender has seen of each member itself, a byte each in their order: see [`super::IS_DIRECT`].
+    pub(super) const EVIDENCE: u16 = 9;
     /// Empty: it takes pulls that say how much the answer is to carry.
     pub(super) const TAKES_SIZED_PULLS: u16 = 10;
 }
@@ -70,6 +72,10 @@ mod tag {
 const COMPLETE: u8 = 1;
 const PRESERVING: u8 = 2;
 const GIVES_WAY: u8 = 4;
+
+const IS_DIRECT: u8 = 1;
+const REFUSES: u8 = 2;
+const IS_LOST: u8 = 4;
 
 impl<'a> Beacon<'a> {
     pub(super) fn of(beacon: &'a registry::Beacon) -> Self {
@@ -108,8 +114,15 @@ impl<'a> Beacon<'a> {
             audience: registry::AudienceAt::default(),
             takes_sized_pulls: false,
         };
+        let mut evidence = Vec::new();
         for (tag, bytes) in extras {
-            read_extra(&mut beacon, tag, &bytes, reading)?;
+            match tag {
+                tag::EVIDENCE => evidence = bytes.into_owned(),
+                _ => read_extra(&mut beacon, tag, &bytes, reading)?,
+            }
+        }
+        for (member, byte) in beacon.members.iter_mut().zip(evidence) {
+            member.evidence = Some(evidence_of(byte));
         }
         Ok(beacon)
     }
@@ -142,6 +155,10 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if (count, digest) != (0, 0) {
         extras.push((tag::AUDIENCE, Cow::Owned([count.to_le_bytes(), digest.to_le_bytes()].concat())));
     }
+    let evidence: Option<Vec<u8>> = beacon.members.iter().take(MEMBERS_MAX).map(|at| at.evidence.map(byte_of)).collect();
+    if let Some(evidence) = evidence.filter(|evidence| !evidence.is_empty()) {
+        extras.push((tag::EVIDENCE, Cow::Owned(evidence)));
+    }
     if beacon.takes_sized_pulls {
         extras.push((tag::TAKES_SIZED_PULLS, Cow::Owned(Vec::new())));
     }
@@ -153,8 +170,9 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
     match tag {
         tag::MEMBERS => {
             let members: List<Member<'_>, MEMBERS_MAX> = body::read(bytes).map_err(|_| Invalid("list of members"))?;
-            let to_member =
-                |at: Member<'_>| Ok(registry::MemberAt { node: reading.node.parse(at.node)?, age_ms: at.age_ms, has_left: at.has_left });
+            let to_member = |at: Member<'_>| {
+                Ok(registry::MemberAt { node: reading.node.parse(at.node)?, age_ms: at.age_ms, has_left: at.has_left, evidence: None })
+            };
             beacon.members = members.into_iter().map(to_member).collect::<Result<_, Invalid>>()?;
         }
         tag::WITHDRAWN_DIGEST => beacon.withdrawn_digest = digest()?,
@@ -174,6 +192,16 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
         _ => {}
     }
     Ok(())
+}
+
+fn byte_of(evidence: registry::Evidence) -> u8 {
+    let registry::Evidence { is_direct, refuses, is_lost } = evidence;
+    let flags = [(is_direct, IS_DIRECT), (refuses, REFUSES), (is_lost, IS_LOST)];
+    flags.into_iter().filter(|(is_so, _)| *is_so).fold(0, |flags, (_, flag)| flags | flag)
+}
+
+fn evidence_of(byte: u8) -> registry::Evidence {
+    registry::Evidence { is_direct: byte & IS_DIRECT != 0, refuses: byte & REFUSES != 0, is_lost: byte & IS_LOST != 0 }
 }
 
 impl NodeState {

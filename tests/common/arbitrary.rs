@@ -9,8 +9,8 @@ use muster::model::{
     Selection, ServiceKey, ServiceName, Subscriber, Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, AudienceAt, AudiencePage, Beacon, Body, Change, DeliveryReport, Entry, Have, Interest, LeaseTold, MemberAt, Message,
-    NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp, Verdict, Want, Watcher, Willed,
+    AppliedAt, AudienceAt, AudiencePage, Beacon, Body, Change, DeliveryReport, Entry, Evidence, Have, Interest, LeaseTold, MemberAt,
+    Message, NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp, Verdict, Want, Watcher, Willed,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -177,7 +177,13 @@ fn applied() -> impl Strategy<Value = Vec<AppliedAt>> {
 }
 
 fn members() -> impl Strategy<Value = Vec<MemberAt>> {
-    vec((node(), any::<u32>(), any::<bool>()).prop_map(|(node, age_ms, has_left)| MemberAt { node, age_ms, has_left }), 0..4)
+    let evidence = any::<(bool, bool, bool)>().prop_map(|(is_direct, refuses, is_lost)| Evidence { is_direct, refuses, is_lost });
+    let member = (node(), any::<u32>(), any::<bool>(), evidence);
+    (vec(member, 0..4), any::<bool>()).prop_map(|(members, tells)| {
+        let to_member =
+            |(node, age_ms, has_left, evidence)| MemberAt { node, age_ms, has_left, evidence: Some(evidence).filter(|_| tells) };
+        members.into_iter().map(to_member).collect()
+    })
 }
 
 /// Any beacon.

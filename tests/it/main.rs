@@ -15,6 +15,7 @@ mod dead_owner;
 mod drain;
 mod expiry;
 mod fake_nats;
+mod ghosts;
 mod happening;
 mod mixed_versions;
 mod namesake;

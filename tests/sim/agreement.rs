@@ -30,7 +30,9 @@ impl World {
                 return Some(format!("the views of n{first} and n{node} do not agree"));
             }
         }
-        registries.iter().map(|(node, _)| *node).find(|node| !self.is_converged(*node)).map(|node| {
+        // One that judges nobody does not say that all is well, whatever it holds.
+        let judges = |node: &usize| self.registry(*node).is_some_and(|registry| registry.majority(self.now_at(*node)).judges);
+        registries.iter().map(|(node, _)| *node).find(|node| judges(node) && !self.is_converged(*node)).map(|node| {
             let view = self.registry(node).map(|registry| registry.cluster(self.now_at(node)));
             format!("n{node} says that nodes do not agree: {view:?}")
         })

@@ -92,11 +92,21 @@ impl World {
             ("records", records, keys.len()),
             ("leases", registry.lease_count(), registry.record_count() as usize),
             ("services", registry.catalog().service_count(), keys.len()),
-            ("peers", view.nodes.len(), self.slots.len() + 1),
+            ("peers", view.nodes.len(), self.slots.len() + 1 + self.ghosts),
             ("lives", applied, lives),
         ];
         if let Some((what, count, max)) = bounds.into_iter().find(|(_, count, max)| count > max) {
             self.violate(Invariant::Bounded, format!("n{node} holds {count} {what}, and there are {max} at the most"));
+        }
+    }
+
+    /// Nothing is broken, and who does not run has refused everybody for long: each node judges who is silent.
+    pub(crate) fn check_judging(&mut self) {
+        for node in self.running() {
+            let Some(majority) = self.registry(node).map(|registry| registry.majority(self.now_at(node))) else { continue };
+            if !majority.judges {
+                self.violate(Invariant::BoundedExpiry, format!("n{node} judges nobody: {majority:?}"));
+            }
         }
     }
 

@@ -34,6 +34,7 @@ const FAULTS: [(u64, Fault); 41] = [
     (4, nodes::clone_node),
     (4, hostile::damage),
     (4, hostile::forge),
+    (2, hostile::ghosts),
     (8, providers::crash_provider),
     (10, providers::restart_provider),
     (8, providers::update_provider),

@@ -30,6 +30,8 @@ pub(crate) enum Injected {
     Hostile,
     /// Records that nobody wrote.
     Forged,
+    /// Beacons of names that no node has, or that name such.
+    Ghosts,
     NodeCrashed,
     /// All nodes killed at once.
     AllKilled,

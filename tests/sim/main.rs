@@ -21,7 +21,7 @@
 //! | 5 | one writer | `Ledger::note` |
 //! | 6 | one owner | `World::check_leases` |
 //! | 7 | no false empty | `World::check_empty`, at each event that a consumer hears; `World::check_secured`: no list that is called whole is shorter after all nodes were killed and found on their disks what they had |
-//! | 8 | bounded expiry | `Expiries::note` |
+//! | 8 | bounded expiry | `Expiries::note`: not too many at once; `World::check_judging`: once all is whole every node judges, whoever is gone |
 //! | 9 | watchers are exact | `Watcher::follow` and `Watcher::compare` for one node; `Consumer::hear` and `World::check_consumers` across nodes |
 //! | 10 | bounded | `World::check_bounds`, `World::count_step`; what is sent must fit its frame |
 //! | 11 | isolation | `chaos::hostile`: damaged and foreign frames, records that nobody wrote. Two whole clusters on one server: `tests/it` |
@@ -71,6 +71,8 @@
 //! | streams fall silent once everything has healed | 9, by the last comparison |
 //! | a ready node without a bus answers that it is warming | 13, by the false answer |
 //! | every look says that nobody listens | 2, by those who answer |
+//! | no machine is seen to refuse for a node that died there | 8, by who judges nobody |
+//! | every beacon names nodes that there are not | 8, by who judges nobody |
 //! | a forged record is taken for the next of its log | 11, by the forged record |
 
 mod agreement;

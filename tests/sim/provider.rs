@@ -419,6 +419,7 @@ impl World {
                     | Refusal::UnknownInstance
                     | Refusal::UnknownNode(_)
                     | Refusal::UnreachableNode(_)
+                    | Refusal::NodeAlive(_)
                     | Refusal::Busy,
                 )
                 | Answer::Deregistered { .. }
@@ -428,7 +429,8 @@ impl World {
                 | Answer::OverrideSet { .. }
                 | Answer::OverrideDeleted
                 | Answer::Inspected(_)
-                | Answer::Diff(_)),
+                | Answer::Diff(_)
+                | Answer::NodeForgotten),
             ) => {
                 let key = provider.key.clone();
                 self.violate(Invariant::TrueAnswers, format!("{key} was answered {other:?}"));

@@ -15,6 +15,8 @@ const AGREE_MS: u64 = 10_000;
 const SETTLE_MS: u64 = 160_000;
 /// Self-preservation lasts so long in these runs, so that they end.
 const PRESERVE_MAX_MS: u64 = 15_000;
+/// A node that does not run refuses everybody for so long before it counts no more.
+const DEAD_AFTER_MS: u64 = 15_000;
 /// A node that leaves in fair weather has handed over what it owned within this time.
 const LEAVE_MS: u64 = 2000;
 /// So long nothing is written, though every provider goes on renewing.
@@ -79,7 +81,10 @@ fn begin(story: &Story) -> World {
     if !story.wall_clocks_err {
         world.slots.iter_mut().for_each(|slot| slot.wall_offset = 0);
     }
-    world.settings = |settings| settings.preserve_max_ms = PRESERVE_MAX_MS;
+    world.settings = |settings| {
+        settings.preserve_max_ms = PRESERVE_MAX_MS;
+        settings.dead_after_ms = DEAD_AFTER_MS;
+    };
     for slot in &mut world.slots {
         slot.drift_ppm = world.chance.between(0, 2 * DRIFT_PPM_MAX).cast_signed() - DRIFT_PPM_MAX.cast_signed();
     }
@@ -241,6 +246,7 @@ fn check_all(world: &mut World) {
     world.check_contents();
     world.check_providers();
     world.check_leases();
+    world.check_judging();
     world.check_consumers();
     world.check_wills_hold();
     world.check_fixed_stay();

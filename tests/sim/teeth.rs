@@ -8,6 +8,7 @@ use std::sync::Arc;
 use muster::model::InstanceKey;
 use muster::registry::{Ack, Beacon, Body, Deregister, Envelope, Have, Input, Message, NodeState, Record, Register, Registry, Verdict};
 
+use crate::chaos::hostile::ghost_member;
 use crate::invariant::Invariant;
 use crate::provider::{Route, draft};
 use crate::scenarios::{cluster, provider};
@@ -86,6 +87,10 @@ pub(crate) enum Sabotage {
     AnswerWarming,
     /// A forged record stands where the next one of that log would.
     ForgeNext,
+    /// A machine on which a node has died is never seen to say so.
+    NeverRefuse,
+    /// Every beacon names nodes that there are not.
+    NameGhosts,
     /// What a node's digest says is never what the others have: planted to see that it makes no storm.
     WrongDigests,
 }
@@ -117,6 +122,7 @@ impl World {
                 }
             }
             (Some(Sabotage::SkipGaps), Message::Change(change)) => change.first = 1,
+            (Some(Sabotage::NameGhosts), Message::Beacon(beacon)) => beacon.members.extend((0..9).map(|number| ghost_member(0, number))),
             (Some(Sabotage::LackIsDeletion), Message::Beacon(beacon)) if beacon.state == NodeState::Warming => {
                 self.delete_lacking(from, to);
             }
@@ -452,6 +458,16 @@ fn a_ready_node_that_calls_itself_warming_is_found() {
 #[test]
 fn a_forged_record_that_is_taken_is_found() {
     is_found_as(Sabotage::ForgeNext, &[Invariant::Isolation], "that nobody wrote");
+}
+
+#[test]
+fn nodes_that_nobody_sees_to_be_gone_are_found() {
+    is_found_as(Sabotage::NeverRefuse, &[Invariant::BoundedExpiry], "judges nobody");
+}
+
+#[test]
+fn nodes_that_all_name_and_nobody_is_are_found() {
+    is_found_as(Sabotage::NameGhosts, &[Invariant::BoundedExpiry], "judges nobody");
 }
 
 #[test]

@@ -207,6 +207,8 @@ pub(crate) struct World {
     pub(crate) fixed: Fixed,
     pub(crate) drains: Drains,
     pub(crate) answers: Vec<Answer>,
+    /// How many names that no node has were heard.
+    pub(crate) ghosts: usize,
     ledger: Ledger,
     expiries: Expiries,
     pub(crate) codec: Codec,
@@ -254,6 +256,7 @@ impl World {
             fixed: Fixed::default(),
             drains: Drains::default(),
             answers: Vec::new(),
+            ghosts: 0,
             ledger: Ledger::default(),
             expiries: Expiries::default(),
             codec: Codec::new(&cluster),

@@ -8,8 +8,8 @@ use muster::model::{
     Subscriber, Ttl, Version, Zone,
 };
 use muster::registry::{
-    AppliedAt, AudienceAt, AudiencePage, Beacon, Body, Change, DeliveryReport, Entry, Have, Interest, LeaseTold, MemberAt, Message,
-    NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp, Verdict, Want, Watcher, Willed,
+    AppliedAt, AudienceAt, AudiencePage, Beacon, Body, Change, DeliveryReport, Entry, Evidence, Have, Interest, LeaseTold, MemberAt,
+    Message, NodeState, ProbeOutcome, Record, Renewal, Seen, Stamp, Verdict, Want, Watcher, Willed,
 };
 
 /// Who says all this.
@@ -47,6 +47,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("told_no_lease", Message::ToldLease { ticket: 14, lease: None }),
         ("later_beacon", Message::Beacon(later_beacon())),
+        ("evidence_beacon", Message::Beacon(evidence_beacon())),
         ("later_causes", Message::Change(later_causes())),
         ("fixed_addresses", Message::Change(fixed_addresses())),
         ("overrides", Message::Overrides(overrides())),
@@ -204,7 +205,7 @@ fn beacon() -> Beacon {
 
 /// With all that came after the first version.
 fn later_beacon() -> Beacon {
-    let member = |name, age_ms, has_left| MemberAt { node: NodeName::parse(name).unwrap(), age_ms, has_left };
+    let member = |name, age_ms, has_left| MemberAt { node: NodeName::parse(name).unwrap(), age_ms, has_left, evidence: None };
     Beacon {
         withdrawn_digest: 0x0102_0304,
         overrides_digest: u128::MAX,
@@ -213,6 +214,15 @@ fn later_beacon() -> Beacon {
         members: vec![member("n2", 250, false), member("n3", u32::MAX, true)],
         ..beacon()
     }
+}
+
+/// That tells what its sender has seen of each member itself.
+fn evidence_beacon() -> Beacon {
+    let all = [(true, false, false), (true, true, false), (true, true, true), (false, false, false)];
+    let evidence = all.map(|(is_direct, refuses, is_lost)| Some(Evidence { is_direct, refuses, is_lost }));
+    let to_member =
+        |(number, evidence)| MemberAt { node: NodeName::parse(&format!("n{number}")).unwrap(), age_ms: 250, has_left: false, evidence };
+    Beacon { members: evidence.into_iter().enumerate().map(to_member).collect(), ..beacon() }
 }
 
 /// Whose causes came after the first version.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster::model::{Cluster, Epoch, Life, NodeName};
 use muster::registry::{
-    AppliedAt, AudienceAt, BUCKETS, Beacon, Change, Have, LIVES_MAX, MEMBERS_MAX, MemberAt, Message, NodeState, Record,
+    AppliedAt, AudienceAt, BUCKETS, Beacon, Change, Evidence, Have, LIVES_MAX, MEMBERS_MAX, MemberAt, Message, NodeState, Record,
 };
 use muster::wire::{Codec, FRAME_BYTES_MAX, Rejected, TooLarge};
 use proptest::prelude::*;
@@ -142,7 +142,14 @@ fn the_largest_of_beacons_fits_its_frame() {
         complete: true,
         preserving: true,
         gives_way: true,
-        members: (0..MEMBERS_MAX).map(|number| MemberAt { node: longest(number), age_ms: u32::MAX, has_left: true }).collect(),
+        members: (0..MEMBERS_MAX)
+            .map(|number| MemberAt {
+                node: longest(number),
+                age_ms: u32::MAX,
+                has_left: true,
+                evidence: Some(Evidence { is_direct: true, refuses: true, is_lost: true }),
+            })
+            .collect(),
         audience: AudienceAt { count: u64::MAX, digest: u64::MAX },
         takes_sized_pulls: true,
     };

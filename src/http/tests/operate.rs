@@ -36,13 +36,14 @@ async fn the_cluster_is_told_as_the_contract_spells_it() {
     door.put("/v1/services/user/instances/u1", r#"{"address":"a","port":1}"#).await;
     let cluster = door.get("/v1/cluster").await.json();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-    let expected = ["cluster", "node", "state", "bus", "converged", "view_digest", "services", "instances", "nodes", "applied"];
+    let expected = ["cluster", "node", "state", "bus", "converged", "majority", "view_digest", "services", "instances", "nodes", "applied"];
     assert_eq!(keys(&cluster), expected.map(str::to_owned).into());
     let expected = ["name", "state", "epoch", "http", "heard_ms", "seq", "lag", "digest", "view_digest", "instances"];
     assert_eq!(keys(&cluster["nodes"][0]), expected.map(str::to_owned).into());
     let told = json!([cluster["cluster"], cluster["node"], cluster["state"], cluster["bus"], cluster["converged"], cluster["instances"]]);
     assert_eq!(told, json!(["muster", "operate-cluster", "ready", "none", true, 1]));
     assert_eq!(cluster["nodes"][0]["name"], "operate-cluster");
+    assert_eq!(cluster["majority"], json!({"members": 1, "heard": 1, "judges": true}));
     assert_eq!(cluster["view_digest"], cluster["nodes"][0]["view_digest"]);
 }
 
@@ -58,6 +59,17 @@ async fn a_node_is_compared_with_itself_and_with_nobody_it_does_not_know() {
         let faults = door.get(&format!("/v1/cluster/diff{query}")).await.faults();
         assert_eq!(faults[0], ("with".to_owned(), code.to_owned()), "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_is_heard_or_unknown_cannot_be_forgotten() {
+    let door = Door::open("operate-forget");
+    door.ask(Method::DELETE, "/v1/cluster/nodes/n9", "").await.problem(404, "unknown_node");
+    let own = door.ask(Method::DELETE, "/v1/cluster/nodes/operate-forget", "").await.problem(409, "node_alive");
+    assert!(own["detail"].as_str().unwrap().contains("nothing was changed"), "{own}");
+    door.ask(Method::GET, "/v1/cluster/nodes/n9", "").await.problem(405, "method_not_allowed");
+    let faults = door.ask(Method::DELETE, "/v1/cluster/nodes/N.9", "").await.faults();
+    assert_eq!(faults[0], ("name".to_owned(), "invalid_value".to_owned()));
 }
 
 #[tokio::test]

@@ -353,7 +353,7 @@ fn a_deregistration_ends_the_look() {
 fn run_among(stage: &mut Stage, names: &[&str], ms: u64) {
     for _ in 0..ms / 500 {
         for name in names {
-            let members = vec![MemberAt { node: NodeName::parse("n1").unwrap(), age_ms: 0, has_left: false }];
+            let members = vec![MemberAt { node: NodeName::parse("n1").unwrap(), age_ms: 0, has_left: false, evidence: None }];
             let message = Message::Beacon(Beacon { members, ..Beacon::of(NodeState::Ready) });
             stage.feed(Input::Received(Envelope { from: peer(name), message }));
         }

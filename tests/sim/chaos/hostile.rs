@@ -1,15 +1,15 @@
-//! What no node of this cluster says: damaged frames, another cluster's, and records that nobody wrote.
+//! What no node of this cluster says: damaged frames, another cluster's, records that nobody wrote, and names that no node has.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster::model::{Cluster, Life, NodeName, Seq, Version};
-use muster::registry::{Change, Envelope, Input, Message, Record};
+use muster::model::{Cluster, Epoch, Life, NodeName, Seq, Version};
+use muster::registry::{Beacon, Change, Envelope, Input, MEMBERS_MAX, MemberAt, Message, Record};
 use muster::wire::Codec;
 
 use crate::counts::Injected;
 use crate::invariant::Invariant;
-use crate::teeth::Sabotage;
+use crate::teeth::{Sabotage, empty_beacon};
 use crate::world::{World, describe};
 
 /// More than a generation may be above the known one.
@@ -90,6 +90,36 @@ pub(crate) fn tell_forged(world: &mut World, node: usize, known: &Record, how: F
     if holds {
         world.violate(Invariant::Isolation, format!("n{node} took a record of {key} that nobody wrote: {version:?}"));
     }
+}
+
+/// Names that no node has come once, to every node that runs: one that names a thousand more, or some that name none.
+pub(super) fn ghosts(world: &mut World) {
+    world.counts.add(Injected::Ghosts);
+    let (count, named) = if world.chance.permille(500) { (1, MEMBERS_MAX) } else { (40, 0) };
+    world.say_fault(&format!("{count} ghosts name {named} more"));
+    let beacons: Vec<Envelope> = (0..count).map(|number| ghost_beacon(world.ghosts + number, named)).collect();
+    world.ghosts += count;
+    for node in world.running().into_iter().filter(|node| !world.is_paused(*node)).collect::<Vec<_>>() {
+        for beacon in &beacons {
+            world.feed(node, Input::Received(beacon.clone()));
+        }
+    }
+}
+
+/// What a ghost sends that names so many.
+fn ghost_beacon(number: usize, named: usize) -> Envelope {
+    let from = Life { node: ghost(&format!("ghost{number}")), epoch: Epoch(1) };
+    let beacon = Beacon { members: (0..named).map(|other| ghost_member(number, other)).collect(), ..empty_beacon() };
+    Envelope { from, message: Message::Beacon(beacon) }
+}
+
+/// A name that no node has, as a beacon names it.
+pub(crate) fn ghost_member(by: usize, number: usize) -> MemberAt {
+    MemberAt { node: ghost(&format!("ghost{by}-{number}")), age_ms: 100, has_left: false, evidence: None }
+}
+
+fn ghost(name: &str) -> NodeName {
+    NodeName::parse(name).expect("unreachable: it is a name")
 }
 
 /// A record that another node's life wrote, in a part of its log that `node` has whole.

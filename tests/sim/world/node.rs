@@ -304,7 +304,11 @@ impl World {
         if self.slots[node].life != life {
             return;
         }
-        let answer = if self.is_answered_by(node, peer) { PeerAnswer::Alive } else { PeerAnswer::Silent };
+        let answer = match () {
+            () if self.is_answered_by(node, peer) => PeerAnswer::Alive,
+            () if self.is_refused_by(node, peer) && !self.is_sabotaged(Sabotage::NeverRefuse) => PeerAnswer::Refused,
+            () => PeerAnswer::Silent,
+        };
         self.feed(node, Input::PeerChecked { ticket, answer });
     }
 

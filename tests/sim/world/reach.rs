@@ -16,6 +16,12 @@ impl World {
         (0..self.slots.len()).any(|to| self.slots[to].name == *peer && self.can_reach_http(from, to))
     }
 
+    /// Whether its machine says that nobody listens there: no node of this name runs, and the way to it works.
+    pub(crate) fn is_refused_by(&self, from: usize, peer: &NodeName) -> bool {
+        let mut rooms = (0..self.slots.len()).filter(|to| self.slots[*to].name == *peer).peekable();
+        rooms.peek().is_some() && rooms.all(|to| self.slots[to].shell.is_none() && !self.http_cuts.contains(&(from, to)))
+    }
+
     /// Nodes of different groups reach each other neither over the bus nor over HTTP.
     pub(crate) fn split_network(&mut self, groups: &[Vec<usize>]) {
         self.bus.split(groups);

@@ -206,6 +206,7 @@ impl World {
             | Answer::Renewed(_)
             | Answer::Inspected(_)
             | Answer::Diff(_)
+            | Answer::NodeForgotten
             | Answer::Drained(_)
             | Answer::Draining
             | Answer::OverrideSet { .. }
