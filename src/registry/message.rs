@@ -183,6 +183,8 @@ pub struct Beacon {
     pub members: Vec<MemberAt>,
     /// Who follows what at it.
     pub audience: AudienceAt,
+    /// For how much longer it settles; `None`: it does not.
+    pub settling_ms: Option<u32>,
     /// It takes `PullSized`, with what came to [`Want`] together with it.
     pub takes_sized_pulls: bool,
 }
@@ -206,6 +208,7 @@ impl Beacon {
             gives_way: false,
             members: Vec::new(),
             audience: AudienceAt::default(),
+            settling_ms: None,
             takes_sized_pulls: false,
         }
     }

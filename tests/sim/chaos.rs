@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 41] = [
+const FAULTS: [(u64, Fault); 42] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),

@@ -151,6 +151,7 @@ fn the_largest_of_beacons_fits_its_frame() {
             })
             .collect(),
         audience: AudienceAt { count: u64::MAX, digest: u64::MAX },
+        settling_ms: Some(u32::MAX),
         takes_sized_pulls: true,
     };
     let frame = codec().encode(&life(0), &Message::Beacon(beacon.clone())).unwrap();
