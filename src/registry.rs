@@ -42,6 +42,7 @@ mod message;
 mod namesake;
 mod newborn;
 mod notice;
+mod over_limit;
 mod overridden;
 mod ownership;
 mod pace;
@@ -152,6 +153,7 @@ pub struct Registry {
     health: health::Health,
     preserve: preserve::Preserve,
     checks: verdict::Checks,
+    over_limit: over_limit::OverLimit,
     adoption: adoption::Adoption,
     contests: contest::Contests,
     leaving: leave::Leaving,
@@ -206,6 +208,7 @@ impl Registry {
             health: health::Health::new(now.mono),
             preserve: preserve::Preserve::default(),
             checks: verdict::Checks::default(),
+            over_limit: over_limit::OverLimit::default(),
             adoption: adoption::Adoption::default(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
@@ -496,6 +499,7 @@ impl Registry {
         self.judge_peers(now, out);
         self.note_lost_members(now, out);
         self.note_majority(now, out);
+        self.report_over_limit(now, out);
         self.note_lost(now.mono);
         self.keep_audiences(now.mono, out);
         self.advance_preserve(now, out);

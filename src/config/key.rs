@@ -320,7 +320,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.instances, given.number(1..=100_000_000)),
         show: |config| Some(config.limits.instances.to_string()),
-        ..key("limits.instances", "Live instances in all; past it new registrations are refused with 507, renewals never are.")
+        ..key(
+            "limits.instances",
+            "Live instances in all; past it new registrations are refused with 507, renewals never are. Of peers' records twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.instances_per_service, given.number(1..=10_000_000)),
@@ -348,7 +351,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.overrides, given.number(1..=10_000)),
         show: |config| Some(config.limits.overrides.to_string()),
-        ..key("limits.overrides", "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced.")
+        ..key(
+            "limits.overrides",
+            "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced. Of peers' twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.pull_bytes_per_second, given.bytes(64 << 10..=1 << 30).map(|bytes| bytes as u64)),

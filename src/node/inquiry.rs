@@ -32,6 +32,8 @@ impl Inquiry {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(ANSWER_TIMEOUT)
+            // A question is seldom: no connection is kept for the next.
+            .pool_max_idle_per_host(0)
             .build()
             .expect("unreachable: a client with a TLS configuration of its own needs nothing from the system");
         Self { http, scheme: if is_secure { "https" } else { "http" }, own, witness }

@@ -68,6 +68,15 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             shared.metrics.quarantined.increment(1);
             "quarantined"
         }
+        Notice::OverLimit { from, limit, max, count, is_alarm } => {
+            if *is_alarm {
+                let told = "peers' records or overrides were not taken: more than twice what this node's limit allows; the nodes differ until \
+                            some go or the limit is raised here";
+                tracing::error!(%node, peer = %from, limit, max, count, "{told}");
+            }
+            shared.metrics.quarantined.increment(*count);
+            "over_limit"
+        }
         Notice::OverrideChanged { key, reason: Some(reason) } => {
             tracing::info!(%node, name = %key, %reason, "an operator overrides");
             "override_set"

@@ -117,7 +117,7 @@ impl Registry {
                 let (with, knew_all) = (with.clone(), *knew_all);
                 let has_all = !targets.iter().any(|(life, seq)| self.is_owed(life, *seq, now.mono));
                 match knew_all {
-                    Some(knew_all) if has_all && self.has_overrides_of(&with) => self.become_ready(knew_all, now, out),
+                    Some(knew_all) if has_all && self.has_overrides_of(&with, now.mono) => self.become_ready(knew_all, now, out),
                     _ if !self.is_reached(&with, now.mono) => self.join.stage = Stage::Listening,
                     Some(_) => {}
                     None => self.compare(&with, false, now, out),

@@ -104,6 +104,10 @@ impl Registry {
             quarantine(record, from, "it names a change that this node never wrote", out);
             return false;
         }
+        if let Some(limit) = self.limit_broken_by(record) {
+            self.over_limit.refuse(limit, from, now.mono);
+            return false;
+        }
         let before = self.put(record, false, now, out);
         match (self.end_lease(&record.key), before) {
             // With or without a lease for what stood there: whoever is named as the owner holds one.

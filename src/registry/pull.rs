@@ -309,7 +309,7 @@ impl Registry {
                     pull.todo.push_front(Task::Digests { from });
                 }
             }
-            (Task::Versions { buckets, .. }, Have::Versions { versions, more }) => self.versions_came(pull, buckets, versions, more),
+            (Task::Versions { buckets, .. }, Have::Versions { versions, more }) => self.versions_came(pull, buckets, versions, more, now),
             (Task::Whole { buckets, after }, Have::Whole { records, next }) => {
                 return self.whole_came(pull, buckets, after.as_ref(), (&records, next), now, out);
             }

@@ -42,7 +42,14 @@ impl Registry {
         }
     }
 
-    pub(super) fn versions_came(&mut self, pull: &mut Pull, mut buckets: Vec<u16>, versions: Vec<(InstanceKey, Version)>, more: bool) {
+    pub(super) fn versions_came(
+        &mut self,
+        pull: &mut Pull,
+        mut buckets: Vec<u16>,
+        versions: Vec<(InstanceKey, Version)>,
+        more: bool,
+        now: Now,
+    ) {
         let last = versions.last().map(|(key, _)| key.clone()).filter(|_| more);
         if let Some(last) = last {
             let (of, _) = slot_of(&last);
@@ -55,9 +62,16 @@ impl Registry {
             // A withdrawn record that we had and forgot is not taken again; a live one that nobody here knows is.
             None => version.live || self.applied.seq(&version.owner) < version.seq,
         };
-        let keys: Vec<InstanceKey> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).map(|(key, _)| key).collect();
-        if !keys.is_empty() {
-            pull.todo.push_front(Task::Records { keys });
+        let mut lacked = Vec::new();
+        for (key, version) in versions.into_iter().filter(|(key, version)| is_greater(key, version)) {
+            // What would be refused is not fetched.
+            match self.growth_limit(&key).filter(|_| version.live) {
+                Some(limit) => self.over_limit.refuse(limit, &pull.of, now.mono),
+                None => lacked.push(key),
+            }
+        }
+        if !lacked.is_empty() {
+            pull.todo.push_front(Task::Records { keys: lacked });
         }
     }
 
