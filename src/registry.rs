@@ -11,6 +11,7 @@
 
 mod ack;
 mod adoption;
+mod announce;
 mod answer;
 mod applied;
 mod attachment;
@@ -49,7 +50,9 @@ mod pace;
 mod peers;
 mod preserve;
 mod probe;
+mod probe_budget;
 mod pull;
+mod pull_turns;
 mod record;
 mod relay;
 mod relayed;
@@ -94,7 +97,7 @@ pub use overridden::Overrides;
 pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, ProbeLimits, Settings};
 pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
@@ -145,7 +148,7 @@ pub struct Registry {
     repair: repair::Repair,
     restore: restore::Restore,
     copies: serve::Copies,
-    turns: turns::Turns,
+    turns: pull_turns::Turns,
     acks: ack::Acks,
     drains: drain::Drains,
     audience: audience::Audience,
@@ -186,7 +189,7 @@ impl Registry {
             log: log::Log::default(),
             applied,
             leases: lease::Leases::default(),
-            looking: looking::Looking::default(),
+            looking: looking::Looking::new(settings.probes),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
             attachments: attachment::Attachments::default(),
@@ -200,7 +203,7 @@ impl Registry {
             repair: repair::Repair::default(),
             restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
-            turns: turns::Turns::default(),
+            turns: pull_turns::Turns::default(),
             acks: ack::Acks::default(),
             drains: drain::Drains::default(),
             audience: audience::Audience::default(),
@@ -453,29 +456,6 @@ impl Registry {
             }
             out.push(Output::Reconnect);
         }
-    }
-
-    fn send_beacon(&mut self, now: Now, out: &mut Outbox) {
-        self.next_beacon = now.mono + self.rng.around(BEACON_EVERY_MS);
-        let beacon = Beacon {
-            head: self.log.head(),
-            state: self.state,
-            records: self.shown_count(),
-            digest: self.store.live().total(),
-            view_digest: self.store.catalog().view_digest(),
-            http: self.settings.http.clone(),
-            applied: self.applied.to_said(&self.life, now.mono),
-            withdrawn_digest: self.store.withdrawn().total(),
-            overrides_digest: self.shared.digest(),
-            complete: self.complete,
-            preserving: self.is_preserving(),
-            gives_way: self.has_stepped_down,
-            members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
-            audience: self.audience.to_said(),
-            settling_ms: self.to_settling(now),
-            takes_sized_pulls: true,
-        };
-        out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }
 
     /// Forgets what nobody needs any more, judges who has fallen silent, and notes whose records wait for a new owner.

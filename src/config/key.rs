@@ -267,21 +267,21 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| list(&config.probes.allow.iter().map(ToString::to_string).collect::<Vec<_>>()),
         ..key(
             "probes.allow",
-            "Ranges of IP addresses: instances are looked at there alone. Absent: everywhere. Loopback is looked at only where this node \
+            "Ranges of IP addresses: instances are looked at there alone, and silent peers are asked there alone. Absent: everywhere. Loopback is looked at only where this node \
              listens there itself, link-local, multicast and metadata addresses never.",
         )
     },
     Key {
         set: |config, given| put(&mut config.probes.deny, given.ranges()),
         show: |config| list(&config.probes.deny.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at, whatever probes.allow says.")
+        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at and no peer is asked, whatever probes.allow says.")
     },
     Key {
         set: |config, given| put(&mut config.probes.per_second, given.count(1..=1_000_000)),
         show: |config| Some(config.probes.per_second.to_string()),
         ..key(
             "probes.per_second",
-            "How many looks at instances this node takes a second, from four on a quarter for silent ones; past it they come later.",
+            "How many looks at instances this node takes a second, from four on a quarter for silent ones and a quarter for the others; past it they wait for their turns.",
         )
     },
     Key {
@@ -289,7 +289,7 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.probes.in_flight.to_string()),
         ..key(
             "probes.in_flight",
-            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones.",
+            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones, and a quarter for the others.",
         )
     },
     Key {

@@ -125,7 +125,7 @@ impl Registry {
     }
 }
 
-/// A node that is ready, and lets none of its late leases go, says so instead.
+/// A node that is ready, and keeps instances listed by self-preservation, says so instead.
 pub(super) fn state_word(state: NodeState, preserving: bool) -> &'static str {
     match state {
         NodeState::Ready if preserving => "preserving",

@@ -23,6 +23,8 @@ const HEARSAY_LEFT_MS: u64 = 10_000;
 const COUNTS_FACTOR: u64 = 180;
 /// And for this long at the least: a node that joins may be cut off before a second beacon came.
 const COUNTS_MS_MIN: u64 = 60_000;
+/// Beacons that came for less than this are a moment's: others are not led to count a node by them.
+const PROVEN_MS: u64 = 10_000;
 /// A node of which this one has received no beacon counts for so long on what others know of it.
 const HEARSAY_COUNTS_MS: u64 = 300_000;
 
@@ -81,6 +83,16 @@ impl Member {
         let by_itself = self.direct.map_or(0, Direct::counts_until);
         let by_others = self.attested_at.map_or(0, |at| at + HEARSAY_COUNTS_MS);
         by_itself.max(by_others).min(self.heard_at + FORGET_AFTER_MS)
+    }
+
+    /// It counts for the beacons that came here, and they came for longer than a moment.
+    fn is_direct(&self, now: Mono) -> bool {
+        self.direct.is_some_and(|direct| direct.for_ms >= PROVEN_MS && direct.counts_until() > now)
+    }
+
+    /// It counts on what others know of it.
+    fn is_attested(&self, now: Mono) -> bool {
+        self.attested_at.is_some_and(|at| at + HEARSAY_COUNTS_MS > now)
     }
 
     fn counts(&self, now: Mono) -> bool {
@@ -193,9 +205,9 @@ impl Members {
         self.known.get(node).is_none_or(|member| member.direct.is_none_or(|direct| direct.for_ms < ms))
     }
 
-    /// Beacons of it came here.
-    pub(super) fn is_direct(&self, node: &NodeName) -> bool {
-        self.known.get(node).is_some_and(|member| member.direct.is_some())
+    /// It counts for the beacons that came here, and they came for longer than a moment.
+    pub(super) fn is_direct(&self, node: &NodeName, now: Mono) -> bool {
+        self.known.get(node).is_some_and(|member| member.is_direct(now))
     }
 
     /// Whether its address refuses everybody who knows it; says whether it has just ceased to count for that.
@@ -222,7 +234,12 @@ impl Members {
             node: node.clone(),
             age_ms: u32::try_from(now.saturating_sub(member.heard_at)).unwrap_or(u32::MAX),
             has_left: member.has_left,
-            evidence: Some(Evidence { is_direct: member.direct.is_some(), refuses: refuses(node), is_lost: member.is_lost }),
+            evidence: Some(Evidence {
+                is_direct: member.is_direct(now),
+                is_attested: member.is_attested(now),
+                refuses: refuses(node),
+                is_lost: member.is_lost,
+            }),
         };
         self.known.iter().filter(|(_, member)| member.has_left || member.counts_until() > now).map(said).collect()
     }

@@ -212,8 +212,9 @@ impl Peers {
         let mut named: BTreeMap<&NodeName, (Vec<Mono>, usize)> = BTreeMap::new();
         for (beacon, came_at) in &voters {
             for at in &beacon.members {
-                let is_lost = at.evidence.is_some_and(|evidence| evidence.is_lost);
-                if !at.has_left && !is_lost && !self.known.get(&at.node).is_some_and(|peer| peer.is_alive(now)) {
+                // One that came there for a moment, or is lost, counts for nobody else.
+                let counts = at.evidence.is_none_or(|evidence| (evidence.is_direct || evidence.is_attested) && !evidence.is_lost);
+                if counts && !at.has_left && !self.known.get(&at.node).is_some_and(|peer| peer.is_alive(now)) {
                     let (times, direct) = named.entry(&at.node).or_default();
                     times.push(came_at.saturating_sub(u64::from(at.age_ms)));
                     *direct += usize::from(at.evidence.is_some_and(|evidence| evidence.is_direct));

@@ -1,16 +1,16 @@
 //! Serving pulls: what this node gives to a peer that lacks something. It decides nothing about its own records.
 //!
 //! A question of some bytes may be answered with a thousand times as many. So only lives that are here are answered, those whose beacons come;
-//! and what is given in a second has a bound, for each of them and for all together, within which they are served turn by turn (`turns`).
+//! and what is given in a second has a bound, for each of them and for all together, within which they are served turn by turn (`pull_turns`).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::digest::BUCKETS;
 use super::message::{APPLIED_BYTES, AppliedAt, DIGEST_BYTES, Have, Message, To, Want, version_bytes};
+use super::pull_turns::Asked;
 use super::store::{Records, slot_of};
 use super::time::{Mono, Now};
-use super::turns::Asked;
 use super::{Outbox, Output, Registry};
 use crate::model::{InstanceKey, Life, Version};
 
@@ -45,7 +45,7 @@ impl Registry {
         }
         let asked = Asked { ticket, bytes_max, want, at: now.mono };
         if let Some(refused) = self.turns.ask(from, asked) {
-            let have = if refused.bytes_max.is_some() { Have::Later { after_ms: super::turns::LATER_MS } } else { Have::NotNow };
+            let have = if refused.bytes_max.is_some() { Have::Later { after_ms: super::pull_turns::LATER_MS } } else { Have::NotNow };
             out.push(Output::Send(To::Node(from.node.clone()), Message::Pulled { ticket: refused.ticket, have }));
         }
         self.serve_turns(now, out);

@@ -108,6 +108,7 @@ fn flood(world: &mut World, node: usize, count: u64) {
             actor: None,
             detail: None,
             last_heartbeat_ms: None,
+            first_content: None,
         })
     };
     let change = Change { first: 1, last: count, wants_ack: false, records: (1..=count).map(record).collect() };
@@ -117,7 +118,11 @@ fn flood(world: &mut World, node: usize, count: u64) {
 #[test]
 fn a_flood_of_records_fills_twice_the_limit_at_any_node_and_ends_with_its_leases() {
     let mut world = World::new(7, 3);
-    world.settings = |settings| settings.limits = Limits { instances: 10, ..Limits::default() };
+    world.settings = |settings| {
+        settings.limits = Limits { instances: 10, ..Limits::default() };
+        // So many silent ones are preserved first.
+        settings.preserve_max_ms = 15_000;
+    };
     (0..3).for_each(|node| world.start(node));
     world.run_for(3000);
     let kept = provider(&mut world, "kept", Route::Sticky);
