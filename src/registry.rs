@@ -11,6 +11,7 @@
 
 mod ack;
 mod adoption;
+mod announce;
 mod answer;
 mod applied;
 mod attachment;
@@ -46,11 +47,14 @@ mod notice;
 mod over_limit;
 mod overridden;
 mod ownership;
+mod pace;
 mod peers;
 mod plausible;
 mod preserve;
 mod probe;
 mod probe_budget;
+mod pull;
+mod pull_turns;
 mod record;
 mod relay;
 mod relayed;
@@ -151,6 +155,7 @@ pub struct Registry {
     repair: repair::Repair,
     restore: restore::Restore,
     copies: serve::Copies,
+    turns: pull_turns::Turns,
     acks: ack::Acks,
     consultations: consult::Consultations,
     drains: drain::Drains,
@@ -208,6 +213,7 @@ impl Registry {
             repair: repair::Repair::default(),
             restore: restore::Restore::new(is_alone),
             copies: serve::Copies::default(),
+            turns: pull_turns::Turns::default(),
             acks: ack::Acks::default(),
             consultations: consult::Consultations::default(),
             drains: drain::Drains::default(),
@@ -296,6 +302,9 @@ impl Registry {
         self.advance_join(now, out);
         self.begin_deliveries(out);
         self.advance_repair(now, out);
+        if self.turns.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.serve_turns(now, out);
+        }
         self.advance_adoption(now, out);
         self.advance_leaving(now, out);
         if self.link.has_bus() && now.mono >= self.next_beacon {
@@ -328,6 +337,7 @@ impl Registry {
             self.comparisons.next_deadline(),
             self.relays.next_deadline(),
             self.next_repair(),
+            self.turns.next_deadline(),
             self.next_adoption(),
             self.leaving.next_deadline().filter(|_| self.state == NodeState::Leaving),
             Some(self.health.next_deadline()),
@@ -444,29 +454,6 @@ impl Registry {
             }
             out.push(Output::Reconnect);
         }
-    }
-
-    fn send_beacon(&mut self, now: Now, out: &mut Outbox) {
-        self.next_beacon = now.mono + self.rng.around(BEACON_EVERY_MS);
-        let beacon = Beacon {
-            head: self.log.head(),
-            state: self.state,
-            records: self.shown_count(),
-            digest: self.store.live().total(),
-            view_digest: self.store.catalog().view_digest(),
-            http: self.settings.http.clone(),
-            applied: self.applied.to_said(&self.life, now.mono),
-            withdrawn_digest: self.store.withdrawn().total(),
-            overrides_digest: self.shared.digest(),
-            complete: self.complete,
-            preserving: self.is_preserving(),
-            gives_way: self.has_stepped_down,
-            members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
-            audience: self.audience.to_said(),
-            stamp: self.stamp(now),
-            settling_ms: self.to_settling(now),
-        };
-        out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }
 
     /// Forgets what nobody needs any more, judges who has fallen silent, and notes whose records wait for a new owner.

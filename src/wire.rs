@@ -229,6 +229,7 @@ fn seq_of(message: &Message) -> Seq {
         Message::Change(change) => change.last,
         Message::Beacon(beacon) => beacon.head,
         Message::Pull { .. }
+        | Message::PullSized { .. }
         | Message::Pulled { .. }
         | Message::Relay { .. }
         | Message::Relayed { .. }

@@ -55,7 +55,11 @@ impl Topic {
         match message {
             Message::Change(_) => Self::Change,
             Message::Beacon(_) => Self::Beacon,
-            Message::Pull { .. } | Message::Pulled { .. } | Message::AskAudience { .. } | Message::ToldAudience { .. } => Self::Pull,
+            Message::Pull { .. }
+            | Message::PullSized { .. }
+            | Message::Pulled { .. }
+            | Message::AskAudience { .. }
+            | Message::ToldAudience { .. } => Self::Pull,
             Message::Relay { .. } | Message::Relayed { .. } => Self::Relay,
             Message::Applied { .. }
             | Message::AskLease { .. }

@@ -231,6 +231,7 @@ mod tests {
             applied: Vec::new(),
             withdrawn_digest: 0,
             overrides_digest: 0,
+            takes_sized_pulls: false,
             complete: false,
             preserving: false,
             gives_way: false,

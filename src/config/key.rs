@@ -405,6 +405,14 @@ pub(super) const KEYS: &[Key] = &[
         )
     },
     Key {
+        set: |config, given| put(&mut config.limits.pull_bytes_per_second, given.bytes(64 << 10..=1 << 30).map(|bytes| bytes as u64)),
+        show: |config| Some(show_bytes(config.limits.pull_bytes_per_second)),
+        ..key(
+            "limits.pull_bytes_per_second",
+            "What peers that join or lack something are given in a second, turn by turn; one of them at most half of it. 64KiB to 1GiB.",
+        )
+    },
+    Key {
         set: |config, given| put(&mut config.log.filter, given.log_filter()),
         show: |config| Some(config.log.filter.clone()),
         ..key("log.filter", "What is logged, like \"info\" or \"warn,muster=debug\".")

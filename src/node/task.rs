@@ -396,9 +396,11 @@ impl Task {
 
     fn send(&self, to: To, message: Message) {
         let (queue, name) = match &message {
-            Message::Pull { .. } | Message::Pulled { .. } | Message::AskAudience { .. } | Message::ToldAudience { .. } => {
-                (&self.bus.bulk, "bulk")
-            }
+            Message::Pull { .. }
+            | Message::PullSized { .. }
+            | Message::Pulled { .. }
+            | Message::AskAudience { .. }
+            | Message::ToldAudience { .. } => (&self.bus.bulk, "bulk"),
             Message::Change(_)
             | Message::Beacon(_)
             | Message::Relay { .. }

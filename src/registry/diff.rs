@@ -212,7 +212,10 @@ impl Registry {
                 | Have::Buckets { .. }
                 | Have::Versions { .. }
                 | Have::Records(_)
-                | Have::Copy { .. },
+                | Have::Copy { .. }
+                | Have::Digests { .. }
+                | Have::Whole { .. }
+                | Have::Later { .. },
             ) => {
                 let refusal = Refusal::UnreachableNode(comparison.of.node);
                 out.push(Output::Answer(comparison.ticket, Answer::Refused(refusal)));

@@ -42,6 +42,11 @@ impl Buckets {
         self.sums.iter().enumerate().filter(|(_, sum)| **sum != 0).map(|(bucket, sum)| (bucket as u16, *sum)).collect()
     }
 
+    /// This bucket's, where it is not 0.
+    pub(super) fn of(&self, bucket: u16) -> Option<(u16, u128)> {
+        self.sums.get(usize::from(bucket)).filter(|sum| **sum != 0).map(|sum| (bucket, *sum))
+    }
+
     /// The numbers of the buckets in which `theirs`, as [`Buckets::occupied`] gave them, differs from this.
     pub(super) fn differing(&self, theirs: &[(u16, u128)]) -> Vec<u16> {
         let mut rest = self.sums.clone();

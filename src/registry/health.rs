@@ -120,7 +120,7 @@ impl Registry {
             self.health.returning = None;
             return;
         }
-        if returning.with.as_ref().is_some_and(|peer| self.repair.is_pulling(peer)) {
+        if returning.with.as_ref().is_some_and(|peer| self.repair.is_answered(peer, now.mono)) {
             return;
         }
         let free = |(node, peer): &(&NodeName, &super::peers::Peer)| peer.is_ready() && self.repair.is_free(node, now.mono);

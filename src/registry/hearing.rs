@@ -27,7 +27,8 @@ impl Registry {
         match message {
             Message::Change(change) => self.hear_change(&from, change, now, out),
             Message::Beacon(beacon) => self.hear_beacon(&from, beacon, now, out),
-            Message::Pull { ticket, want } => self.handle_pull(&from, ticket, want, now, out),
+            Message::Pull { ticket, want } => self.handle_pull(&from, ticket, None, want, now, out),
+            Message::PullSized { ticket, bytes_max, want } => self.handle_pull(&from, ticket, Some(bytes_max), want, now, out),
             Message::Pulled { ticket, have } if self.comparisons.asked(ticket) => self.handle_compared(&from, ticket, have, now, out),
             Message::Pulled { ticket, have } => self.handle_pulled(&from, ticket, have, now, out),
             Message::Relay { ticket, renewals } => self.handle_relay(&from, ticket, &renewals, now, out),
@@ -131,6 +132,7 @@ impl Registry {
             if beacon.state == NodeState::Warming {
                 self.greet(now);
             }
+            self.peers.note_waiting(from, now.mono);
             return;
         }
         self.applied.heard(from, beacon.head, Some(0), now.mono);

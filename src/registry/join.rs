@@ -6,15 +6,19 @@ use super::io::Output;
 use super::message::NodeState;
 use super::notice::Notice;
 use super::peers::Peer;
+use super::repair::Unread;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{Life, NodeName, Seq};
 
 /// How long beacons are collected before one of the ready peers is chosen.
 const COLLECT_MS: u64 = 300;
-/// If nobody could give a whole copy for this long, the node is ready all the same, and says that it may not know all.
+/// If nothing came for this long, the node is ready all the same, and says that it may not know all.
 const GIVE_UP_MS: u64 = 30_000;
-/// Nodes that start together wait so long for their digests to become equal; then they are ready all the same, and not sure to know all.
+/// A giver that answers nothing for this long is left for another, where there is one.
+const GIVER_SILENT_MS: u64 = 4000;
+/// Nodes that start together wait so long for their digests to become equal, from when anything last came; then they are ready all the same,
+/// and not sure to know all.
 const EXCHANGE_MS: u64 = 3000;
 /// A joining node looks whether it can go on this often.
 const LOOK_EVERY_MS: u64 = 50;
@@ -93,10 +97,14 @@ impl Registry {
     }
 
     fn join_on(&mut self, now: Now, out: &mut Outbox) {
-        if now.mono >= self.join.began_at + GIVE_UP_MS {
+        if now.mono >= self.join.began_at.max(self.repair.progress_at) + GIVE_UP_MS {
             out.push(Output::Noticed(Notice::Incomplete));
             self.become_ready(false, now, out);
             return;
+        }
+        if let Stage::Copying { from: giver } | Stage::Comparing { with: giver, .. } = &self.join.stage {
+            let giver = giver.clone();
+            self.leave_silent_giver(&giver, now, out);
         }
         match &self.join.stage {
             Stage::Listening => self.listen_on(now, out),
@@ -110,12 +118,26 @@ impl Registry {
                 let has_all = !targets.iter().any(|(life, seq)| self.is_owed(life, *seq, now.mono));
                 match knew_all {
                     Some(knew_all) if has_all && self.has_overrides_of(&with, now.mono) => self.become_ready(knew_all, now, out),
-                    _ if !self.peers.heard_now(now.mono).any(|(node, _)| *node == with) => self.join.stage = Stage::Listening,
+                    _ if !self.is_reached(&with, now.mono) => self.join.stage = Stage::Listening,
                     Some(_) => {}
                     None => self.compare(&with, false, now, out),
                 }
             }
         }
+    }
+
+    /// Goes on at another peer where this one answers nothing.
+    fn leave_silent_giver(&mut self, giver: &NodeName, now: Now, out: &mut Outbox) {
+        let has_other = || self.givers(now.mono).iter().any(|other| other != giver && self.repair.is_free(other, now.mono));
+        if self.repair.silent_ms(giver, now.mono) >= GIVER_SILENT_MS && has_other() {
+            self.give_up_pulling(giver, now, out);
+            self.join.stage = Stage::Listening;
+        }
+    }
+
+    /// Its beacons come, or its answers do: on a thin line beacons may be late behind them.
+    fn is_reached(&self, peer: &NodeName, now: Mono) -> bool {
+        self.peers.heard_now(now).any(|(node, _)| node == peer) || self.repair.is_answered(peer, now)
     }
 
     fn listen_on(&mut self, now: Now, out: &mut Outbox) {
@@ -131,17 +153,23 @@ impl Registry {
             }
             return;
         }
-        let waited_since = hears_since.unwrap_or(self.join.began_at);
+        // On a long line it takes as long as the wait itself to connect, and as long again to hear anybody.
+        let waited_since = hears_since.or(self.link.connected_since()).unwrap_or(self.join.began_at);
         if now.mono < waited_since + self.settings.bootstrap_wait_ms {
             return;
         }
+        // It has a part of what a giver has, which may only be late: alone with that it waits until nothing has come for long.
+        if self.repair.unread.is_begun() && self.peers.heard_now(now.mono).next().is_none() {
+            return;
+        }
+        self.repair.unread = Unread::none();
         // Nobody is ready: those who start together give each other what they have, and are ready together.
         self.join.has_waited = true;
         let since = *self.join.exchanging_since.get_or_insert(now.mono);
         self.merge_restored(now, out);
         let agrees = self.exchange(now, out);
         let has_all = self.targets(now.mono).iter().all(|(life, seq)| self.applied.seq(life) >= *seq);
-        if has_all && (agrees || now.mono >= since + EXCHANGE_MS) {
+        if has_all && (agrees || now.mono >= since.max(self.repair.progress_at) + EXCHANGE_MS) {
             self.become_ready(agrees && hears_since.is_some(), now, out);
         }
     }

@@ -211,6 +211,8 @@ mod tests {
 
     /// What a peer that asks is given as a whole copy, and whether it is told that this is all that could be known.
     fn ask(registry: &mut Registry) -> (bool, bool) {
+        // Only who is heard is answered.
+        hear_beacon(registry, NodeState::Warming, START);
         let copy = hear(registry, Message::Pull { ticket: 1, want: Want::Copy { copy: None, after: None } }, START);
         let gives = copy.iter().any(|output| matches!(output, Output::Send(_, Message::Pulled { have: Have::Copy { .. }, .. })));
         let buckets = hear(registry, Message::Pull { ticket: 2, want: Want::Buckets }, START);

@@ -87,6 +87,11 @@ impl Link {
         is_first
     }
 
+    /// Since when the client is connected, whether or not anything comes; `None`: it is not.
+    pub(super) fn connected_since(&self) -> Option<Mono> {
+        self.connected_at
+    }
+
     /// Own beacons come back since then.
     pub(super) fn hears_since(&self) -> Option<Mono> {
         self.echo_since

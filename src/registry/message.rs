@@ -32,7 +32,16 @@ pub enum Message {
         /// What is lacked.
         want: Want,
     },
-    /// The answer to a `Pull`.
+    /// To one: as `Pull`, and how much the answer is to carry. Only to whom says in its beacon that it takes these.
+    PullSized {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// About how many bytes; one record is given however large it is.
+        bytes_max: u32,
+        /// What is lacked.
+        want: Want,
+    },
+    /// The answer to a `Pull` or a `PullSized`.
     Pulled {
         /// The question's.
         ticket: u64,
@@ -194,6 +203,8 @@ pub struct Beacon {
     pub stamp: u64,
     /// For how much longer it settles; `None`: it does not.
     pub settling_ms: Option<u32>,
+    /// It takes `PullSized`, with what came to [`Want`] together with it.
+    pub takes_sized_pulls: bool,
 }
 
 #[cfg(test)]
@@ -217,6 +228,7 @@ impl Beacon {
             audience: AudienceAt::default(),
             stamp: 0,
             settling_ms: None,
+            takes_sized_pulls: false,
         }
     }
 }
@@ -320,6 +332,18 @@ pub enum Want {
         /// The last key of the chunk before.
         after: Option<InstanceKey>,
     },
+    /// The digests of the buckets from this one on, as many as fit. By `PullSized` alone.
+    Digests {
+        /// The first.
+        from: u16,
+    },
+    /// Every record of these buckets, from the one after `after` on, as many as fit. By `PullSized` alone.
+    Whole {
+        /// In ascending order, without repetition.
+        buckets: Vec<u16>,
+        /// Where the answer before ended.
+        after: Option<InstanceKey>,
+    },
 }
 
 /// What a puller is given.
@@ -364,6 +388,63 @@ pub enum Have {
     },
     /// Not now: the asked node is warming, or the copy is gone.
     NotNow,
+    /// To `Digests`: those of the buckets from the first asked about up to `next`.
+    Digests {
+        /// Of live records, where they are not 0.
+        live: Vec<(u16, u128)>,
+        /// Of withdrawn records, where they are not 0.
+        withdrawn: Vec<(u16, u128)>,
+        /// The first bucket that did not fit; `None`: these were all.
+        next: Option<u16>,
+        /// As it was when the first of them was read; in the first answer alone.
+        applied: Vec<AppliedAt>,
+        /// The answering node knows all it can: its lack of a record proves something.
+        complete: bool,
+    },
+    /// To `Whole`.
+    Whole {
+        /// In the order of (bucket, key).
+        records: Vec<Arc<Record>>,
+        /// The last of them, where there are more: ask again after it.
+        next: Option<InstanceKey>,
+    },
+    /// To whom takes it instead of `NotNow`: many ask, and what may be given in a second is given. Ask again.
+    Later {
+        /// In so many ms.
+        after_ms: u32,
+    },
+}
+
+impl Have {
+    /// About how many bytes it takes on the wire.
+    pub(super) fn size_bytes(&self) -> usize {
+        let of_records = |records: &[Arc<Record>]| records.iter().map(|record| record.size_bytes()).sum::<usize>();
+        let of_lives = |lives: &[AppliedAt]| lives.iter().map(|at| at.life.node.as_str().len() + APPLIED_BYTES).sum::<usize>();
+        let of_digests = |digests: &[(u16, u128)]| digests.len() * DIGEST_BYTES;
+        FRAME_BYTES
+            + match self {
+                Self::Changes(change) => of_records(&change.records),
+                Self::TooOld | Self::NotNow | Self::Later { .. } => 0,
+                Self::Buckets { live, withdrawn, applied, .. } | Self::Digests { live, withdrawn, applied, .. } => {
+                    of_digests(live) + of_digests(withdrawn) + of_lives(applied)
+                }
+                Self::Versions { versions, .. } => versions.iter().map(|(key, version)| version_bytes(key, version)).sum(),
+                Self::Records(records) | Self::Whole { records, .. } => of_records(records),
+                Self::Copy { records, applied, .. } => of_records(records) + of_lives(applied),
+            }
+    }
+}
+
+/// What one life's progress takes besides its node's name, at the most.
+pub(super) const APPLIED_BYTES: usize = 24;
+/// What a bucket's number and digest take.
+pub(super) const DIGEST_BYTES: usize = 20;
+/// What a frame takes around an answer.
+const FRAME_BYTES: usize = 160;
+
+/// What a key and its version take, about.
+pub(super) fn version_bytes(key: &InstanceKey, version: &Version) -> usize {
+    key.size_bytes() + version.owner.node.as_str().len() + 64
 }
 
 /// A heartbeat on its way to the owner.

@@ -19,6 +19,8 @@ const GONE_MS: u64 = 1500;
 const EPOCH_SILENT_MS: u64 = 3000;
 /// How many former lives of a node are remembered, so that a late frame of one is known as such.
 const FORMER_MAX: usize = 64;
+/// A life is answered what it asks while its last beacon is at most this old: on a thin line some are late.
+const ASKING_MS: u64 = 30_000;
 /// How many nodes are followed. Past it a silent one makes room: the one that ceases to count first. Without any a beacon of one more
 /// is ignored.
 const PEERS_MAX: usize = 1024;
@@ -45,6 +47,8 @@ pub(super) struct Peer {
     pub(super) heard_at: Mono,
     /// The last one it sent.
     pub(super) beacon: Option<Beacon>,
+    /// Another life of it that sends beacons, and when the last one came: it waits to become the present one.
+    waits: Option<(Epoch, Mono)>,
     /// Silence was noticed and said.
     pub(super) is_silent: bool,
     /// It was silent for long, and did not answer directly either.
@@ -122,6 +126,7 @@ impl Peers {
                 former: BTreeSet::new(),
                 heard_at: now,
                 beacon: None,
+                waits: None,
                 is_silent: false,
                 is_dead: false,
                 reached: Reached::default(),
@@ -177,6 +182,21 @@ impl Peers {
             peer.is_silent = false;
             peer.is_dead = false;
         }
+    }
+
+    /// A beacon came of a life that is not the present one of its node yet.
+    pub(super) fn note_waiting(&mut self, life: &Life, now: Mono) {
+        if let Some(peer) = self.known.get_mut(&life.node) {
+            peer.waits = Some((life.epoch, now));
+        }
+    }
+
+    /// The last beacon of that node is of this life, and was not long ago: what it asks is answered.
+    pub(super) fn is_asking_life(&self, life: &Life, now: Mono) -> bool {
+        self.known.get(&life.node).is_some_and(|peer| {
+            let is_present = peer.epoch == life.epoch && peer.beacon.is_some() && now <= peer.heard_at + ASKING_MS;
+            is_present || peer.waits.is_some_and(|(epoch, at)| epoch == life.epoch && now <= at + ALIVE_MS)
+        })
     }
 
     /// Counts what the alive peers know of nodes that are not heard here: it takes a majority of them. One that warms knows too little to

@@ -1,22 +1,21 @@
-//! Repair: finding out what this node lacks, and pulling it. The bus is a hint; this is what makes agreement certain.
+//! Repair: finding out what this node lacks, and of whom to pull it. The bus is a hint; this is what makes agreement certain.
 //!
 //! A gap in an origin's log is pulled from the origin while its log reaches back that far. Everything else is found by comparing
-//! buckets with any peer (`walk`).
+//! buckets with any peer (`walk`). How one peer is asked stands in `pull`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::digest::BUCKETS;
 use super::io::Output;
-use super::message::{AppliedAt, Beacon, Change, Have, Message, NodeState, To, Want};
+use super::message::{AppliedAt, Beacon, NodeState};
 use super::notice::Notice;
+use super::pull::{Kind, Pull, Task};
 use super::record::Record;
 use super::time::{Mono, Now};
-use super::walk::Walk;
 use super::{Outbox, Registry};
-use crate::model::{InstanceKey, Life, NodeName, Seq};
+use crate::model::{Life, NodeName, Seq};
 
-/// A pull that is not answered for this long is over; another peer is asked.
-const ANSWER_MS: u64 = 1000;
 /// A random peer whose digest differs is compared with this often.
 const COMPARE_EVERY_MS: u64 = 10_000;
 /// While something is missing, whom to ask is looked at this often.
@@ -33,74 +32,41 @@ const UNEXPLAINED_NOTICED: u32 = 3;
 #[derive(Default)]
 pub(super) struct Repair {
     /// One at a time with each peer.
-    pulls: BTreeMap<NodeName, Pull>,
+    pub(super) pulls: BTreeMap<NodeName, Pull>,
     rests: BTreeMap<NodeName, Rest>,
     next_compare: Mono,
     next_look: Mono,
     /// In how many services the last walk found records that differ.
     pub(super) differing_services: usize,
+    /// Buckets of which a node that joins has not been given all yet.
+    pub(super) unread: Unread,
+    /// When a pull last brought a record, or a part of a whole copy.
+    pub(super) progress_at: Mono,
 }
 
-/// A pull on its way.
-pub(super) struct Pull {
-    ticket: u64,
-    /// The life that was asked: an answer of another one does not count.
-    pub(super) of: Life,
-    asked_at: Mono,
-    kind: Kind,
-    pub(super) stage: Stage,
-    /// Records it has brought so far.
-    gained: usize,
-    /// It was begun because the peer had applied the same and held something else.
-    is_suspicious: bool,
-}
-
-impl Pull {
-    pub(super) fn has_gained(&mut self, records: usize, out: &mut Outbox) {
-        self.gained += records;
-        if records > 0 {
-            out.push(Output::Noticed(Notice::Repaired { from: self.of.node.clone(), kind: self.kind.as_str(), records }));
-        }
-    }
-}
-
-/// What a pull is after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Changes,
-    Buckets,
-    Copy,
-}
-
-impl Kind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Changes => "changes",
-            Self::Buckets => "buckets",
-            Self::Copy => "copy",
-        }
-    }
-}
-
-/// What was asked last.
-pub(super) enum Stage {
-    /// The origin's log, from behind this seq on.
-    Changes {
-        after: Seq,
-    },
-    Buckets,
-    Versions(Walk),
-    /// The keys that were asked for.
-    Records(Vec<InstanceKey>, Walk),
-    Copy(CopySoFar),
-}
-
-/// A whole copy, as far as it has come.
+/// Buckets that no peer has given whole yet, from when a copy is begun until it is here. Empty otherwise.
 #[derive(Default)]
-pub(super) struct CopySoFar {
-    id: Option<u64>,
-    /// Wrapping sum of the fingerprints that came.
-    sum: u128,
+pub(super) struct Unread(Vec<bool>);
+
+impl Unread {
+    pub(super) fn none() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn contains(&self, bucket: u16) -> bool {
+        self.0.get(usize::from(bucket)).is_some_and(|is_unread| *is_unread)
+    }
+
+    pub(super) fn remove(&mut self, bucket: u16) {
+        if let Some(is_unread) = self.0.get_mut(usize::from(bucket)) {
+            *is_unread = false;
+        }
+    }
+
+    /// A copy was begun and is not here.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 /// Leaving a peer alone for a while.
@@ -129,6 +95,16 @@ impl Repair {
         self.pulls.contains_key(from)
     }
 
+    /// This peer is asked, and has answered lately.
+    pub(super) fn is_answered(&self, by: &NodeName, now: Mono) -> bool {
+        self.pulls.get(by).is_some_and(|pull| !pull.is_stalled(now))
+    }
+
+    /// For how long this peer, which is asked, has answered nothing; 0 for one that is not asked.
+    pub(super) fn silent_ms(&self, peer: &NodeName, now: Mono) -> u64 {
+        self.pulls.get(peer).map_or(0, |pull| pull.silent_ms(now))
+    }
+
     /// This peer may be asked now.
     pub(super) fn is_free(&self, peer: &NodeName, now: Mono) -> bool {
         !self.is_pulling(peer) && self.rests.get(peer).is_none_or(|rest| rest.until <= now)
@@ -153,20 +129,14 @@ impl Repair {
 
 impl Registry {
     pub(super) fn next_repair(&self) -> Option<Mono> {
-        let answer = self.repair.pulls.values().map(|pull| pull.asked_at + ANSWER_MS).min();
+        let answer = self.repair.pulls.values().filter_map(Pull::next_deadline).min();
         let look = self.applied.next_gap().filter(|_| self.may_repair()).map(|at| at.max(self.repair.next_look));
         let compare = self.link.has_bus().then_some(self.repair.next_compare);
         [answer, look, compare].into_iter().flatten().min()
     }
 
     pub(super) fn advance_repair(&mut self, now: Now, out: &mut Outbox) {
-        let late: Vec<NodeName> =
-            self.repair.pulls.iter().filter(|(_, pull)| pull.asked_at + ANSWER_MS <= now.mono).map(|(peer, _)| peer.clone()).collect();
-        for peer in late {
-            if let Some(pull) = self.repair.pulls.remove(&peer) {
-                self.end_pull(pull, Ended::Failed, now, out);
-            }
-        }
+        self.advance_pulls(now, out);
         if now.mono >= self.repair.next_look && self.may_repair() {
             self.repair.next_look = now.mono + LOOK_EVERY_MS;
             self.pull_gaps(now, out);
@@ -222,11 +192,12 @@ impl Registry {
         for (life, seq) in gaps {
             if self.peers.is_life_heard(&life, now.mono) {
                 if self.repair.is_free(&life.node, now.mono) {
-                    self.ask(life, Want::Changes { after: seq }, Stage::Changes { after: seq }, false, now, out);
+                    let is_sized = self.takes_sized(&life.node);
+                    self.begin_pull(Pull::new(life, Kind::Changes, Task::Changes { after: seq }, is_sized, false, now.mono), now, out);
                     continue;
                 }
                 // It is being asked, or did not answer; another may have what it wrote.
-                if self.repair.is_pulling(&life.node) {
+                if self.repair.is_answered(&life.node, now.mono) {
                     continue;
                 }
             }
@@ -249,119 +220,36 @@ impl Registry {
     pub(super) fn compare(&mut self, peer: &NodeName, is_suspicious: bool, now: Now, out: &mut Outbox) {
         let Some(epoch) = self.peers.get(peer).map(|known| known.epoch) else { return };
         if self.repair.is_free(peer, now.mono) {
-            let life = Life { node: peer.clone(), epoch };
-            self.ask(life, Want::Buckets, Stage::Buckets, is_suspicious, now, out);
+            let (of, is_sized) = (Life { node: peer.clone(), epoch }, self.takes_sized(peer));
+            self.begin_pull(Pull::new(of, Kind::Buckets, Task::of_comparison(is_sized), is_sized, is_suspicious, now.mono), now, out);
         }
     }
 
-    /// Begins a whole copy from a peer.
+    /// Begins a whole copy from a peer, or goes on with what another began.
     pub(super) fn begin_copy_from(&mut self, peer: &NodeName, now: Now, out: &mut Outbox) {
         let Some(epoch) = self.peers.get(peer).map(|known| known.epoch) else { return };
-        let life = Life { node: peer.clone(), epoch };
-        self.ask(life, Want::Copy { copy: None, after: None }, Stage::Copy(CopySoFar::default()), false, now, out);
-    }
-
-    fn ask(&mut self, of: Life, want: Want, stage: Stage, is_suspicious: bool, now: Now, out: &mut Outbox) {
-        let kind = match &stage {
-            Stage::Changes { .. } => Kind::Changes,
-            Stage::Copy(_) => Kind::Copy,
-            Stage::Buckets | Stage::Versions(_) | Stage::Records(..) => Kind::Buckets,
-        };
-        out.push(Output::Noticed(Notice::Pulled { from: of.node.clone(), kind: kind.as_str() }));
-        self.ask_on(Pull { ticket: 0, of, asked_at: now.mono, kind, stage, gained: 0, is_suspicious }, want, now, out);
-    }
-
-    /// The next question of a pull.
-    pub(super) fn ask_on(&mut self, mut pull: Pull, want: Want, now: Now, out: &mut Outbox) {
-        pull.ticket = self.rng.next();
-        pull.asked_at = now.mono;
-        let node = pull.of.node.clone();
-        out.push(Output::Send(To::Node(node.clone()), Message::Pull { ticket: pull.ticket, want }));
-        self.repair.pulls.insert(node, pull);
-    }
-
-    /// An answer to a pull: one that was not asked for, or too late, changes nothing.
-    pub(super) fn handle_pulled(&mut self, from: &Life, ticket: u64, have: Have, now: Now, out: &mut Outbox) {
-        let is_ours = |pull: &Pull| pull.ticket == ticket && pull.of == *from;
-        if !self.repair.pulls.get(&from.node).is_some_and(is_ours) {
-            return;
+        let (of, is_sized) = (Life { node: peer.clone(), epoch }, self.takes_sized(peer));
+        if !self.repair.unread.is_begun() {
+            self.repair.unread = Unread(vec![true; BUCKETS]);
         }
-        let Some(mut pull) = self.repair.pulls.remove(&from.node) else { return };
-        let stage = std::mem::replace(&mut pull.stage, Stage::Buckets);
-        match (stage, have) {
-            (Stage::Changes { after }, Have::Changes(change)) => self.changes_came(pull, after, change, now, out),
-            (Stage::Changes { .. }, Have::TooOld) => self.compare_instead(pull, now, out),
-            (Stage::Buckets, Have::Buckets { live, withdrawn, applied, complete }) => {
-                let mut todo = self.store.live().differing(&live);
-                todo.extend(self.store.withdrawn().differing(&withdrawn));
-                todo.sort_unstable();
-                todo.dedup();
-                self.walk_on(pull, Walk::new(todo, applied, complete), now, out);
-            }
-            (Stage::Versions(walk), Have::Versions { versions, more }) => self.versions_came(pull, walk, versions, more, now, out),
-            (Stage::Records(asked, walk), Have::Records(records)) => self.records_came(pull, asked, walk, &records, now, out),
-            (Stage::Copy(so_far), Have::Copy { copy, records, more, checksum, applied }) => {
-                let gained = self.merge_all(&records, from, now, out);
-                pull.has_gained(gained, out);
-                let sum = records.iter().fold(so_far.sum, |sum, record| sum.wrapping_add(record.fingerprint()));
-                let after = records.last().map(|record| record.key.clone());
-                if more && after.is_some() {
-                    pull.stage = Stage::Copy(CopySoFar { id: Some(copy), sum });
-                    self.ask_on(pull, Want::Copy { copy: Some(copy), after }, now, out);
-                } else {
-                    let is_whole = !more && sum == checksum && so_far.id.is_none_or(|id| id == copy);
-                    self.finish_copy(pull, &applied, is_whole, now, out);
-                }
-            }
-            (
-                _,
-                Have::NotNow
-                | Have::TooOld
-                | Have::Changes(_)
-                | Have::Buckets { .. }
-                | Have::Versions { .. }
-                | Have::Records(_)
-                | Have::Copy { .. },
-            ) => {
-                self.end_pull(pull, Ended::Failed, now, out);
-            }
+        let task = if is_sized { Task::of_comparison(true) } else { Task::Copy { copy: None, after: None, sum: 0 } };
+        self.begin_pull(Pull::new(of, Kind::Copy, task, is_sized, false, now.mono), now, out);
+    }
+
+    /// Ends what is asked of this peer, for others to be asked.
+    pub(super) fn give_up_pulling(&mut self, peer: &NodeName, now: Now, out: &mut Outbox) {
+        if let Some(pull) = self.repair.pulls.remove(peer) {
+            self.end_pull(pull, Ended::Failed, now, out);
         }
     }
 
-    fn changes_came(&mut self, mut pull: Pull, after: Seq, change: Change, now: Now, out: &mut Outbox) {
-        let of = pull.of.clone();
-        let gained = self.apply_change(&of, change, now, out);
-        pull.has_gained(gained, out);
-        let seq = self.applied.seq(&of);
-        let is_behind = self.applied.iter().any(|(life, progress)| *life == of && progress.head > seq);
-        if !is_behind {
-            self.end_pull(pull, Ended::Done, now, out);
-        } else if seq > after {
-            pull.stage = Stage::Changes { after: seq };
-            self.ask_on(pull, Want::Changes { after: seq }, now, out);
-        } else {
-            self.compare_instead(pull, now, out);
-        }
-    }
-
-    /// The origin's log does not bring what is lacked: its records may.
-    fn compare_instead(&mut self, mut pull: Pull, now: Now, out: &mut Outbox) {
-        pull.kind = Kind::Buckets;
-        pull.stage = Stage::Buckets;
-        self.ask_on(pull, Want::Buckets, now, out);
+    /// This peer takes questions that say how much the answer is to carry.
+    fn takes_sized(&self, peer: &NodeName) -> bool {
+        self.peers.get(peer).and_then(|known| known.beacon.as_ref()).is_some_and(|beacon| beacon.takes_sized_pulls)
     }
 
     pub(super) fn merge_all(&mut self, records: &[Arc<Record>], from: &Life, now: Now, out: &mut Outbox) -> usize {
         records.iter().filter(|record| self.merge(record, from, now, out)).count()
-    }
-
-    /// The last chunk of a whole copy came: it counts if nothing of it is missing.
-    fn finish_copy(&mut self, pull: Pull, theirs: &[AppliedAt], is_whole: bool, now: Now, out: &mut Outbox) {
-        if is_whole {
-            self.raise_applied(&pull.of, theirs, now.mono);
-            self.has_copied(&pull.of.node, now.mono);
-        }
-        self.end_pull(pull, if is_whole { Ended::Done } else { Ended::Failed }, now, out);
     }
 
     /// What a peer had applied counts as ours. Of a life that is heard here nobody else can have more than it says itself.
@@ -415,7 +303,7 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::model::Epoch;
-    use crate::registry::{Envelope, Input, Settings};
+    use crate::registry::{Envelope, Input, Message, Settings};
 
     #[test]
     fn of_a_life_that_is_heard_nobody_else_has_more_than_it_says_itself() {

@@ -68,6 +68,9 @@ pub struct Limits {
     pub withdrawn: u64,
     /// Overrides in all. Default 1,000.
     pub overrides: u64,
+    /// What is given to peers that pull, in a second: a quarter of a gigabit line, and six times what a node takes in when it joins. One
+    /// life of a peer is given at most half of it. Default 32 MiB.
+    pub pull_bytes_per_second: u64,
 }
 
 impl Default for Limits {
@@ -79,6 +82,7 @@ impl Default for Limits {
             record_bytes: 16 * 1024,
             withdrawn: 1_000_000,
             overrides: 1000,
+            pull_bytes_per_second: 32 << 20,
         }
     }
 }

@@ -243,15 +243,18 @@ impl Store {
 
     /// Key and version of the records of one bucket, after `after`.
     pub(super) fn versions(&self, bucket: u16, after: Option<&InstanceKey>) -> impl Iterator<Item = (&InstanceKey, &Version)> {
+        self.of_bucket(bucket, after).map(|record| (&record.key, &record.version))
+    }
+
+    /// The records of one bucket, after `after`.
+    pub(super) fn of_bucket(&self, bucket: u16, after: Option<&InstanceKey>) -> impl Iterator<Item = &Arc<Record>> {
         let after = after.map(|key| (bucket, key.clone()));
-        let from = match &after {
-            Some(slot) => std::ops::Bound::Excluded(slot.clone()),
+        let from = match after {
+            Some(slot) => std::ops::Bound::Excluded(slot),
             None => std::ops::Bound::Included((bucket, first_key())),
         };
-        self.records
-            .range((from, std::ops::Bound::Unbounded))
-            .take_while(move |((of, _), _)| *of == bucket)
-            .map(|((_, key), record)| (key, &record.version))
+        let records = self.records.range((from, std::ops::Bound::Unbounded));
+        records.take_while(move |((of, _), _)| *of == bucket).map(|(_, record)| record)
     }
 
     fn sums_of(&mut self, record: &Record) -> &mut Buckets {

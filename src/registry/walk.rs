@@ -1,71 +1,62 @@
 //! Walking: comparing with a peer bucket by bucket, first their digests, then the versions in those that differ, then the greater records.
+//! A node that joins reads the records of buckets of which it has nothing at once, and compares the others: so it goes on at another peer where
+//! it stopped, and nothing of what is here comes twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::message::{AppliedAt, Want};
+use super::digest::BUCKETS;
+use super::pull::{NotUnderstood, Pull, Task};
 use super::record::Record;
-use super::repair::{Ended, Pull, Stage};
+use super::repair::Unread;
 use super::serve::KEYS_MAX;
+use super::store::slot_of;
 use super::time::Now;
 use super::{Outbox, Registry};
 use crate::model::{InstanceKey, ServiceKey, Version};
+use crate::registry::pull::Kind;
 
-/// How many buckets' versions one question asks for.
-const BUCKETS_ASKED: usize = 256;
 /// How many services that differ are counted; there may be more.
 const DIFFERING_MAX: usize = 10_000;
 
-/// Walking through the buckets that differ.
-pub(super) struct Walk {
-    /// Not asked about yet.
-    todo: Vec<u16>,
-    /// Being asked about.
-    asked: Vec<u16>,
-    /// The last key of those that was told; `None` once all were.
-    after: Option<InstanceKey>,
-    /// What the peer had applied when its side was compared.
-    theirs: Vec<AppliedAt>,
-    /// The peer knows all it can.
-    knows_all: bool,
-    /// Where a live record differs, as far as it was seen.
-    differing: BTreeSet<ServiceKey>,
-}
-
-impl Walk {
-    /// Through these buckets; the peer had applied `theirs`, and knows all it can or not.
-    pub(super) fn new(todo: Vec<u16>, theirs: Vec<AppliedAt>, knows_all: bool) -> Self {
-        Self { todo, asked: Vec::new(), after: None, theirs, knows_all, differing: BTreeSet::new() }
-    }
-}
-
 impl Registry {
-    /// Asks about the next buckets that differ; with none left the pull is done.
-    pub(super) fn walk_on(&mut self, mut pull: Pull, mut walk: Walk, now: Now, out: &mut Outbox) {
-        if walk.after.is_none() {
-            walk.asked = walk.todo.drain(..walk.todo.len().min(BUCKETS_ASKED)).collect();
+    /// The buckets of `from..to` in which the peer's digests are not ours.
+    pub(super) fn differing(&self, from: u16, to: Option<u16>, live: &[(u16, u128)], withdrawn: &[(u16, u128)]) -> Vec<u16> {
+        let mut differing = self.store.live().differing(live);
+        differing.extend(self.store.withdrawn().differing(withdrawn));
+        differing.retain(|bucket| *bucket >= from && to.is_none_or(|to| *bucket < to));
+        differing.sort_unstable();
+        differing.dedup();
+        differing
+    }
+
+    /// Sees to the buckets that differ.
+    pub(super) fn look_into(&self, pull: &mut Pull, differing: Vec<u16>) {
+        let is_unread = |bucket: &u16| pull.kind == Kind::Copy && pull.is_sized && self.repair.unread.contains(*bucket);
+        let (whole, known): (Vec<u16>, Vec<u16>) = differing.into_iter().partition(is_unread);
+        if !whole.is_empty() {
+            pull.todo.push_back(Task::Whole { buckets: whole, after: None });
         }
-        if walk.asked.is_empty() {
-            self.finish_walk(pull, &walk, now, out);
-            return;
+        if !known.is_empty() {
+            pull.todo.push_back(Task::Versions { buckets: known, after: None });
         }
-        let want = Want::Versions { buckets: walk.asked.clone(), after: walk.after.clone() };
-        pull.stage = Stage::Versions(walk);
-        self.ask_on(pull, want, now, out);
     }
 
     pub(super) fn versions_came(
         &mut self,
-        pull: Pull,
-        mut walk: Walk,
+        pull: &mut Pull,
+        mut buckets: Vec<u16>,
         versions: Vec<(InstanceKey, Version)>,
         more: bool,
         now: Now,
-        out: &mut Outbox,
     ) {
-        let last = versions.last().map(|(key, _)| key.clone());
-        walk.after = if more { last } else { None };
-        self.note_differing(&mut walk.differing, &versions);
+        let last = versions.last().map(|(key, _)| key.clone()).filter(|_| more);
+        if let Some(last) = last {
+            let (of, _) = slot_of(&last);
+            buckets.retain(|bucket| *bucket >= of);
+            pull.todo.push_front(Task::Versions { buckets, after: Some(last) });
+        }
+        self.note_differing(&mut pull.differing, &versions);
         let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
             Some(known) => known.version < *version,
             // A withdrawn record that we had and forgot is not taken again; a live one that nobody here knows is.
@@ -79,7 +70,9 @@ impl Registry {
                 None => lacked.push(key),
             }
         }
-        self.fetch(pull, lacked, walk, now, out);
+        if !lacked.is_empty() {
+            pull.todo.push_front(Task::Records { keys: lacked });
+        }
     }
 
     /// Counts where the peer's live records are not ours, whichever is greater.
@@ -94,22 +87,10 @@ impl Registry {
         }
     }
 
-    /// Asks for records; with none left the walk goes on.
-    fn fetch(&mut self, mut pull: Pull, keys: Vec<InstanceKey>, walk: Walk, now: Now, out: &mut Outbox) {
-        if keys.is_empty() {
-            self.walk_on(pull, walk, now, out);
-            return;
-        }
-        let want = Want::Records { keys: keys.iter().take(KEYS_MAX).cloned().collect() };
-        pull.stage = Stage::Records(keys, walk);
-        self.ask_on(pull, want, now, out);
-    }
-
     pub(super) fn records_came(
         &mut self,
-        mut pull: Pull,
+        pull: &mut Pull,
         mut asked: Vec<InstanceKey>,
-        walk: Walk,
         records: &[Arc<Record>],
         now: Now,
         out: &mut Outbox,
@@ -120,18 +101,54 @@ impl Registry {
         // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
         let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
         let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
-        self.fetch(pull, rest, walk, now, out);
+        if !rest.is_empty() {
+            pull.todo.push_front(Task::Records { keys: rest });
+        }
+    }
+
+    /// Records of whole buckets came, up to `next` where there are more.
+    pub(super) fn whole_came(
+        &mut self,
+        pull: &mut Pull,
+        mut buckets: Vec<u16>,
+        after: Option<&InstanceKey>,
+        (records, next): (&[Arc<Record>], Option<InstanceKey>),
+        now: Now,
+        out: &mut Outbox,
+    ) -> Result<(), NotUnderstood> {
+        let of = pull.of.clone();
+        let gained = self.merge_all(records, &of, now, out);
+        pull.has_gained(gained, out);
+        let read_to = next.as_ref().map(slot_of);
+        if read_to.is_some() && read_to <= after.map(slot_of) {
+            return Err(NotUnderstood);
+        }
+        let is_read = |bucket: &u16| read_to.as_ref().is_none_or(|(of, _)| bucket < of);
+        buckets.iter().filter(|bucket| is_read(bucket)).for_each(|bucket| self.repair.unread.remove(*bucket));
+        buckets.retain(|bucket| !is_read(bucket));
+        if !buckets.is_empty() {
+            pull.todo.push_front(Task::Whole { buckets, after: next });
+        }
+        Ok(())
     }
 
     /// All buckets are compared, and what was lacked is here: what the peer had applied when its side was compared counts as ours.
-    fn finish_walk(&mut self, pull: Pull, walk: &Walk, now: Now, out: &mut Outbox) {
-        self.repair.differing_services = walk.differing.len();
-        self.raise_applied(&pull.of, &walk.theirs, now.mono);
-        if let Some(own) = walk.theirs.iter().find(|at| at.life == pull.of) {
+    pub(super) fn finish_walk(&mut self, pull: &Pull, now: Now) {
+        self.repair.differing_services = pull.differing.len();
+        self.raise_applied(&pull.of, &pull.theirs, now.mono);
+        if let Some(own) = pull.theirs.iter().find(|at| at.life == pull.of) {
             self.applied.ends_at(&own.life, own.seq, now.mono);
         }
-        self.has_compared(&pull.of.node, walk.knows_all);
+        self.has_compared(&pull.of.node, pull.knows_all);
         self.has_caught_up(&pull.of.node);
-        self.end_pull(pull, Ended::Done, now, out);
+    }
+
+    /// A whole copy came.
+    pub(super) fn finish_copy(&mut self, pull: &Pull, now: Now) {
+        self.repair.unread = Unread::none();
+        self.raise_applied(&pull.of, &pull.theirs, now.mono);
+        self.has_copied(&pull.of.node, now.mono);
     }
 }
+
+const _: () = assert!(BUCKETS <= u16::MAX as usize, "a bucket's number fits");

@@ -69,6 +69,8 @@ mod tag {
     pub(super) const SETTLING: u16 = 7;
     /// What the sender has seen of each member itself, a byte each in their order: see [`super::IS_DIRECT`].
     pub(super) const EVIDENCE: u16 = 9;
+    /// Empty: it takes pulls that say how much the answer is to carry.
+    pub(super) const TAKES_SIZED_PULLS: u16 = 10;
 }
 
 const COMPLETE: u8 = 1;
@@ -117,6 +119,7 @@ impl<'a> Beacon<'a> {
             audience: registry::AudienceAt::default(),
             stamp: 0,
             settling_ms: None,
+            takes_sized_pulls: false,
         };
         let mut evidence = Vec::new();
         for (tag, bytes) in extras {
@@ -167,6 +170,9 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if let Some(evidence) = evidence.filter(|evidence| !evidence.is_empty()) {
         extras.push((tag::EVIDENCE, Cow::Owned(evidence)));
     }
+    if beacon.takes_sized_pulls {
+        extras.push((tag::TAKES_SIZED_PULLS, Cow::Owned(Vec::new())));
+    }
     extras.into_iter().collect()
 }
 
@@ -195,6 +201,7 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
         }
         tag::STAMP => beacon.stamp = bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("stamp"))?,
         tag::SETTLING => beacon.settling_ms = Some(bytes.try_into().map(u32::from_le_bytes).map_err(|_| Invalid("time of settling"))?),
+        tag::TAKES_SIZED_PULLS => beacon.takes_sized_pulls = true,
         _ => {}
     }
     Ok(())

@@ -59,10 +59,11 @@ pub(super) enum Kind {
     ToldDelivery = 17,
     AskRecords = 18,
     ToldRecords = 19,
+    PullSized = 20,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -81,6 +82,7 @@ impl Kind {
         Self::ToldDelivery,
         Self::AskRecords,
         Self::ToldRecords,
+        Self::PullSized,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -88,6 +90,7 @@ impl Kind {
             Message::Change(_) => Self::Change,
             Message::Beacon(_) => Self::Beacon,
             Message::Pull { .. } => Self::Pull,
+            Message::PullSized { .. } => Self::PullSized,
             Message::Pulled { .. } => Self::Pulled,
             Message::Relay { .. } => Self::Relay,
             Message::Relayed { .. } => Self::Relayed,

@@ -25,6 +25,14 @@ struct Pull<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct PullSized<'a> {
+    ticket: u64,
+    bytes_max: u32,
+    #[serde(borrow)]
+    want: Want<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Pulled<'a> {
     ticket: u64,
     #[serde(borrow)]
@@ -121,6 +129,9 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
         Message::Change(change) => body::write(&Change::of(change), frame),
         Message::Beacon(beacon) => body::write(&Beacon::of(beacon), frame),
         Message::Pull { ticket, want } => body::write(&Pull { ticket: *ticket, want: Want::of(want) }, frame),
+        Message::PullSized { ticket, bytes_max, want } => {
+            body::write(&PullSized { ticket: *ticket, bytes_max: *bytes_max, want: Want::of(want) }, frame)
+        }
         Message::Pulled { ticket, have } => body::write(&Pulled { ticket: *ticket, have: Have::of(have) }, frame),
         Message::Relay { ticket, renewals } => {
             body::write(&Relay { ticket: *ticket, renewals: renewals.iter().map(Renewal::of).collect() }, frame)
@@ -159,6 +170,10 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
         Kind::Pull => {
             let Pull { ticket, want } = body::read(bytes)?;
             Message::Pull { ticket, want: want.into_model(reading)? }
+        }
+        Kind::PullSized => {
+            let PullSized { ticket, bytes_max, want } = body::read(bytes)?;
+            Message::PullSized { ticket, bytes_max, want: want.into_model(reading)? }
         }
         Kind::Pulled => {
             let Pulled { ticket, have } = body::read(bytes)?;

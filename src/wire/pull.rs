@@ -37,6 +37,15 @@ pub(super) enum Want<'a> {
         #[serde(borrow)]
         after: Option<Key<'a>>,
     },
+    // What follows stands in sized questions alone: an older node would refuse the frame.
+    Digests {
+        from: u16,
+    },
+    Whole {
+        buckets: List<u16, BUCKETS_MAX>,
+        #[serde(borrow)]
+        after: Option<Key<'a>>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,6 +75,24 @@ pub(super) enum Have<'a> {
         applied: Lives<'a>,
     },
     NotNow,
+    // What follows answers sized questions alone.
+    Digests {
+        live: List<(u16, u128), BUCKETS_MAX>,
+        withdrawn: List<(u16, u128), BUCKETS_MAX>,
+        next: Option<u16>,
+        #[serde(borrow)]
+        applied: Lives<'a>,
+        complete: bool,
+    },
+    Whole {
+        #[serde(borrow)]
+        records: Records<'a>,
+        #[serde(borrow)]
+        next: Option<Key<'a>>,
+    },
+    Later {
+        after_ms: u32,
+    },
 }
 
 impl<'a> Want<'a> {
@@ -78,6 +105,10 @@ impl<'a> Want<'a> {
             }
             registry::Want::Records { keys } => Self::Records { keys: keys.iter().map(Key::of).collect() },
             registry::Want::Copy { copy, after } => Self::Copy { copy: *copy, after: after.as_ref().map(Key::of) },
+            registry::Want::Digests { from } => Self::Digests { from: *from },
+            registry::Want::Whole { buckets, after } => {
+                Self::Whole { buckets: buckets.iter().copied().collect(), after: after.as_ref().map(Key::of) }
+            }
         }
     }
 
@@ -93,6 +124,11 @@ impl<'a> Want<'a> {
                 registry::Want::Records { keys: keys.into_iter().map(|key| key.into_model(reading)).collect::<Result<_, _>>()? }
             }
             Self::Copy { copy, after } => registry::Want::Copy { copy, after: to_key(after, reading)? },
+            Self::Digests { from } => registry::Want::Digests { from: bucket(from)? },
+            Self::Whole { buckets, after } => {
+                let buckets = buckets.into_iter().map(bucket).collect::<Result<_, _>>()?;
+                registry::Want::Whole { buckets, after: to_key(after, reading)? }
+            }
         })
     }
 }
@@ -117,6 +153,15 @@ impl<'a> Have<'a> {
                 Self::Copy { copy: *copy, records: records_of(records), more: *more, checksum: *checksum, applied: lives_of(applied) }
             }
             registry::Have::NotNow => Self::NotNow,
+            registry::Have::Digests { live, withdrawn, next, applied, complete } => Self::Digests {
+                live: live.iter().copied().collect(),
+                withdrawn: withdrawn.iter().copied().collect(),
+                next: *next,
+                applied: lives_of(applied),
+                complete: *complete,
+            },
+            registry::Have::Whole { records, next } => Self::Whole { records: records_of(records), next: next.as_ref().map(Key::of) },
+            registry::Have::Later { after_ms } => Self::Later { after_ms: *after_ms },
         }
     }
 
@@ -141,6 +186,15 @@ impl<'a> Have<'a> {
                 registry::Have::Copy { copy, records: to_records(records, reading), more, checksum, applied: to_lives(applied, reading)? }
             }
             Self::NotNow => registry::Have::NotNow,
+            Self::Digests { live, withdrawn, next, applied, complete } => registry::Have::Digests {
+                live: to_buckets(live)?,
+                withdrawn: to_buckets(withdrawn)?,
+                next: next.map(bucket).transpose()?,
+                applied: to_lives(applied, reading)?,
+                complete,
+            },
+            Self::Whole { records, next } => registry::Have::Whole { records: to_records(records, reading), next: to_key(next, reading)? },
+            Self::Later { after_ms } => registry::Have::Later { after_ms },
         })
     }
 }

@@ -199,13 +199,13 @@ fn members() -> impl Strategy<Value = Vec<MemberAt>> {
 pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
     let state = prop_oneof![Just(NodeState::Warming), Just(NodeState::Ready), Just(NodeState::Leaving)];
     let numbers = (count(), any::<u64>(), any::<u128>(), any::<u128>(), any::<u128>(), any::<u128>());
-    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool, bool)>(), members(), any::<(u64, u64)>()).prop_map(
+    (numbers, state, "[a-z0-9.:\\[\\]-]{0,40}", applied(), any::<(bool, bool, bool, bool)>(), members(), any::<(u64, u64)>()).prop_map(
         |(
             (head, records, digest, view_digest, withdrawn_digest, overrides_digest),
             state,
             http,
             applied,
-            (complete, preserving, gives_way),
+            (complete, preserving, gives_way, takes_sized_pulls),
             members,
             (count, digest_of_audience),
         )| Beacon {
@@ -225,6 +225,7 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             audience: AudienceAt { count, digest: digest_of_audience },
             stamp: count ^ digest_of_audience,
             settling_ms: (records % 3 == 0).then_some(count as u32),
+            takes_sized_pulls,
         },
     )
 }
@@ -269,6 +270,15 @@ fn want() -> impl Strategy<Value = Want> {
     ]
 }
 
+fn sized_want() -> impl Strategy<Value = Want> {
+    prop_oneof![
+        want(),
+        (0..4096_u16).prop_map(|from| Want::Digests { from }),
+        (btree_set(0..4096_u16, 0..9), proptest::option::of(key()))
+            .prop_map(|(buckets, after)| Want::Whole { buckets: buckets.into_iter().collect(), after }),
+    ]
+}
+
 fn have() -> impl Strategy<Value = Have> {
     let buckets = || vec((0..4096_u16, any::<u128>()), 0..9);
     prop_oneof![
@@ -290,6 +300,10 @@ fn have() -> impl Strategy<Value = Have> {
             applied
         }),
         Just(Have::NotNow),
+        (buckets(), buckets(), proptest::option::of(0..4096_u16), applied(), any::<bool>())
+            .prop_map(|(live, withdrawn, next, applied, complete)| Have::Digests { live, withdrawn, next, applied, complete }),
+        (vec(record(), 0..4), proptest::option::of(key())).prop_map(|(records, next)| Have::Whole { records, next }),
+        any::<u32>().prop_map(|after_ms| Have::Later { after_ms }),
     ]
 }
 
@@ -383,6 +397,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         change().prop_map(Message::Change),
         beacon().prop_map(Message::Beacon),
         (any::<u64>(), want()).prop_map(|(ticket, want)| Message::Pull { ticket, want }),
+        (any::<(u64, u32)>(), sized_want()).prop_map(|((ticket, bytes_max), want)| Message::PullSized { ticket, bytes_max, want }),
         (any::<u64>(), have()).prop_map(|(ticket, have)| Message::Pulled { ticket, have }),
         (any::<u64>(), vec(renewal(), 0..4)).prop_map(|(ticket, renewals)| Message::Relay { ticket, renewals }),
         (any::<u64>(), vec(verdict(), 0..4)).prop_map(|(ticket, verdicts)| Message::Relayed { ticket, verdicts }),

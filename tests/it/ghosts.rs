@@ -99,6 +99,7 @@ fn forged(cluster: &str, from: &str, members: &[String]) -> Vec<u8> {
         audience: AudienceAt::default(),
         stamp: 0,
         settling_ms: None,
+        takes_sized_pulls: false,
     };
     codec.encode(&Life { node: name(from), epoch: Epoch(7) }, &Message::Beacon(beacon)).expect("a frame").to_vec()
 }

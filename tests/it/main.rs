@@ -34,6 +34,7 @@ mod round_robin;
 mod settling;
 mod shutdown;
 mod signals;
+mod slow_lines;
 mod stalled;
 mod support;
 mod tls;

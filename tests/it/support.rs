@@ -8,6 +8,7 @@ pub(crate) mod nats;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod provider;
+pub(crate) mod slow_line;
 pub(crate) mod subscriber;
 pub(crate) mod wait;
 pub(crate) mod warm_file;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::chance::Chance;
 use crate::counts::{Counts, Injected};
+use crate::lines::{Direction, Line};
 
 /// How many frames are remembered to be replayed.
 const RECENT_MAX: usize = 200;
@@ -35,6 +36,12 @@ pub(crate) struct Bus {
     flooded: BTreeMap<usize, u64>,
     /// Whose line to the bus works.
     attached: BTreeSet<usize>,
+    /// Nodes that are far away, or to which little fits through.
+    lines: BTreeMap<usize, Line>,
+    /// Bytes that each node was sent, whether or not they came through.
+    pub(crate) bytes_to: BTreeMap<usize, u64>,
+    /// Bytes that each node sent.
+    pub(crate) bytes_from: BTreeMap<usize, u64>,
     /// Frames that carry changes are lost until then: a lost tail.
     pub(crate) changes_lost_until: u64,
     recent: VecDeque<(usize, usize, Bytes)>,
@@ -48,6 +55,9 @@ impl Bus {
             isolated: BTreeSet::new(),
             flooded: BTreeMap::new(),
             attached: BTreeSet::new(),
+            lines: BTreeMap::new(),
+            bytes_to: BTreeMap::new(),
+            bytes_from: BTreeMap::new(),
             changes_lost_until: 0,
             recent: VecDeque::new(),
         }
@@ -97,6 +107,27 @@ impl Bus {
         self.isolated.remove(&node);
     }
 
+    /// From now on this is what the node's line is like.
+    pub(crate) fn set_line(&mut self, node: usize, line: Line) {
+        self.lines.insert(node, line);
+    }
+
+    pub(crate) fn end_line(&mut self, node: usize) {
+        self.lines.remove(&node);
+    }
+
+    /// When a frame that `from` sends now has come to the bus; `None`: never.
+    pub(crate) fn leave(&mut self, from: usize, bytes: usize, now: u64) -> Option<u64> {
+        *self.bytes_from.entry(from).or_default() += bytes as u64;
+        self.lines.get_mut(&from).map_or(Some(now), |line| line.pass(Direction::Out, bytes, now))
+    }
+
+    /// When a frame that is at the bus then has come to `to`; `None`: never.
+    pub(crate) fn reach(&mut self, to: usize, bytes: usize, at: u64) -> Option<u64> {
+        *self.bytes_to.entry(to).or_default() += bytes as u64;
+        self.lines.get_mut(&to).map_or(Some(at), |line| line.pass(Direction::In, bytes, at))
+    }
+
     pub(crate) fn flood(&mut self, node: usize, until: u64) {
         self.flooded.insert(node, until);
     }
@@ -112,6 +143,7 @@ impl Bus {
         self.cuts.clear();
         self.isolated.clear();
         self.flooded.clear();
+        self.lines.clear();
     }
 
     pub(crate) fn carries(&self, from: usize, to: usize) -> bool {

@@ -12,7 +12,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 41] = [
+const FAULTS: [(u64, Fault); 42] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -27,6 +27,7 @@ const FAULTS: [(u64, Fault); 41] = [
     (6, bus::replay),
     (4, bus::swizzle),
     (4, bus::flood),
+    (5, bus::slow_line),
     (4, nodes::stall),
     (3, nodes::jump_wall),
     (5, nodes::pause),
@@ -81,6 +82,7 @@ impl World {
             Mend::Reach => self.mend_reach(),
             Mend::Isolation(node) => self.bus.end_isolation(node),
             Mend::Line(node) => self.mend_line(node),
+            Mend::SlowLine(node) => self.bus.end_line(node),
             Mend::Weather => self.bus.weather = Weather::FAIR,
         }
         self.trace.say(self.now, || format!("mended: {mend:?}"));

@@ -20,6 +20,8 @@ pub(crate) enum Injected {
     Swizzled,
     /// A partition of the whole network, not of the bus alone.
     NetworkPartition,
+    /// A node far from the bus, or behind a thin line.
+    SlowLine,
     /// A node could not read what came.
     Flooded,
     /// Frames lost at a node that could not read them.

@@ -94,6 +94,7 @@ mod eyes;
 mod fixed;
 mod invariant;
 mod ledger;
+mod lines;
 mod provider;
 mod restarts;
 mod scenarios;

@@ -4,6 +4,7 @@
 
 mod fixed;
 mod ghosts;
+mod lines;
 mod overrides;
 
 use std::sync::Arc;

@@ -248,6 +248,7 @@ pub(crate) fn empty_beacon() -> Beacon {
         audience: muster::registry::AudienceAt::default(),
         stamp: 0,
         settling_ms: None,
+        takes_sized_pulls: true,
     }
 }
 

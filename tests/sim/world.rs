@@ -166,6 +166,7 @@ pub(crate) enum Mend {
     Reach,
     Isolation(usize),
     Line(usize),
+    SlowLine(usize),
     Weather,
 }
 
@@ -193,6 +194,10 @@ pub(crate) struct World {
     pub(crate) settings: fn(&mut Settings),
     pub(crate) bootstrap_wait_ms: u64,
     pub(crate) sabotage: Option<Sabotage>,
+    /// No answer of this node to a pull gets through.
+    pub(crate) mutes_pulls_of: Option<usize>,
+    /// These pull, and are asked, as the version before did.
+    pub(crate) elders: BTreeSet<usize>,
     pub(crate) violation: Option<Violation>,
     /// Answers get lost, in thousandths, until the end of chaos.
     pub(crate) answers_lost: u64,
@@ -254,6 +259,8 @@ impl World {
             settings: |_| {},
             bootstrap_wait_ms: 200,
             sabotage: None,
+            mutes_pulls_of: None,
+            elders: BTreeSet::new(),
             violation: None,
             answers_lost: 0,
             chaos_until: 0,

@@ -71,6 +71,13 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("stamped_beacon", Message::Beacon(Beacon { stamp: 0x0001_9012_3456_789a, ..beacon() })),
         ("ask_records", Message::AskRecords { ticket: 17, keys: vec![key("web", "w-1"), key("web", "w-2")] }),
         ("told_records", Message::ToldRecords { ticket: 17, answered: 2, records: vec![of_unknown()] }),
+        ("sized_beacon", Message::Beacon(Beacon { takes_sized_pulls: true, ..beacon() })),
+        ("pull_sized_digests", pull_sized(Want::Digests { from: 700 })),
+        ("pull_sized_whole", pull_sized(Want::Whole { buckets: vec![0, 7, 4095], after: Some(key("web", "w-1")) })),
+        ("pull_sized_records", pull_sized(Want::Records { keys: vec![key("web", "w-1")] })),
+        ("pulled_digests", pulled(digests())),
+        ("pulled_whole", pulled(Have::Whole { records: vec![full(), silent()], next: Some(key("web", "w-1")) })),
+        ("pulled_later", pulled(Have::Later { after_ms: 1000 })),
     ]
 }
 
@@ -86,6 +93,14 @@ fn told_probe(outcome: ProbeOutcome) -> Message {
 
 fn pull(want: Want) -> Message {
     Message::Pull { ticket: 11, want }
+}
+
+fn pull_sized(want: Want) -> Message {
+    Message::PullSized { ticket: 11, bytes_max: 16_384, want }
+}
+
+fn digests() -> Have {
+    Have::Digests { live: vec![(700, 1)], withdrawn: vec![(701, 250)], next: Some(1500), applied: applied(), complete: true }
 }
 
 fn pulled(have: Have) -> Message {
@@ -199,6 +214,7 @@ fn beacon() -> Beacon {
         audience: AudienceAt::default(),
         stamp: 0,
         settling_ms: None,
+        takes_sized_pulls: false,
     }
 }
 

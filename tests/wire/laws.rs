@@ -123,6 +123,8 @@ fn the_largest_digests_of_buckets_fit_their_frame() {
     let all = || (0..BUCKETS as u16).map(|bucket| (bucket, u128::MAX)).collect();
     let have = Have::Buckets { live: all(), withdrawn: all(), applied: lives(), complete: true };
     assert!(codec().encode(&life(0), &Message::Pulled { ticket: u64::MAX, have }).is_ok());
+    let have = Have::Digests { live: all(), withdrawn: all(), next: None, applied: lives(), complete: true };
+    assert!(codec().encode(&life(0), &Message::Pulled { ticket: u64::MAX, have }).is_ok());
 }
 
 #[test]
@@ -151,6 +153,7 @@ fn the_largest_of_beacons_fits_its_frame() {
         audience: AudienceAt { count: u64::MAX, digest: u64::MAX },
         stamp: u64::MAX,
         settling_ms: Some(u32::MAX),
+        takes_sized_pulls: true,
     };
     let frame = codec().encode(&life(0), &Message::Beacon(beacon.clone())).unwrap();
     assert_eq!(codec().decode(&frame).unwrap().message, Message::Beacon(beacon));

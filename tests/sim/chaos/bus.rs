@@ -3,6 +3,7 @@
 use super::until_heal;
 use crate::bus::Weather;
 use crate::counts::Injected;
+use crate::lines::Line;
 use crate::world::{Event, Mend, World};
 
 pub(super) fn partition(world: &mut World) {
@@ -120,6 +121,17 @@ fn shuffled(world: &mut World) -> Vec<usize> {
         nodes.swap(last, world.chance.index(last + 1));
     }
     nodes
+}
+
+/// A node is far from the bus, or little fits through its line. Not so little that its beacons do not.
+pub(super) fn slow_line(world: &mut World) {
+    let Some(node) = world.some_running() else { return };
+    world.counts.add(Injected::SlowLine);
+    let (delay_ms, bytes_a_s) = (world.chance.pick(&[0, 150, 400, 1200]), world.chance.pick(&[0, 6000, 20_000, 100_000]));
+    world.say_fault(&format!("n{node} is {delay_ms} ms away, {bytes_a_s} bytes a second"));
+    world.bus.set_line(node, Line::new(delay_ms, bytes_a_s).with_queue_ms(1500));
+    let after = world.chance.between(1000, 20_000);
+    world.after(after, Event::Mend(Mend::SlowLine(node)));
 }
 
 /// More comes to a node than it reads: what it is sent is lost, and so is its connection at last.

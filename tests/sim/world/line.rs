@@ -42,6 +42,9 @@ impl World {
         if self.sabotage.is_some_and(|sabotage| sabotage.swallows(message)) {
             return;
         }
+        if self.mutes_pulls_of == Some(node) && matches!(message, Message::Pulled { .. }) {
+            return;
+        }
         if let Message::Relay { renewals, .. } = message {
             self.relays = (self.relays.0 + 1, self.relays.1 + renewals.len() as u64);
         }
@@ -56,24 +59,27 @@ impl World {
         match to {
             To::All => self.carry_to_all(node, &frame),
             To::Node(name) => {
-                for to in 0..self.slots.len() {
-                    if self.slots[to].name == *name {
-                        self.carry(node, to, &frame);
-                    }
-                }
+                let named = (0..self.slots.len()).filter(|to| self.slots[*to].name == *name).collect();
+                self.carry(node, named, &frame);
             }
         }
     }
 
     pub(super) fn carry_to_all(&mut self, from: usize, frame: &Bytes) {
-        for to in 0..self.slots.len() {
-            self.carry(from, to, frame);
-        }
+        let to = (0..self.slots.len()).collect();
+        self.carry(from, to, frame);
     }
 
-    pub(super) fn carry(&mut self, from: usize, to: usize, frame: &Bytes) {
-        for delay in self.bus.deliveries(from, to, frame, &mut self.chance, &mut self.counts) {
-            self.after(delay, Event::Frame { from, to, frame: frame.clone() });
+    /// It comes to the bus once, whoever is to have it from there.
+    fn carry(&mut self, from: usize, to: Vec<usize>, frame: &Bytes) {
+        let Some(at_bus) = self.bus.leave(from, frame.len(), self.now) else { return self.counts.add(Injected::Dropped) };
+        for to in to {
+            for delay in self.bus.deliveries(from, to, frame, &mut self.chance, &mut self.counts) {
+                match self.bus.reach(to, frame.len(), at_bus + delay) {
+                    Some(at) => self.after(at - self.now, Event::Frame { from, to, frame: frame.clone() }),
+                    None => self.counts.add(Injected::Dropped),
+                }
+            }
         }
     }
 
@@ -91,6 +97,9 @@ impl World {
         }
         match self.codec.decode_from(&frame, &self.slots[from].name) {
             Ok(mut envelope) => {
+                if (self.elders.contains(&from) || self.elders.contains(&to)) && !grow_older(&mut envelope.message) {
+                    return;
+                }
                 self.sabotage_message(from, to, &mut envelope);
                 self.trace.say_more(self.now, || format!("n{to} <- {} {}", envelope.from, envelope.message.brief()));
                 self.feed(to, Input::Received(envelope));
@@ -138,6 +147,14 @@ impl World {
         let life = self.slots[node].life;
         self.after(0, Event::TellLink { node, life, up: false });
     }
+}
+
+/// Makes of a message what the version before says, or understands, of it; false: nothing.
+fn grow_older(message: &mut Message) -> bool {
+    if let Message::Beacon(beacon) = message {
+        beacon.takes_sized_pulls = false;
+    }
+    !matches!(message, Message::PullSized { .. })
 }
 
 /// A message in a word or two, for traces.
