@@ -59,7 +59,7 @@ struct Tokens {
 impl Tokens {
     fn fill(&mut self, bytes_a_second: u64, now: Mono) {
         let rate = i64::try_from(bytes_a_second).unwrap_or(i64::MAX);
-        let most = rate.saturating_mul(BURST_MS as i64) / 1000;
+        let most = rate.saturating_mul(BURST_MS.cast_signed()) / 1000;
         let elapsed_ms = i64::try_from(now.saturating_sub(self.filled_at)).unwrap_or(i64::MAX);
         let left = self.left.map_or(most, |left| left.saturating_add(rate.saturating_mul(elapsed_ms) / 1000));
         self.left = Some(left.min(most));

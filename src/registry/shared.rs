@@ -183,7 +183,8 @@ impl Shared {
     /// The rule, when it breaks one; it was not taken.
     pub(super) fn merge(&mut self, entry: Entry, now: Mono) -> Result<Option<Touched>, &'static str> {
         let Entry { key, stamp, willed } = entry;
-        let known = self.entries.get(&key).map(|held| held.stamp.counter);
+        // Where somebody has driven the greatest counter to its end, writes count on from there: a node that missed one takes the next.
+        let known = self.entries.get(&key).map(|held| held.stamp.counter.max(EDITION_FREE_MAX));
         if !is_plausible_count(stamp.counter, known) {
             return Err("its counter is far above the known one");
         }

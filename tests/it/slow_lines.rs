@@ -11,7 +11,7 @@ use crate::support::{Nats, Node, Request, eventually};
 const SERVICES: usize = 20;
 const BATCH: usize = 1000;
 /// Not to be awaited by a busy machine: only a node that never joins is meant to run into it.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(240);
+const JOIN_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// What joining took.
 struct Joined {

@@ -14,7 +14,7 @@ fn life(name: &str) -> Life {
 }
 
 fn at(ms: u64) -> Now {
-    Now { mono: START.mono + ms, wall: ms }
+    Now { mono: START.mono + ms, wall: ms * Now::WALL_A_MS }
 }
 
 fn node(name: &str) -> Registry {
