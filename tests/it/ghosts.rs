@@ -40,10 +40,24 @@ async fn counts(node: &Node, members: u64, judges: bool, within: Duration) {
     .await;
 }
 
+/// Waits until so many peers have asked a node whether it lives: an address at which it never answered proves nothing.
+async fn reached_by(node: &Node, peers: f64) {
+    eventually(&format!("{} was reached by its peers", node.name), Duration::from_secs(20), async || {
+        let metrics = node.get("/metrics").await.text();
+        let is_livez = |line: &&str| line.starts_with("muster_http_requests_total") && line.contains("route=\"/livez\"");
+        let count = metrics.lines().find(is_livez).and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0);
+        if count >= 2.0 * peers { Ok(()) } else { Err(format!("{count} questions")) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn four_of_seven_that_are_gone_for_good_count_no_more_and_one_that_is_silent_once_it_is_forgotten() {
     let nats = Nats::start(1).await;
     let mut nodes = Node::start_cluster(7, "ghosts", &nats.urls(), &["--set", "cluster.dead_after=10s"]).await;
+    for node in &nodes[3..] {
+        reached_by(node, 3.0).await;
+    }
     // It answers nobody and refuses nobody, as behind a partition.
     let paused = nodes.pop().expect("seven");
     paused.pause().await;
