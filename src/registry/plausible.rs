@@ -34,7 +34,8 @@ pub(super) fn implausible(version: &Version, known: Option<&Version>) -> Option<
 
 /// Whether a number that follows the stamp clock, and counts on from the known one where that is greater, may be so great.
 pub(super) fn is_plausible_count(count: u64, known: Option<u64>) -> bool {
-    count <= EDITION_FREE_MAX || count <= known.map_or(EDITION_FIRST_MAX, |known| known.saturating_add(JUMP_MAX))
+    // A clock that was driven to its end stands still there, and words count on: peers need not have heard of each.
+    count <= known.map_or(EDITION_FIRST_MAX, |known| known.max(EDITION_FREE_MAX).saturating_add(JUMP_MAX))
 }
 
 /// The life after this one, where peers take it.
@@ -62,7 +63,8 @@ mod tests {
         let small = Some((1, 5, 5));
         assert!(is_taken((1, EDITION_FREE_MAX, 0), None) && is_taken((1, EDITION_FREE_MAX, 0), small));
         assert!(is_taken((1, EDITION_FIRST_MAX, 0), None) && !is_taken((1, EDITION_FIRST_MAX + 1, 0), None));
-        assert!(!is_taken((1, EDITION_FREE_MAX + 1, 0), small) && !is_taken((2, EDITION_FREE_MAX + 1, 0), small));
+        let above = EDITION_FREE_MAX + JUMP_MAX;
+        assert!(is_taken((1, above, 0), small) && !is_taken((1, above + 1, 0), small) && !is_taken((2, above + 1, 0), small));
         let great = Some((1, EDITION_FIRST_MAX, 0));
         assert!(is_taken((1, EDITION_FIRST_MAX + JUMP_MAX, 0), great) && !is_taken((1, EDITION_FIRST_MAX + JUMP_MAX + 1, 0), great));
         assert!(is_taken((1, 5, 5 + JUMP_MAX), small) && !is_taken((1, 5, 6 + JUMP_MAX), small));
