@@ -66,8 +66,9 @@ impl Pace {
         }
     }
 
-    /// A question had to be asked again.
+    /// A question had to be asked again. Its answer says nothing of the line (Karn's algorithm), so the next one is waited for longer.
     pub(super) fn unanswered(&mut self) {
+        self.lately_ms = self.lately_ms.max(self.again_ms());
         self.slow_down();
     }
 

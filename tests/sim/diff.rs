@@ -95,9 +95,13 @@ fn every_difference_is_told_from_both_sides_and_nothing_else() {
         assert_eq!((differing[0].id.as_str(), &differing[0].owner), ("both", &name(0)));
         let fields: Vec<_> =
             differing[0].fields.iter().map(|it| (it.field.as_str(), it.here.as_deref().unwrap(), it.there.as_deref().unwrap())).collect();
-        let from_n0 = [("port", "2", "1"), ("edition", "1", "0"), ("cause", "updated", "registered")];
-        let expected = if node == 0 { from_n0 } else { from_n0.map(|(field, here, there)| (field, there, here)) };
-        assert_eq!(fields, expected);
+        assert_eq!(fields.iter().map(|(field, _, _)| *field).collect::<Vec<_>>(), ["port", "edition", "cause"]);
+        let (later, earlier) = if node == 0 { (1, 2) } else { (2, 1) };
+        let side = |(_, here, there): (&str, &str, &str), side: i32| if side == 1 { here.to_owned() } else { there.to_owned() };
+        let [at_n0, at_n1] = [later, earlier].map(|of| fields.iter().map(|field| side(*field, of)).collect::<Vec<_>>());
+        assert_eq!((at_n0[0].as_str(), at_n0[2].as_str(), at_n1[0].as_str(), at_n1[2].as_str()), ("2", "updated", "1", "registered"));
+        // Editions follow the stamp clock: the later word has the greater one.
+        assert!(at_n0[1].parse::<u64>().unwrap() > at_n1[1].parse::<u64>().unwrap());
 
         assert_eq!(port_at(&world, 0, &key("new", "there")), None, "to compare is not to merge");
         assert_eq!(port_at(&world, 1, &key("user", "here")), None, "to compare is not to merge");

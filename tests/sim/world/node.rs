@@ -22,8 +22,8 @@ pub(crate) const BEGAN_AT: u64 = 1_700_000_000_000;
 const STRAYS_MS: u64 = 1_000_003;
 /// One call may want so much done at the most; these worlds are small.
 const OUTPUTS_MAX: usize = 5000;
-/// A node may act so often within one millisecond.
-const STEPS_A_MS_MAX: u32 = 500;
+/// A node may act so often within one millisecond: one that was stalled takes at once what gathered meanwhile.
+const STEPS_A_MS_MAX: u32 = 2000;
 
 /// A place where a node runs, over its lives.
 pub(crate) struct Slot {

@@ -145,7 +145,9 @@ impl World {
         let key = ask.key().clone();
         self.trace.say_more(self.now, || format!("n{node} is asked {ask:?}"));
         let lives = self.slots.iter().map(|slot| slot.life).collect();
-        let was_ready = self.is_ready(node);
+        // A node that still settles cannot say of an unknown instance that there is nothing to drain.
+        let knows = |registry: &muster::registry::Registry| registry.knowledge(self.now_at(node)).is_enough();
+        let was_ready = self.is_ready(node) && (!matches!(&ask, Ask::Drain(_)) || self.registry(node).is_some_and(knows));
         let deregisters = matches!(&ask, Ask::Drain(drain) if drain.deregister);
         let is_acknowledged = match &ask {
             Ask::Register(register) => register.ack != Ack::Local,
