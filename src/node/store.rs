@@ -85,21 +85,21 @@ impl Store {
     fn read_file(&self, name: &str, now: u64) -> Option<Restored> {
         let file = self.folder.join(name);
         let path = file.display();
-        let bytes = match fs::read(&file) {
-            Ok(bytes) => bytes,
+        let opened = match File::open(&file) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::error!(%path, %error, "the warm file cannot be read");
                 return None;
             }
         };
-        let Warm { saved_at, mut records, overrides, lost } = match self.codec.read_warm(&bytes) {
+        let Warm { saved_at, mut records, overrides, lost } = match self.codec.read_warm_from(opened) {
             Ok(warm) => warm,
             Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
                 tracing::warn!(%path, "the warm file is not used: {error}");
                 return None;
             }
-            Err(error @ (NotWarm::Short | NotWarm::Magic | NotWarm::Checksum)) => {
+            Err(error @ (NotWarm::Short | NotWarm::Magic | NotWarm::Checksum | NotWarm::Unreadable(_))) => {
                 tracing::error!(%path, "the warm file is not used: {error}");
                 return None;
             }
