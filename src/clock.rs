@@ -43,6 +43,14 @@ impl Clock {
     }
 }
 
+/// A moment of the wall clock as people read it, RFC 3339 in whole seconds; the beginning of 1970 where there is no such time.
+#[cfg(feature = "server")]
+#[must_use]
+pub fn shown(wall_ms: u64) -> String {
+    let at = i64::try_from(wall_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    format!("{:.0}", at.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+}
+
 /// Since the machine started, the time it slept included: a node that was asleep has to know that it was, as one that was stopped.
 #[cfg(target_os = "linux")]
 fn since_boot() -> Duration {

@@ -21,7 +21,7 @@ pub use pem::{IdentityFiles, IdentityPem};
 pub use raw::{Flag, Inputs, Origin};
 
 use crate::cidr::Cidr;
-use crate::model::{Cluster, NodeName, Region, Zone};
+use crate::model::{Cluster, NodeName, Region, Ttl, Zone};
 use crate::registry::Limits;
 
 /// The port muster listens on where nobody says otherwise: MUST on a telephone's keys.
@@ -119,6 +119,10 @@ pub struct ClusterConfig {
     pub name: Cluster,
     /// How long a joining node that hears no ready peer waits for one. Default 2 s.
     pub bootstrap_wait_ms: u64,
+    /// How long a node that starts without knowledge waits until every provider had its turn; `None`: the default ttl and its grace.
+    pub settle_ms: Option<u64>,
+    /// Nothing was registered before: the node does not settle. Default false.
+    pub expect_empty: bool,
     /// After this long a silent node whose address refuses everybody counts no more.
     pub dead_after_ms: u64,
     /// A URL that a node which is not cut off reaches; asked where there are two nodes, of which neither is a majority.
@@ -244,6 +248,15 @@ pub struct LogConfig {
     pub json: bool,
 }
 
+impl Config {
+    /// How long a node that starts without knowledge waits until every provider had its turn.
+    #[must_use]
+    pub fn settle_ms(&self) -> u64 {
+        let turn_ms = || Ttl::from_ms(self.leases.ttl_ms).map_or(20_000, |ttl| ttl.ms() + ttl.grace_ms());
+        self.cluster.settle_ms.unwrap_or_else(turn_ms)
+    }
+}
+
 impl Default for NodeConfig {
     fn default() -> Self {
         let name = given::host_name().unwrap_or_else(|| NodeName::parse("node").expect("unreachable: the literal is a label"));
@@ -253,12 +266,8 @@ impl Default for NodeConfig {
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self {
-            name: Cluster::parse("muster").expect("unreachable: the literal is a label"),
-            bootstrap_wait_ms: 2000,
-            dead_after_ms: 600_000,
-            witness: None,
-        }
+        let name = Cluster::parse("muster").expect("unreachable: the literal is a label");
+        Self { name, bootstrap_wait_ms: 2000, settle_ms: None, expect_empty: false, dead_after_ms: 600_000, witness: None }
     }
 }
 
@@ -404,6 +413,15 @@ mod tests {
         let text = uncommented.collect::<Vec<_>>().join("\n");
         assert!(text.lines().any(|line| line == "ttl = \"15s\""), "{text}");
         let loaded = load(Some(&text), &[], &[]).unwrap();
-        assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
+        let values = |loaded: &Loaded| loaded.settings().into_iter().map(|setting| (setting.key, setting.value)).collect::<Vec<_>>();
+        assert_eq!(values(&loaded), values(&load(None, &[], &[]).unwrap()));
+    }
+
+    #[test]
+    fn a_node_settles_for_the_default_ttl_and_its_grace() {
+        assert_eq!(load(None, &[], &[]).unwrap().config.settle_ms(), 20_000);
+        let loaded = load(Some("[leases]\nttl = \"30s\"\n[cluster]\nexpect_empty = true\n"), &[], &[]).unwrap();
+        assert_eq!((loaded.config.settle_ms(), loaded.config.cluster.expect_empty), (40_000, true));
+        assert_eq!(load(Some("[cluster]\nsettle = \"5s\"\n"), &[], &[]).unwrap().config.settle_ms(), 5000);
     }
 }

@@ -31,8 +31,9 @@ use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
 use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
-    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input, Inspected, Mono,
-    NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings, View,
+    AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input, Inspected,
+    Knowledge, Mono, NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings,
+    View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
@@ -97,6 +98,8 @@ pub struct Condition {
     pub has_been_ready: bool,
     /// Nothing that could be known is missing.
     pub complete: bool,
+    /// Whether it may say of a service of which it knows nothing that there is nothing.
+    pub knowledge: Knowledge,
     /// It shows, or holds, what was on its disk, and nobody has confirmed that: a node with this can answer before it was ready.
     pub has_restored: bool,
     /// How its bus is.
@@ -399,15 +402,16 @@ pub fn spawn_with(
     let mut registry = Registry::new(settings, seed, now);
     let (store, restored) = disk.unzip();
     let mut outbox = Outbox::new();
-    if let Some(Restored { records, overrides, age_ms }) = restored {
-        registry.handle(Input::Restore { records, overrides, saved_at: now.mono.saturating_sub(age_ms) }, now, &mut outbox);
+    if let Some(Restored { records, overrides, age_ms, knew_enough }) = restored {
+        let saved_at = now.mono.saturating_sub(age_ms);
+        registry.handle(Input::Restore { records, overrides, saved_at, knew_enough }, now, &mut outbox);
     }
     let (recorder, history) = history::open();
     let shared = Arc::new(Shared {
         history: history.clone(),
         metrics: metrics::of(name.as_str()),
         leases: LeaseTable::new(name.clone()),
-        board: Board::new(task::condition(&registry)),
+        board: Board::new(task::condition(&registry, now)),
         elsewhere: ArcSwap::from_pointee(Elsewhere::default()),
         deliveries: OnceLock::new(),
         clock,

@@ -4,7 +4,8 @@
 //! randomness as a seed. Deadlines are polled with [`Registry::next_deadline`]: an emitted timer could not be recalled.
 //!
 //! Read in this order: `record` and `merge` (what wins), `ownership`, `attachment` and `expiry` (who may write), `looking` and `sight` (who
-//! answers when looked at), `applied` and `repair` (how nodes come to agree), `join`, `restore` and `leave` (how one begins and ends),
+//! answers when looked at), `applied` and `repair` (how nodes come to agree), `join`, `settle`, `restore` and `leave` (how one begins and
+//! ends),
 //! `health` and `verdict` (whose silence counts), `adoption` and `preserve` (what follows from it), `shared` and `overridden` (what operators
 //! will), `drain` and `audience` (who leaves with notice, and who is told).
 
@@ -55,6 +56,7 @@ mod reuse;
 mod rng;
 mod serve;
 mod settings;
+mod settle;
 mod shared;
 mod sight;
 mod store;
@@ -89,6 +91,7 @@ pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
 pub use settings::{Limits, Settings};
+pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
 pub use view::{Catalog, View, service_digest};
@@ -114,6 +117,7 @@ pub struct Registry {
     has_been_ready: bool,
     /// All that could be known is known.
     complete: bool,
+    settle: settle::Settle,
     store: store::Store,
     shared: shared::Shared,
     log: log::Log,
@@ -169,7 +173,8 @@ impl Registry {
             rng: rng::Rng::new(seed),
             state: if is_alone { NodeState::Ready } else { NodeState::Warming },
             has_been_ready: is_alone,
-            complete: is_alone,
+            complete: is_alone && settings.expect_empty,
+            settle: settle::Settle::new(settings.settle_ms, settings.expect_empty, settings.has_bus),
             store: store::Store::new(),
             shared: shared::Shared::default(),
             log: log::Log::default(),
@@ -243,7 +248,12 @@ impl Registry {
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
-            Input::Restore { records, overrides, saved_at } => self.handle_restore(&records, overrides, saved_at, now, out),
+            Input::Restore { records, overrides, saved_at, knew_enough } => {
+                if knew_enough {
+                    self.settle.trust_file();
+                }
+                self.handle_restore(&records, overrides, saved_at, now, out);
+            }
             Input::Leave => self.become_leaving(now, out),
         }
         self.begin_deliveries(out);
@@ -450,6 +460,7 @@ impl Registry {
             gives_way: self.has_stepped_down,
             members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
             audience: self.audience.to_said(),
+            settling_ms: self.to_settling(now),
         };
         out.push(Output::Send(To::All, Message::Beacon(beacon)));
     }

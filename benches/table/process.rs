@@ -32,7 +32,7 @@ impl Process {
             command.env_remove(variable);
         }
         let host = free_address();
-        command.args(["serve", "--name", name, "--listen", &host.to_string()]);
+        command.args(["serve", "--expect-empty", "--name", name, "--listen", &host.to_string()]);
         command.args(nats.iter().flat_map(|url| ["--nats", url]));
         Self::start(command, host, "/readyz", dir.join(format!("{name}.log"))).await
     }

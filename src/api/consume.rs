@@ -109,6 +109,11 @@ pub struct Instances<'a> {
     pub next: Option<Cow<'a, str>>,
 }
 
+/// A node of a former version does not say so.
+fn yes() -> bool {
+    true
+}
+
 /// How far an answer can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -184,6 +189,9 @@ pub struct Services<'a> {
     /// Those that have a visible instance.
     #[cfg_attr(feature = "server", schema(value_type = Vec<ServiceCounts<'static>>))]
     pub services: Vec<ServiceCounts<'a>>,
+    /// False: the node may not know all.
+    #[serde(default = "yes")]
+    pub complete: bool,
     /// There are more: ask again with this as `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -231,6 +239,9 @@ pub struct Namespaces<'a> {
     /// In the order of their names.
     #[cfg_attr(feature = "server", schema(value_type = Vec<NamespaceCounts<'static>>))]
     pub namespaces: Vec<NamespaceCounts<'a>>,
+    /// False: the node may not know all.
+    #[serde(default = "yes")]
+    pub complete: bool,
     /// There are more: ask again with this as `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -46,7 +46,8 @@ pub struct Cluster {
     pub state: String,
     /// `none`, `up`, `deaf` (connected, but what it says does not come back) or `down`.
     pub bus: String,
-    /// Every alive peer has applied what this node has, and has its digest; and this node judges who is silent.
+    /// No alive peer that has applied the same holds something else, none lags for longer than two beacons take, this node is named by its
+    /// peers, and it judges who is silent. What is on its way is no divergence.
     pub converged: bool,
     /// Whether this node judges who is silent; absent from a node of a former version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +97,9 @@ pub struct Node {
     pub http: String,
     /// Since it was heard last.
     pub heard_ms: u64,
+    /// It started without knowledge: for how much longer it waits until every provider had its turn; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settling_ms: Option<u64>,
     /// The last number of its log.
     pub seq: u64,
     /// How many of its changes the node that answers lacks.

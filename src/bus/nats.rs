@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::inbound::Ear;
 use super::outbound::{Queues, Voice};
 use super::subject::Lane;
-use crate::config::BusConfig;
+use crate::config::{BusConfig, masked};
 use crate::metrics;
 use crate::model::{Cluster, Life};
 use crate::node::BusPort;
@@ -73,6 +73,7 @@ pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusCon
     let numbers = metrics::of(life.node.as_str());
     let ear = Ear::new(cluster, &life.node, to_node, numbers.clone());
     let (events_tx, events) = mpsc::channel(EVENTS_MAX);
+    let servers = config.url.iter().map(|url| masked(url)).collect::<Vec<_>>().join(", ");
     let link = Link::open(&Access::load(config)?, &life, cluster, &events_tx, &numbers).await?;
 
     let mut readers = Vec::new();
@@ -87,7 +88,7 @@ pub async fn start(port: BusPort, life: Life, cluster: &Cluster, config: &BusCon
     }
     let teller = Teller::new(link.clone(), cluster.clone(), history, numbers.clone());
     shutdown.spawn("bus events", teller.tell(ended.clone()));
-    shutdown.spawn("bus", Watchman::new(link, ear, numbers).watch(events, reconnect, ended));
+    shutdown.spawn("bus", Watchman::new(link, ear, numbers, servers).watch(events, reconnect, ended));
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 }
 
 /// What differs from `serve` where nobody says anything.
-const DEFAULTS: [(&str, &str); 2] = [("cluster.bootstrap_wait", "200ms"), ("log.filter", "warn")];
+const DEFAULTS: [(&str, &str); 3] = [("cluster.bootstrap_wait", "200ms"), ("cluster.expect_empty", "true"), ("log.filter", "warn")];
 
 /// What `dev` decides by itself.
 const DECIDED: [&str; 8] = [

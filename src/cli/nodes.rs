@@ -19,6 +19,7 @@ const DIVERGED_TOLD_MS: u64 = 3000;
     after_help = "\
 Exit code 4: the nodes have not converged, one of them is not ready, the node that answers does not hear its bus, or it judges nobody:
 without a majority of the members nothing expires, and nothing is taken over.
+A node that settles started without knowledge and waits until every provider had its turn; that is no fault.
 A node is `preserving` while so many leases are late that none is let go; one that died stays listed as `dead` for a day.
 One whose address refuses everybody counts no more after `cluster.dead_after`; one that does not answer at all, only once it is forgotten.
 
@@ -77,6 +78,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     }
     if matches!(arguments.shape.output, Format::Table | Format::Wide) {
         output::line(&verdict(cluster, &complaints))?;
+        settling(cluster).iter().try_for_each(|line| output::line(line))?;
     }
     Ok(if complaints.is_empty() { Code::Ok } else { Code::NotConverged })
 }
@@ -99,6 +101,15 @@ fn table(cluster: &Cluster, wide: bool) -> Result<(), Failure> {
     Ok(table.print()?)
 }
 
+/// Who started without knowledge and waits: nothing is wrong with that.
+fn settling(cluster: &Cluster) -> Option<String> {
+    let settling = || cluster.nodes.iter().filter(|node| node.settling_ms.is_some());
+    let longest = settling().filter_map(|node| node.settling_ms).max()?;
+    let names: Vec<_> = settling().map(|node| node.name.as_str()).collect();
+    let verb = if names.len() == 1 { "settles" } else { "settle" };
+    Some(format!("{} {verb} for {} more: what is not known yet is not said to be empty", names.join(", "), ago(longest)))
+}
+
 /// What is wrong, one sentence each.
 fn complaints(cluster: &Cluster) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -112,9 +123,9 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
         let why = majority.why.as_deref().unwrap_or("it does not say why");
         format!("{} judges nobody, so nothing expires: {why}", cluster.node)
     }));
-    let behind = cluster.nodes.iter().filter(|node| node.lag > 0);
-    complaints.extend(behind.map(|node| format!("{} lacks {} changes of {}", cluster.node, node.lag, node.name)));
     if !cluster.converged {
+        let behind = cluster.nodes.iter().filter(|node| node.lag > 0);
+        complaints.extend(behind.map(|node| format!("{} lacks {} changes of {}", cluster.node, node.lag, node.name)));
         complaints.extend(differing(cluster));
         let since = cluster.diverged_ms.filter(|ms| *ms >= DIVERGED_TOLD_MS);
         complaints.extend(since.map(|ms| format!("diverged for {}", ago(ms))));
@@ -122,10 +133,22 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
     complaints
 }
 
+/// Changes that some nodes have and others are about to have.
+fn on_the_way(cluster: &Cluster) -> String {
+    let Some(own) = cluster.nodes.first() else { return String::new() };
+    let differs = |node: &&Node| is_heard(node) && (node.lag > 0 || node.digest != own.digest);
+    let who: Vec<_> = cluster.nodes.iter().skip(1).filter(differs).map(|node| node.name.as_str()).collect();
+    if who.is_empty() { String::new() } else { format!(", with changes on their way between {} and {}", own.name, who.join(", ")) }
+}
+
+fn is_heard(node: &Node) -> bool {
+    !matches!(node.state.as_str(), "suspect" | "dead")
+}
+
 /// Who differs from the node that answers; where nobody does, somebody has not said yet that it applied everything.
 fn differing(cluster: &Cluster) -> Vec<String> {
     let Some(own) = cluster.nodes.first() else { return vec!["it knows no node".to_owned()] };
-    let differs = |node: &&Node| node.digest != own.digest && !matches!(node.state.as_str(), "suspect" | "dead");
+    let differs = |node: &&Node| node.digest != own.digest && is_heard(node);
     let who: Vec<_> = cluster.nodes.iter().skip(1).filter(differs).map(|node| format!("{} holds other records", node.name)).collect();
     if who.is_empty() { vec!["not converged yet".to_owned()] } else { who }
 }
@@ -135,7 +158,7 @@ fn verdict(cluster: &Cluster, complaints: &[String]) -> String {
         format!("{} of {}, as seen by {}", counted(cluster.instances, "instance"), counted(cluster.services, "service"), cluster.node);
     match complaints {
         [] if cluster.nodes.len() == 1 => format!("\ncluster {}: one node, well; {held}", cluster.cluster),
-        [] => format!("\ncluster {}: converged; {held}", cluster.cluster),
+        [] => format!("\ncluster {}: converged{}; {held}", cluster.cluster, on_the_way(cluster)),
         some => format!("\ncluster {}: {}; {held}", cluster.cluster, some.join(", ")),
     }
 }

@@ -1,15 +1,19 @@
 //! Options that several verbs share.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::failure::Failure;
-use super::output::Format;
+use super::output::{self, Format};
 use crate::client::{Client, SERVER_DEFAULT, Tls};
 use crate::config::{Flag, Inputs};
 use crate::model::Namespace;
 use crate::tls::Unfit;
+
+/// A node that settles is waited for: by default it takes 2 s to join and 20 s until every provider had its turn.
+const WARMING_WAIT: Duration = Duration::from_secs(25);
 
 /// Which cluster is asked.
 #[derive(Debug, Args)]
@@ -39,7 +43,7 @@ impl Reach {
     /// A client of other servers than the options name, known to be of the same cluster.
     pub(super) fn client_of<T: Into<String>>(&self, servers: impl IntoIterator<Item = T>) -> Result<Client, Failure> {
         let name = concat!("muster-cli/", env!("CARGO_PKG_VERSION"));
-        let mut builder = Client::builder().servers(servers).name(name).tls(self.tls()?);
+        let mut builder = Client::builder().servers(servers).name(name).tls(self.tls()?).wait_while_warming(WARMING_WAIT, output::waiting);
         if let Some(token) = self.token()? {
             builder = builder.token(token);
         }
@@ -105,6 +109,9 @@ pub(super) struct Configuration {
     /// NATS servers, a comma between them; without any, this node is alone [env: MUSTER_NATS]
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
+    /// Nothing was registered before: do not wait until every provider had its turn [env: MUSTER_EXPECT_EMPTY]
+    #[arg(long)]
+    expect_empty: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -132,6 +139,7 @@ impl Configuration {
             flag("--name", "node.name", self.name.as_ref()),
             flag("--cluster", "cluster.name", self.cluster.as_ref()),
             flag("--nats", "bus.url", self.nats.as_ref()),
+            flag("--expect-empty", "cluster.expect_empty", self.expect_empty.then(|| "true".to_owned()).as_ref()),
         ];
         inputs.flags.extend(own.into_iter().flatten());
         inputs

@@ -72,6 +72,12 @@ pub(super) fn coloured(word: &str) -> String {
     format!("{style}{word}{style:#}")
 }
 
+/// Why an answer takes a while, on stderr.
+pub(super) fn waiting(why: &str) {
+    // When stderr is closed nobody is there to read it.
+    let _ = writeln!(anstream::stderr(), "waiting: {why}");
+}
+
 /// One line on stdout, at once.
 pub(super) fn line(text: &str) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();

@@ -40,7 +40,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let bound = bind(config.http.listen)?;
     let bus = if config.bus.url.is_empty() { Bus::None } else { Bus::Nats };
     let running = start(config, bound, bus).await?;
-    output::say(&banner(&running));
+    let hears_bus = running.hears_bus().await;
+    output::say(&banner(&running, hears_bus));
     run_until_asked(&[running], &mut asked).await
 }
 
@@ -120,7 +121,7 @@ async fn live(node: &Running) -> Life<'_> {
 }
 
 /// What was started, where it is reached, and what is open to whoever comes.
-fn banner(running: &Running) -> String {
+fn banner(running: &Running, hears_bus: bool) -> String {
     let Config { node, cluster, bus, .. } = &*running.config;
     let mut lines = vec![
         format!("muster {} · node {} of cluster {}", env!("CARGO_PKG_VERSION"), node.name, cluster.name),
@@ -129,15 +130,42 @@ fn banner(running: &Running) -> String {
     if let Some(advertise) = &running.config.http.advertise {
         lines.push(format!("  advertised as {advertise}"));
     }
-    lines.push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running) }));
+    lines
+        .push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running, hears_bus) }));
     lines.push(format!("  data: {}", data_shown(node.data_dir.as_deref())));
+    lines.extend(settling_shown(running, hears_bus).map(|settling| format!("  {settling}")));
     lines.extend(open_doors(running).into_iter().map(|door| format!("  not secured: {door}")));
     lines.join("\n")
 }
 
-fn bus_shown(running: &Running) -> String {
+fn bus_shown(running: &Running, hears_bus: bool) -> String {
     let servers: Vec<_> = running.config.bus.url.iter().map(|url| crate::config::masked(url)).collect();
-    servers.join(", ")
+    let how =
+        if hears_bus { "" } else { " · not reached yet: until it is, /readyz answers 503, and what is not known here is no empty list" };
+    format!("{}{how}", servers.join(", "))
+}
+
+/// Until when a node that starts without knowledge does not say that there is nothing; `None`: it knows what was registered.
+fn settling_shown(running: &Running, hears_bus: bool) -> Option<String> {
+    let config = &running.config;
+    if running.condition().knowledge.is_enough() || running.knew_enough || config.cluster.expect_empty {
+        return None;
+    }
+    let settle_ms = config.settle_ms();
+    let span = crate::units::show_ms(settle_ms);
+    let until = if hears_bus {
+        let join_ms = if config.bus.url.is_empty() { 0 } else { config.cluster.bootstrap_wait_ms };
+        format!("until {}", running.in_ms(join_ms + settle_ms))
+    } else {
+        format!("for {span} once its bus is reached")
+    };
+    let disk = match &config.node.data_dir {
+        Some(_) => "from its file it will know at once the next time",
+        None => "ttls longer than that, and fixed addresses, survive a start of all nodes only with a data_dir",
+    };
+    Some(format!(
+        "settles: {until}, unless a node that knows all is heard: this one started without knowledge, and each provider has its turn (--expect-empty: nothing was there); {disk}"
+    ))
 }
 
 /// What of it outlives the process.

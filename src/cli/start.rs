@@ -13,14 +13,17 @@ use crate::config::{Config, ProbesConfig};
 use crate::http::{App, Bound, Tls};
 use crate::model::{Address, Epoch};
 use crate::node::store::{Restored, Store, StoreError};
-use crate::node::{self, Asking, Guard, Handle, Probing};
+use crate::node::{self, Asking, Condition, Guard, Handle, Probing};
 use crate::random;
-use crate::registry::Settings;
+use crate::registry::{BusHealth, Settings};
 use crate::shutdown::Shutdown;
 
 /// Of `node.leave_timeout`, so much is kept for what follows the handing over: what is under way over HTTP may take 5 s of it, then the
 /// node's file is written. Half of it where it is short.
 const ENDING_MAX: Duration = Duration::from_secs(6);
+
+/// A bus that is there is heard sooner than this.
+const HEARING_WAIT: Duration = Duration::from_millis(500);
 
 /// What carries messages to the other nodes.
 pub(super) enum Bus<'a> {
@@ -37,6 +40,8 @@ pub(super) struct Running {
     pub(super) config: Arc<Config>,
     pub(super) address: SocketAddr,
     pub(super) shutdown: Shutdown,
+    /// What it starts from says what was registered.
+    pub(super) knew_enough: bool,
     handle: Handle,
 }
 
@@ -65,6 +70,7 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let asking = to_asking(&config, address);
     let clock = Clock::start();
     let disk = read_disk(&config, clock).await?;
+    let knew_enough = disk.as_ref().is_some_and(|(_, restored)| restored.knew_enough);
     let (handle, port) = node::spawn_with(settings, disk, clock, &asking, &shutdown);
     match bus {
         Bus::None => drop(port),
@@ -76,7 +82,7 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     }
     let config = Arc::new(config);
     bound.serve(App::new(handle.clone(), Arc::clone(&config), shutdown.clone()));
-    Ok(Running { config, address, shutdown, handle })
+    Ok(Running { config, address, shutdown, knew_enough, handle })
 }
 
 /// Takes the node's folder, where it is to have one, and reads what is there.
@@ -121,6 +127,8 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
         http,
         has_bus,
         bootstrap_wait_ms: config.cluster.bootstrap_wait_ms,
+        settle_ms: config.settle_ms(),
+        expect_empty: config.cluster.expect_empty,
         dead_after_ms: config.cluster.dead_after_ms,
         evict_after_ms: config.leases.evict_after_ms,
         detach_grace_ms: config.leases.detach_grace_ms,
@@ -156,6 +164,24 @@ impl Running {
     /// It speaks TLS alone.
     pub(super) fn is_secure(&self) -> bool {
         self.config.http.tls.pair().is_some()
+    }
+
+    /// How far its answers can be relied on.
+    pub(super) fn condition(&self) -> Condition {
+        self.handle.condition()
+    }
+
+    /// The moment this long from now, as people read it.
+    pub(super) fn in_ms(&self, ms: u64) -> String {
+        crate::clock::shown(self.handle.clock().wall() + ms)
+    }
+
+    /// Waits for a moment until the node hears its bus, so that what is said of it is how it is; says whether it does.
+    pub(super) async fn hears_bus(&self) -> bool {
+        let mut conditions = self.handle.follow_condition();
+        let is_heard = |condition: &Condition| matches!(condition.bus, BusHealth::None | BusHealth::Up);
+        let heard = tokio::time::timeout(HEARING_WAIT, conditions.wait_for(is_heard)).await;
+        matches!(heard, Ok(Ok(_)))
     }
 
     /// Says goodbye to peers and subscribers, and ends; says whether all of it ended in time.
@@ -196,6 +222,7 @@ mod tests {
             gives_way: false,
             members: Vec::new(),
             audience: crate::registry::AudienceAt::default(),
+            settling_ms: None,
         };
         let from = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
         FromBus::Received(Envelope { from, message: Message::Beacon(beacon) })
@@ -220,7 +247,7 @@ mod tests {
         let mut config = Config::default();
         config.node.leave_timeout_ms = 1000;
         let shutdown = Shutdown::new();
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
+        let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
         let (handle, port) = node::spawn(settings, Clock::start(), &shutdown);
         let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
         let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
@@ -235,7 +262,7 @@ mod tests {
         }
         shutdown.spawn("hangs", std::future::pending());
         let address = "127.0.0.1:1".parse().unwrap();
-        let running = Running { config: Arc::new(config), address, shutdown, handle };
+        let running = Running { config: Arc::new(config), address, shutdown, knew_enough: false, handle };
         let clock = running.handle.clock();
         let began = clock.mono();
         assert!(!running.stop().await, "not all has ended");

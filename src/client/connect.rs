@@ -25,6 +25,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT_MAX: Duration = Duration::from_mins(6);
 /// How often nodes that answer "not now" are asked again, all of them, before giving up: about 3 s in all.
 const ROUNDS_MAX: usize = 5;
+/// Nodes that do not know enough yet are asked again this often, where that is waited for.
+const ASK_WARMING_AGAIN: Duration = Duration::from_millis(500);
 /// The largest answer that is read: more than a million instances.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 
@@ -35,7 +37,11 @@ pub struct Builder {
     name: Option<String>,
     tls: Tls,
     token: Option<Token>,
+    warming: Option<(Duration, OnWait)>,
 }
+
+/// Is given the sentence in which a node says what it waits for.
+type OnWait = fn(&str);
 
 impl Builder {
     /// Nodes of the cluster, like `http://10.0.0.1:6878`; those after the first are for when it does not answer.
@@ -66,6 +72,14 @@ impl Builder {
         self
     }
 
+    /// How long a call goes on asking nodes that do not know enough yet (503 `warming`); `on_wait` is given the reason, once for each call.
+    /// Without this a call gives up after about 3 s.
+    #[must_use]
+    pub fn wait_while_warming(mut self, limit: Duration, on_wait: fn(&str)) -> Self {
+        self.warming = Some((limit, on_wait));
+        self
+    }
+
     /// A client; it connects with its first call.
     ///
     /// # Errors
@@ -78,7 +92,7 @@ impl Builder {
         let name = self.name.unwrap_or_else(|| concat!("muster/", env!("CARGO_PKG_VERSION")).to_owned());
         let http = to_http(&servers, &self.tls, self.token.as_ref(), SILENCE_MAX)?;
         let patient = to_http(&servers, &self.tls, self.token.as_ref(), ANSWER_TIMEOUT_MAX)?;
-        let connection = Connection { http, patient, servers, current: AtomicUsize::new(0), name };
+        let connection = Connection { http, patient, servers, current: AtomicUsize::new(0), name, warming: self.warming };
         Ok(Client { connection: Arc::new(connection) })
     }
 }
@@ -119,6 +133,8 @@ pub(super) struct Connection {
     servers: Vec<Url>,
     current: AtomicUsize,
     name: String,
+    /// How long nodes that warm are asked again, and who learns of it.
+    warming: Option<(Duration, OnWait)>,
 }
 
 /// One request, as it is sent to whichever server is in use. Safe to repeat.
@@ -209,11 +225,21 @@ impl Connection {
     /// Asks the server in use, then the others; and all of them again while one says "not now".
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
         let mut waits = backoff().with_max_times(ROUNDS_MAX).build();
+        let (limit, on_wait) = self.warming.unwrap_or((Duration::ZERO, |_| ()));
+        let mut waited = Duration::ZERO;
         loop {
             let missed = match self.send_once(call).await {
                 Ok(reply) => return Ok(reply),
                 Err(missed) => missed,
             };
+            if let (true, Some(why)) = (waited < limit, missed.error.warming_reason()) {
+                if waited.is_zero() {
+                    on_wait(why);
+                }
+                tokio::time::sleep(ASK_WARMING_AGAIN).await;
+                waited += ASK_WARMING_AGAIN;
+                continue;
+            }
             match waits.next() {
                 Some(wait) if missed.again => tokio::time::sleep(wait).await,
                 _ => return Err(missed.error),

@@ -75,6 +75,14 @@ impl Error {
             Self::Unreachable(_) | Self::Foreign { .. } => None,
         }
     }
+
+    /// What a node waits for that does not know enough yet to answer; `None`: another error.
+    pub(super) fn warming_reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused { problem, .. } if problem.code == "warming" => Some(&problem.detail),
+            Self::Refused { .. } | Self::Unreachable(_) | Self::Foreign { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -93,6 +93,24 @@ pub(super) const KEYS: &[Key] = &[
         ..key("cluster.bootstrap_wait", "How long a starting node that hears no ready peer waits for one; 0 to 1m. `dev` takes 200ms.")
     },
     Key {
+        set: |config, given| put(&mut config.cluster.settle_ms, given.duration_ms(0..=3_600_000).map(Some)),
+        show: |config| Some(show_ms(config.settle_ms())),
+        ..key(
+            "cluster.settle",
+            "How long a node that starts without knowledge waits until every provider had its turn, before it says that there is nothing; \
+             0 to 1h. Default: leases.ttl and its grace, 20s.",
+        )
+    },
+    Key {
+        flag: Some("--expect-empty"),
+        set: |config, given| put(&mut config.cluster.expect_empty, given.either("false", "true")),
+        show: |config| Some(config.cluster.expect_empty.to_string()),
+        ..key(
+            "cluster.expect_empty",
+            "Nothing was registered before: a node that starts without knowledge does not settle. `dev` says so by itself.",
+        )
+    },
+    Key {
         set: |config, given| put(&mut config.cluster.witness, given.http_url().map(Some)),
         show: |config| config.cluster.witness.clone(),
         ..key(
@@ -435,7 +453,7 @@ pub(super) fn reference() -> String {
 fn to_toml(value: Option<&str>) -> String {
     match value {
         None => "…".to_owned(),
-        Some(text) if text.parse::<u64>().is_ok() => text.to_owned(),
+        Some(text) if text.parse::<u64>().is_ok() || matches!(text, "true" | "false") => text.to_owned(),
         Some(text) => format!("{text:?}"),
     }
 }

@@ -4,6 +4,7 @@ mod answered;
 mod detail;
 mod encoded;
 mod instances;
+mod knowledge;
 pub(in crate::http) mod page;
 mod registered;
 mod search;
@@ -17,8 +18,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(in crate::http) use encoded::Lists;
+pub(in crate::http) use knowledge::{check_known, is_unknown, problem as not_known_yet};
 
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::{App, body};
 
 /// The routes of this folder.
@@ -38,7 +40,7 @@ pub(in crate::http) fn check_warm(app: &App) -> Result<(), Problem> {
     if app.node.condition().can_answer() {
         return Ok(());
     }
-    Err(warming())
+    Err(knowledge::problem(app, "The node cannot answer yet"))
 }
 
 /// An answer that has no place for how far it can be relied on is not made from a disk.
@@ -46,11 +48,7 @@ pub(in crate::http) fn check_ready(app: &App) -> Result<(), Problem> {
     if app.node.condition().has_been_ready {
         return Ok(());
     }
-    Err(warming())
-}
-
-fn warming() -> Problem {
-    Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")
+    Err(knowledge::problem(app, "The node cannot answer yet"))
 }
 
 /// To be asked again each time: what is listed can change at any moment.

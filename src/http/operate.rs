@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::consume::not_known_yet;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, body};
@@ -20,7 +21,7 @@ use crate::api::operate::{Applied, Cluster, Majority, Node};
 use crate::api::problem::Problem as ProblemBody;
 use crate::model::NodeName;
 use crate::node::Condition;
-use crate::registry::{self, AppliedAt, BusHealth, ClusterView, NodeState, NodeView};
+use crate::registry::{self, AppliedAt, BusHealth, ClusterView, Knowledge, NodeState, NodeView};
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -55,7 +56,7 @@ async fn livez(State(app): State<App>, query: Query) -> Result<Response, Problem
 
 /// Whether the node is fit to answer
 ///
-/// 503 while it is warming or leaving. With the bus down it stays fit, and says `degraded`: what it holds is still worth more than nothing.
+/// 503 while it is warming, which a node is that never reached its bus, or leaving; 200 while it settles. With the bus down it stays fit, and says `degraded`: what it holds is still worth more than nothing.
 #[utoipa::path(
     get, path = "/readyz", tag = "operate", operation_id = "readyz",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
@@ -69,7 +70,7 @@ async fn readyz(State(app): State<App>, query: Query) -> Result<Response, Proble
     let verbose = is_verbose(query)?;
     let health = Health::of(&app);
     match health.verdict() {
-        Verdict::Warming => Err(Problem::new(Code::Warming, format!("The node does not know enough yet. {health}"))),
+        Verdict::Warming => Err(not_known_yet(&app, &format!("The node is not ready ({health})"))),
         Verdict::Leaving => Err(Problem::new(Code::Leaving, format!("The node is stopping. {health}"))),
         fit @ (Verdict::Ok | Verdict::Degraded) => Ok(say(fit, verbose.then_some(&health))),
     }
@@ -160,6 +161,7 @@ impl Health {
             _ if self.is_stopping => Verdict::Leaving,
             NodeState::Leaving => Verdict::Leaving,
             NodeState::Warming => Verdict::Warming,
+            NodeState::Ready if self.condition.knowledge == Knowledge::Unreached => Verdict::Warming,
             NodeState::Ready if self.is_bus_well() && self.condition.complete => Verdict::Ok,
             NodeState::Ready => Verdict::Degraded,
         }
@@ -175,8 +177,10 @@ impl Health {
 
 impl std::fmt::Display for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Condition { state, complete, bus, .. } = self.condition;
-        write!(f, "node: {}, bus: {}, complete: {complete}", state.as_str(), bus.as_str())
+        let Condition { state, complete, bus, knowledge, .. } = self.condition;
+        let settles = if matches!(knowledge, Knowledge::Settling { .. }) { ", settling" } else { "" };
+        let state = if knowledge == Knowledge::Unreached { NodeState::Warming } else { state };
+        write!(f, "node: {}, bus: {}, complete: {complete}{settles}", state.as_str(), bus.as_str())
     }
 }
 
@@ -211,6 +215,7 @@ impl From<NodeView> for Node {
             epoch: view.life.epoch.to_string(),
             http: view.http,
             heard_ms: view.heard_ms,
+            settling_ms: view.settling_ms,
             seq: view.seq,
             lag: view.lag,
             digest: Hex(view.digest),

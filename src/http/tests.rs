@@ -69,7 +69,10 @@ impl Door {
         };
         change(&mut config);
         let shutdown = Shutdown::new();
-        let settings = Settings { has_bus, bootstrap_wait_ms: 0, limits: config.limits, ..Settings::new(name, Epoch(7)) };
+        let expect_empty = config.cluster.settle_ms.is_none();
+        let settle_ms = config.settle_ms();
+        let limits = config.limits;
+        let settings = Settings { has_bus, bootstrap_wait_ms: 0, settle_ms, expect_empty, limits, ..Settings::new(name, Epoch(7)) };
         let (handle, port) = node::spawn(settings, Clock::start(), &shutdown);
         let app = App::new(handle, Arc::new(config), shutdown);
         (Self { edge: Edge::new(app.clone()), app }, port)

@@ -17,10 +17,12 @@ use utoipa_axum::routes;
 
 use super::params::NamespaceKey;
 use crate::api;
-use crate::registry::NodeState;
+use crate::model::ServiceKey;
+use crate::registry::{Knowledge, NodeState};
 
 use super::App;
 use super::body::{self, Limits};
+use super::consume::not_known_yet;
 use super::feed::{Mailbox, Open};
 use super::line::Caller;
 use super::problem::{Code, Problem};
@@ -103,6 +105,7 @@ fn follow(app: &App, headers: &HeaderMap, caller: &Caller, mut query: Query) -> 
         }
         Some(Detail::Instances) | None => {
             let request = Request::read(query, headers)?;
+            check_reached(app, &request)?;
             let open = open(app, &mailbox)?;
             tracing::debug!(client = request.client.as_deref(), namespace = %request.namespace, "a subscriber came");
             Body::from_stream(Subscription::new(app, request, caller, mailbox, open))
@@ -128,6 +131,19 @@ enum Detail {
     Counts,
 }
 
+/// A node that never reached its bus sends nobody what it does not know, and never `synced`: who asks for that is better off elsewhere.
+fn check_reached(app: &App, request: &Request) -> Result<(), Problem> {
+    if app.node.condition().knowledge != Knowledge::Unreached {
+        return Ok(());
+    }
+    let catalog = app.node.catalog();
+    let is_known = |service: &ServiceKey| catalog.view(service).is_some_and(|view| !view.instances().is_empty());
+    if request.prefixes.is_empty() && request.services().any(|service| is_known(&service)) {
+        return Ok(());
+    }
+    Err(not_known_yet(app, "Nothing is known yet of what is to be watched"))
+}
+
 /// A place for a stream, where the node can answer and has one left.
 pub(super) fn open(app: &App, mailbox: &Arc<Mailbox>) -> Result<Open, Problem> {
     check_ready(app)?;
@@ -150,7 +166,7 @@ pub(super) fn check_ready(app: &App) -> Result<(), Problem> {
     match condition.state {
         NodeState::Ready if !app.shutdown.has_begun() => Ok(()),
         NodeState::Warming if condition.can_answer() && !app.shutdown.has_begun() => Ok(()),
-        NodeState::Warming => Err(Problem::new(Code::Warming, "The node does not know enough yet. Ask again, or ask another.")),
+        NodeState::Warming => Err(not_known_yet(app, "The node cannot answer yet")),
         NodeState::Ready | NodeState::Leaving => Err(Problem::new(Code::Leaving, "The node is stopping. Ask another.")),
     }
 }

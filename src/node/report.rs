@@ -23,7 +23,12 @@ pub(super) fn changed(shared: &Shared, changed: &Changed) {
     );
 }
 
-pub(super) fn became(shared: &Shared, state: NodeState) {
+pub(super) fn became(shared: &Shared, state: NodeState, has_reached_bus: bool) {
+    if state == NodeState::Ready && !has_reached_bus {
+        let node = &shared.name;
+        tracing::warn!(%node, "the bus was never reached: this node takes writes, serves what it knows as incomplete, and is not ready");
+        return;
+    }
     tracing::info!(node = %shared.name, state = state.as_str(), "node is {}", state.as_str());
 }
 
@@ -100,6 +105,15 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
         Notice::Incomplete => {
             tracing::warn!(%node, "no peer could give a whole copy for 30 s: ready, and lists say complete: false");
             "incomplete"
+        }
+        Notice::Settling { ms } => {
+            let until = crate::clock::shown(shared.clock.wall() + ms);
+            tracing::info!(%node, until, "nothing is known of before: lists say complete: false until every provider had its turn");
+            "settling"
+        }
+        Notice::Settled => {
+            tracing::info!(%node, "this node knows all that can be known");
+            "settled"
         }
         Notice::SteppedDown => {
             tracing::error!(%node, "of two nodes with this name this one gives way: it takes no writes any more and hands over what it owns");

@@ -39,6 +39,8 @@ pub struct Restored {
     pub overrides: Vec<Entry>,
     /// How long ago they were saved, by the wall clock; 0 where that says it is still to come.
     pub age_ms: u64,
+    /// All of it was read, and the node that saved it knew enough: what is not there was not there.
+    pub knew_enough: bool,
 }
 
 /// Why a folder cannot be used; nothing in it was changed.
@@ -93,7 +95,7 @@ impl Store {
                 return None;
             }
         };
-        let Warm { saved_at, mut records, overrides, lost } = match self.codec.read_warm_from(opened) {
+        let Warm { saved_at, mut records, overrides, knew_enough, lost } = match self.codec.read_warm_from(opened) {
             Ok(warm) => warm,
             Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
                 tracing::warn!(%path, "the warm file is not used: {error}");
@@ -113,8 +115,9 @@ impl Store {
             let (records, stretches, unknown_blocks, cut) = (lost.records, lost.stretches, lost.unknown_blocks, lost.end);
             tracing::error!(%path, records, stretches, unknown_blocks, cut, "a part of the warm file is lost");
         }
-        tracing::info!(%path, records = records.len(), age_ms, "read the warm file");
-        Some(Restored { records, overrides, age_ms })
+        let knew_enough = knew_enough && name == CURRENT && lost.is_nothing() && age_ms <= FORGET_AFTER_MS;
+        tracing::info!(%path, records = records.len(), age_ms, knew_enough, "read the warm file");
+        Some(Restored { records, overrides, age_ms, knew_enough })
     }
 
     /// Saves a picture in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
@@ -133,7 +136,9 @@ impl Store {
 
     fn write_file(&self, path: &Path, picture: &Picture, now: u64) -> io::Result<()> {
         let mut file = File::create(path)?;
-        for piece in self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, picture.records().cloned()) {
+        let records = picture.records().cloned();
+        let pieces = self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, records);
+        for piece in pieces.of_one_that_knew(picture.knows_enough()) {
             file.write_all(&piece)?;
         }
         file.sync_all()
@@ -166,7 +171,8 @@ mod tests {
 
     /// All records of a registry that holds so many instances.
     fn picture(instances: usize) -> Picture {
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), crate::model::Epoch(1)) };
+        let settings =
+            Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), crate::model::Epoch(1)) };
         let now = Now { mono: 1_000_000, wall: NOW };
         let mut registry = Registry::new(settings, 1, now);
         for number in 0..instances {

@@ -296,7 +296,7 @@ impl Task {
         // The task that is woken last runs next on this thread, the others wait for one that is free: a change is told soonest this way.
         self.shared.board.tell(&changed);
         // Last: nobody may hold a picture from disk and hear that it is the present.
-        self.shared.board.show_condition(condition(&self.registry));
+        self.shared.board.show_condition(condition(&self.registry, now));
         if let Some(saver) = self.saver.as_ref().filter(|_| std::mem::take(&mut self.has_changed)) {
             saver.changed.notify_one();
         }
@@ -376,7 +376,7 @@ impl Task {
                     self.has_changed = true;
                     self.is_warming = state == NodeState::Warming;
                     self.shared.leases.set_closed(state == NodeState::Leaving);
-                    report::became(&self.shared, state);
+                    report::became(&self.shared, state, self.registry.has_reached_bus());
                 }
                 Output::Noticed(notice) => {
                     let is_of_override = matches!(notice, Notice::OverrideChanged { .. });
@@ -443,11 +443,12 @@ impl Task {
 }
 
 /// How far the registry's answers can be relied on.
-pub(super) fn condition(registry: &Registry) -> Condition {
+pub(super) fn condition(registry: &Registry, now: Now) -> Condition {
     Condition {
         state: registry.state(),
         has_been_ready: registry.has_been_ready(),
         complete: registry.complete(),
+        knowledge: registry.knowledge(now),
         has_restored: registry.has_restored(),
         bus: registry.bus(),
         stale_since: registry.stale_since(),

@@ -11,7 +11,7 @@ fn key(service: &str, id: &str) -> InstanceKey {
 }
 
 fn alone() -> (Handle, Shutdown) {
-    let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
+    let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) };
     let shutdown = Shutdown::new();
     let (handle, _) = spawn(settings, Clock::start(), &shutdown);
     (handle, shutdown)

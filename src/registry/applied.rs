@@ -121,6 +121,11 @@ impl Applied {
         progress.settle(now);
     }
 
+    /// Since when this node has lacked a part of some log without a break; `None`: it has all that is known of.
+    pub(super) fn behind_since(&self) -> Option<Mono> {
+        self.lives.values().filter_map(|progress| progress.behind_since).min()
+    }
+
     /// The lives that have been behind for so long that something must have been lost, with what is had of each.
     pub(super) fn gaps(&self, now: Mono) -> impl Iterator<Item = (&Life, Seq)> {
         self.lives

@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn node(name: &str) -> Registry {
-        Registry::new(Settings { has_bus: false, ..Settings::new(life(name).node, Epoch(2)) }, 1, START)
+        Registry::new(Settings { has_bus: false, expect_empty: true, ..Settings::new(life(name).node, Epoch(2)) }, 1, START)
     }
 
     fn key(service: &str) -> ServiceKey {

@@ -1,13 +1,12 @@
 //! The cluster as it looks from here: that all nodes agree is something one can see.
 
-use std::collections::BTreeMap;
-
 use super::link::BusHealth;
 use super::majority::Majority;
 use super::message::AppliedAt;
 use super::peers::Peer;
+use super::settle::settling_ms_of;
 use super::time::Now;
-use super::{Beacon, NodeState, Registry};
+use super::{NodeState, Registry};
 use crate::model::{Life, NodeName, Seq};
 
 /// How the cluster looks from here, for `/v1/cluster`.
@@ -17,7 +16,8 @@ pub struct ClusterView {
     pub state: NodeState,
     /// How its bus is.
     pub bus: BusHealth,
-    /// Every alive peer has applied what we have and has our digest, and this node judges who is silent.
+    /// No alive peer that has applied the same holds something else, none lags, this node is heard, and it judges who is silent; what is on
+    /// its way is no divergence.
     pub converged: bool,
     /// For how long they have not been; `None`: they are.
     pub diverged_ms: Option<u64>,
@@ -52,6 +52,8 @@ pub struct NodeView {
     pub view_digest: u128,
     /// Its live records.
     pub instances: u64,
+    /// For how much longer it waits until every provider had its turn; `None`: it does not.
+    pub settling_ms: Option<u64>,
 }
 
 impl Registry {
@@ -68,6 +70,7 @@ impl Registry {
             digest: self.store.live().total(),
             view_digest: self.store.catalog().view_digest(),
             instances: self.store.live_count(),
+            settling_ms: self.settling_ms(now),
         };
         let peers = self.peers.iter().filter(|(_, peer)| !peer.is_gone(now.mono)).map(|(node, peer)| self.to_node_view(node, peer, now));
         let own_applied = (self.life.node.clone(), self.applied.to_said(&self.life, now.mono));
@@ -94,9 +97,12 @@ impl Registry {
         self.peers.hears_majority(now.mono)
     }
 
-    /// The word of the API for this node's state.
+    /// The word of the API for this node's state. One that never reached its bus is not ready for anybody: others may know what it does not.
     #[must_use]
     pub fn state_word(&self) -> &'static str {
+        if self.state == NodeState::Ready && !self.has_reached_bus() {
+            return NodeState::Warming.as_str();
+        }
         state_word(self.state, self.is_preserving())
     }
 
@@ -113,25 +119,9 @@ impl Registry {
             digest: beacon.map_or(0, |beacon| beacon.digest),
             view_digest: beacon.map_or(0, |beacon| beacon.view_digest),
             instances: beacon.map_or(0, |beacon| beacon.records),
+            settling_ms: beacon.and_then(|beacon| settling_ms_of(beacon, now.mono.saturating_sub(peer.heard_at))),
             life,
         }
-    }
-
-    /// Every alive peer has applied what we have and has our digest. A node that does not hear its bus cannot say so.
-    pub(super) fn is_converged(&self, now: Now) -> bool {
-        match self.link.health() {
-            BusHealth::None => true,
-            BusHealth::Deaf | BusHealth::Down => false,
-            BusHealth::Up => self.peers.alive(now.mono).filter_map(|(_, peer)| peer.beacon.as_ref()).all(|beacon| self.agrees(beacon)),
-        }
-    }
-
-    fn agrees(&self, beacon: &Beacon) -> bool {
-        let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
-        let has = |life: &Life, seq: Seq| seq == 0 || theirs.get(life).is_some_and(|theirs| *theirs >= seq);
-        beacon.digest == self.store.live().total()
-            && beacon.overrides_digest == self.shared.digest()
-            && self.applied.iter().all(|(life, progress)| has(life, progress.seq))
     }
 }
 

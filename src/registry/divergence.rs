@@ -1,23 +1,43 @@
-//! Divergence: for how long the nodes have not agreed. While somebody writes all the time no two beacons are ever alike, and all is well:
-//! so what counts is how old the latest state of ours is that every alive peer is known to have.
+//! Divergence: whether the nodes agree, and for how long they have not. While somebody writes all the time no two beacons are ever alike,
+//! and all is well: what is on its way is no divergence. A peer that has applied the same and holds something else is one, and one that is
+//! behind for longer than two beacons take.
 
 use std::collections::BTreeMap;
 
-use super::Registry;
 use super::link::BusHealth;
 use super::message::Beacon;
 use super::time::{Mono, Now};
+use super::{BEACON_EVERY_MS, HOUSEKEEPING_MS, Registry};
 use crate::model::{Life, Seq};
+
+/// What took place so long ago has been in two beacons of every peer, each up to a tenth late, and was looked at.
+const LAG_MS: Mono = 2 * (BEACON_EVERY_MS + BEACON_EVERY_MS / 10) + HOUSEKEEPING_MS;
 
 #[derive(Default)]
 pub(super) struct Divergence {
-    /// What this node had then was known to all a moment later, and now is not; `None`: all agree.
+    /// Since when this node and its peers do not agree; `None`: they do.
     since: Option<Mono>,
-    /// What this node had applied at some moment since: what peers are held against.
+    /// What this node had applied at some moment, and not all peers are known to have applied since.
     mark: Option<(Mono, BTreeMap<Life, Seq>)>,
+    /// Since when a peer holds other overrides: they are in no log.
+    overrides_differ_since: Option<Mono>,
 }
 
 impl Registry {
+    /// No alive peer that has applied the same holds something else, none is behind for longer than two beacons take, and this node is
+    /// neither behind nor forgotten. A node that does not hear its bus cannot say so.
+    pub(super) fn is_converged(&self, now: Now) -> bool {
+        match self.link.health() {
+            BusHealth::None => true,
+            BusHealth::Deaf | BusHealth::Down => false,
+            BusHealth::Up => {
+                self.is_heard(now.mono)
+                    && self.lags_since(now.mono).is_none_or(|since| now.mono <= since + LAG_MS)
+                    && !self.alive_beacons(now.mono).any(|beacon| self.holds_something_else(beacon))
+            }
+        }
+    }
+
     /// For how long this node and its peers have not agreed; `None`: they do.
     #[must_use]
     pub fn diverged_ms(&self, now: Now) -> Option<u64> {
@@ -33,26 +53,101 @@ impl Registry {
 
     /// Notes since when the nodes do not agree; to be called every second.
     pub(super) fn note_convergence(&mut self, now: Now) {
-        if self.is_converged(now) {
-            self.divergence = Divergence::default();
-            return;
-        }
-        let confirmed = self.divergence.mark.as_ref().filter(|(_, applied)| self.is_known_to_all(applied, now)).map(|(at, _)| *at);
-        self.divergence.since = confirmed.or(self.divergence.since).or(Some(now.mono));
-        if confirmed.is_some() || self.divergence.mark.is_none() {
+        if self.divergence.mark.as_ref().is_none_or(|(_, applied)| self.is_known_to_all(applied, now.mono)) {
             let applied = self.applied.iter().map(|(life, progress)| (life.clone(), progress.seq)).collect();
             self.divergence.mark = Some((now.mono, applied));
         }
+        let other_overrides = self.alive_beacons(now.mono).any(|beacon| beacon.overrides_digest != self.shared.digest());
+        self.divergence.overrides_differ_since =
+            if other_overrides { self.divergence.overrides_differ_since.or(Some(now.mono)) } else { None };
+        self.divergence.since = if self.is_converged(now) {
+            None
+        } else {
+            let lags = self.lags_since(now.mono).filter(|since| since + LAG_MS < now.mono);
+            self.divergence.since.or(lags).or(Some(now.mono))
+        };
     }
 
-    /// Every alive peer has applied this, and none has applied what we have and yet holds something else.
-    fn is_known_to_all(&self, applied: &BTreeMap<Life, Seq>, now: Now) -> bool {
-        let is_known_to = |beacon: &Beacon| {
+    /// Since when something is on its way, to this node or from it, or may be; `None`: nothing is.
+    fn lags_since(&self, now: Mono) -> Option<Mono> {
+        let mark = self.divergence.mark.as_ref().filter(|(_, applied)| !self.is_known_to_all(applied, now)).map(|(at, _)| *at);
+        [mark, self.divergence.overrides_differ_since, self.applied.behind_since()].into_iter().flatten().min()
+    }
+
+    /// Every alive peer has applied this.
+    fn is_known_to_all(&self, applied: &BTreeMap<Life, Seq>, now: Mono) -> bool {
+        self.alive_beacons(now).all(|beacon| {
             let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
-            let has = |(life, seq): (&Life, &Seq)| *seq == 0 || theirs.get(life).is_some_and(|theirs| theirs >= seq);
-            let is_same = beacon.digest == self.store.live().total() || !self.has_applied_the_same(beacon);
-            applied.iter().all(has) && is_same
+            applied.iter().all(|(life, seq)| *seq == 0 || theirs.get(life).is_some_and(|theirs| theirs >= seq))
+        })
+    }
+
+    /// Its sender has applied what this node has, and holds other records.
+    fn holds_something_else(&self, beacon: &Beacon) -> bool {
+        beacon.digest != self.store.live().total() && self.has_applied_the_same(beacon)
+    }
+
+    fn alive_beacons(&self, now: Mono) -> impl Iterator<Item = &Beacon> {
+        self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, NodeName};
+    use crate::registry::{AppliedAt, Envelope, Input, MemberAt, Message, NodeState, Outbox, Settings};
+
+    const START: Now = Now { mono: 1_000_000, wall: 0 };
+
+    fn after(ms: u64) -> Now {
+        Now { mono: START.mono + ms, wall: ms }
+    }
+
+    fn hear(registry: &mut Registry, from: Life, beacon: Beacon, now: Now) {
+        registry.handle(Input::Received(Envelope { from, message: Message::Beacon(beacon) }), now, &mut Outbox::new());
+    }
+
+    /// A node that hears itself and one peer, until `ms`; what the peer says is `beacon`'s to change.
+    fn converged_at(ms: u64, beacon: impl Fn(Beacon, u64) -> Beacon) -> bool {
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, START);
+        registry.handle(Input::BusConnected, START, &mut Outbox::new());
+        for at in (0..=ms).step_by(500) {
+            let own = registry.life.clone();
+            hear(&mut registry, own.clone(), Beacon::of(NodeState::Ready), after(at));
+            let members = vec![MemberAt { node: own.node, age_ms: 0, has_left: false, evidence: None }];
+            let said = beacon(Beacon { members, ..Beacon::of(NodeState::Ready) }, at);
+            hear(&mut registry, Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }, said, after(at));
+            registry.advance(after(at), &mut Outbox::new());
+        }
+        registry.is_converged(after(ms))
+    }
+
+    #[test]
+    fn a_peer_that_has_applied_the_same_and_holds_something_else_is_no_agreement() {
+        assert!(converged_at(2000, |beacon, _| beacon));
+        assert!(!converged_at(2000, |beacon, _| Beacon { digest: 7, ..beacon }));
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_none_until_it_is_late() {
+        let wrote = |beacon: Beacon, at: u64| {
+            let life = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+            let head = u64::from(at >= 2000);
+            Beacon { head, digest: u128::from(head), applied: vec![AppliedAt { life, seq: head, age_ms: Some(0) }], ..beacon }
         };
-        self.link.health() == BusHealth::Up && self.peers.alive(now.mono).filter_map(|(_, peer)| peer.beacon.as_ref()).all(is_known_to)
+        assert!(converged_at(2000, wrote) && converged_at(4000, wrote));
+        assert!(!converged_at(8000, wrote));
+    }
+
+    #[test]
+    fn a_node_that_nobody_names_is_not_well() {
+        assert!(!converged_at(2000, |beacon, _| Beacon { members: Vec::new(), ..beacon }));
+    }
+
+    #[test]
+    fn overrides_that_stay_different_are_no_agreement() {
+        let other = |beacon: Beacon, _| Beacon { overrides_digest: 9, ..beacon };
+        assert!(converged_at(1000, other) && !converged_at(6000, other));
     }
 }

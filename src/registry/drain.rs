@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::answer::{Ack, Answer, Drained, Missing, Refusal};
 use super::io::{Deregister, Drain, Output, Ticket};
 use super::merge::{Step, Why};
-use super::message::{Message, NodeState, To};
+use super::message::{Message, To};
 use super::record::{Body, Record};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
@@ -118,7 +118,7 @@ impl Registry {
 
     fn begin_drain(&mut self, ticket: Ticket, drain: Drain, now: Now, out: &mut Outbox) -> Result<(), Refusal> {
         self.refuse_if_leaving()?;
-        let unknown = if self.state == NodeState::Warming { Refusal::Warming } else { Refusal::UnknownInstance };
+        let unknown = if self.knowledge(now).is_enough() { Refusal::UnknownInstance } else { Refusal::Warming };
         let Some(known) = self.store.get(&drain.key).filter(|known| known.registration().is_some()).cloned() else {
             return Err(unknown);
         };

@@ -311,7 +311,7 @@ mod tests {
 
     /// A node that owns an instance which has just become down, and the record of it.
     fn silent(now: &mut Now) -> (Registry, Arc<Record>) {
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
         let mut registry = Registry::new(settings, 1, *now);
         let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };

@@ -60,6 +60,7 @@ impl Registry {
         if from.epoch != self.life.epoch {
             self.hear_namesake(from.epoch, now, out);
         } else if self.link.echoed(now.mono) {
+            self.settle.reach();
             out.push(Output::Noticed(Notice::Hearing));
         }
     }

@@ -81,6 +81,8 @@ pub enum Input {
         overrides: Vec<Entry>,
         /// When they were saved, as far as a wall clock can tell; the present where it cannot.
         saved_at: Mono,
+        /// All that was saved was read, and the node that saved it knew enough: what is not there was not there.
+        knew_enough: bool,
     },
     /// The answer to [`Output::CheckPeer`].
     PeerChecked {

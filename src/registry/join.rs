@@ -78,7 +78,7 @@ impl Registry {
         self.join.next_look = now.mono + LOOK_EVERY_MS;
         match self.state {
             NodeState::Warming => self.join_on(now, out),
-            NodeState::Ready => self.note_complete(now.mono),
+            NodeState::Ready => self.note_complete(now, out),
             NodeState::Leaving => {}
         }
     }
@@ -216,23 +216,36 @@ impl Registry {
 
     /// This peer may know what we lack.
     pub(super) fn wants_to_compare(&self, peer: &NodeName) -> bool {
-        self.state == NodeState::Ready && !self.complete && !self.join.compared.contains(peer)
+        let is_complete = |peer: &Peer| peer.beacon.as_ref().is_some_and(|beacon| beacon.complete);
+        let has_more = !self.join.compared.contains(peer) || self.peers.get(peer).is_some_and(is_complete);
+        self.state == NodeState::Ready && !self.complete && has_more
     }
 
-    /// A ready node that was not sure becomes so on a bus that works, once it has compared with every ready peer it hears:
+    /// How long a bus is heard before it shows who is there.
+    pub(super) fn listening_ms(&self) -> u64 {
+        self.settings.bootstrap_wait_ms.max(COLLECT_MS)
+    }
+
+    /// A ready node that was not sure becomes so once it has compared with every ready peer it hears on a bus that works, and has settled:
     /// nodes that became ready apart know all together.
-    fn note_complete(&mut self, now: Mono) {
+    pub(super) fn note_complete(&mut self, now: Now, out: &mut Outbox) {
+        let has_settled = self.has_settled(now, out);
+        if has_settled && self.hears_all_it_can(now.mono) && !self.is_unsure(now.mono) {
+            out.push(Output::Noticed(Notice::Settled));
+            self.become_complete();
+            self.next_beacon = now.mono;
+        }
+    }
+
+    /// What each peer heard holds was compared with, or is the same.
+    pub(super) fn has_compared_with_all(&self, now: Mono) -> bool {
         let is_known = |node: &NodeName, peer: &Peer| match peer.beacon.as_ref() {
             Some(_) if peer.is_ready() => self.join.compared.contains(node),
             // What it says that it has may be on its disk alone: it tells of it once it holds that.
             Some(beacon) => beacon.records == 0 || (beacon.digest, beacon.records) == self.held(),
             None => true,
         };
-        let has_compared = self.peers.alive(now).all(|(node, peer)| is_known(node, peer));
-        let has_listened = self.link.hears_since().is_some_and(|since| since + self.settings.bootstrap_wait_ms.max(COLLECT_MS) <= now);
-        if has_compared && (has_listened || !self.link.has_bus()) && !self.is_unsure(now) {
-            self.become_complete();
-        }
+        self.peers.alive(now).all(|(node, peer)| is_known(node, peer))
     }
 
     pub(super) fn become_complete(&mut self) {
@@ -246,10 +259,11 @@ impl Registry {
         self.settle_restored(is_copied, now, out);
         let is_unsure = !is_copied && self.is_unsure(now.mono);
         self.complete = false;
-        if knows_all && !is_unsure {
-            self.become_complete();
-        }
         self.has_been_ready = true;
         self.become_state(NodeState::Ready, now, out);
+        let has_proof = is_copied || self.has_settled(now, out);
+        if knows_all && has_proof && !is_unsure {
+            self.become_complete();
+        }
     }
 }

@@ -123,7 +123,7 @@ mod tests {
 
     /// `has_bus`: it warms; without one it is ready from the first.
     fn node(has_bus: bool) -> Registry {
-        Registry::new(Settings { has_bus, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) }, 1, START)
+        Registry::new(Settings { has_bus, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) }, 1, START)
     }
 
     fn register(registry: &mut Registry) -> InstanceKey {

@@ -174,6 +174,8 @@ pub struct Beacon {
     pub members: Vec<MemberAt>,
     /// Who follows what at it.
     pub audience: AudienceAt,
+    /// For how much longer it settles; `None`: it does not.
+    pub settling_ms: Option<u32>,
 }
 
 #[cfg(test)]
@@ -195,6 +197,7 @@ impl Beacon {
             gives_way: false,
             members: Vec::new(),
             audience: AudienceAt::default(),
+            settling_ms: None,
         }
     }
 }

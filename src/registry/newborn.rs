@@ -34,6 +34,7 @@ impl Registry {
         self.ask_again = ownership::AskAgain::default();
         self.join = join::Join::new(now.mono);
         self.complete = false;
+        self.settle.begin_anew();
         self.has_been_ready = false;
         self.restore.look_anew();
         out.push(Output::Reborn(self.life.epoch));

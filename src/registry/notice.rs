@@ -62,6 +62,13 @@ pub enum Notice {
     StillDiffers(NodeName),
     /// Withdrawn records past their bound were forgotten early.
     ForgotEarly(usize),
+    /// This node started without knowledge: it waits until every provider had its turn.
+    Settling {
+        /// For how long.
+        ms: u64,
+    },
+    /// What this node waited for is over: it knows all that can be known.
+    Settled,
     /// Nobody could give a whole copy for 30 s: ready, but incomplete.
     Incomplete,
     /// Another node with our name is alive in this epoch.

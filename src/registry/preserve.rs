@@ -253,7 +253,7 @@ mod tests {
 
     impl Apart {
         fn play(&self) -> Registry {
-            let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(2)) };
+            let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(2)) };
             let mut registry = Registry::new(settings, 1, NOW);
             let mut hear = |from: &str, message: Message| {
                 registry.handle(Input::Received(Envelope { from: life(from), message }), NOW, &mut Outbox::new());

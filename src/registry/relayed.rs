@@ -126,7 +126,7 @@ mod tests {
     const NOW: Now = Now { mono: 1_000_000, wall: 0 };
 
     fn registry() -> Registry {
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
         Registry::new(settings, 1, NOW)
     }
 

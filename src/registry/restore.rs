@@ -44,6 +44,7 @@ pub(super) struct Restore {
 pub struct Picture {
     records: Records,
     overrides: Vec<Entry>,
+    knows_enough: bool,
 }
 
 impl Picture {
@@ -62,6 +63,12 @@ impl Picture {
     /// They, in the order of (bucket, key).
     pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.records.values()
+    }
+
+    /// What is not among them was not there: the node knew enough to say so.
+    #[must_use]
+    pub fn knows_enough(&self) -> bool {
+        self.knows_enough
     }
 
     /// The overrides, deletions too, with the time that is left of each.
@@ -139,9 +146,7 @@ impl Registry {
         if self.state != NodeState::Warming {
             self.merge_restored(now, out);
             self.complete = false;
-            if !self.is_unsure(now.mono) {
-                self.become_complete();
-            }
+            self.note_complete(now, out);
         }
     }
 
@@ -167,7 +172,8 @@ impl Registry {
     /// All records and overrides, to be written to disk; `None` while what is there holds more.
     #[must_use]
     pub fn picture(&self, now: Now) -> Option<Picture> {
-        let picture = || Picture { records: self.store.records().clone(), overrides: self.shared_entries(now) };
+        let knows_enough = self.knowledge(now).is_enough();
+        let picture = || Picture { records: self.store.records().clone(), overrides: self.shared_entries(now), knows_enough };
         self.restore.is_settled.then(picture)
     }
 

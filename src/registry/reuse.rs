@@ -98,7 +98,7 @@ mod tests {
     impl Alone {
         fn new() -> Self {
             let now = Now { mono: 1_000_000, wall: 0 };
-            let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+            let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
             Self { registry: Registry::new(settings, 1, now), now }
         }
 

@@ -15,6 +15,11 @@ pub struct Settings {
     pub has_bus: bool,
     /// How long a joining node that hears no ready peer waits for one. Default 2 s; 0.2 s in `dev`.
     pub bootstrap_wait_ms: u64,
+    /// How long a node that started without knowledge waits until every provider had its turn, before it says that there is nothing.
+    /// Default 20 s: the default ttl and its grace.
+    pub settle_ms: u64,
+    /// An operator says that nothing was registered before: the node does not settle. Default false.
+    pub expect_empty: bool,
     /// After this long a silent node whose address refuses everybody counts no more. Default 10 min.
     pub dead_after_ms: u64,
     /// How long an instance that is down stays listed, where its registration does not say. Default 60 s.
@@ -71,6 +76,8 @@ impl Settings {
             http: String::new(),
             has_bus: true,
             bootstrap_wait_ms: 2000,
+            settle_ms: 20_000,
+            expect_empty: false,
             dead_after_ms: 600_000,
             evict_after_ms: 60_000,
             detach_grace_ms: 5000,

@@ -63,6 +63,8 @@ mod tag {
     pub(super) const FLAGS: u16 = 4;
     /// How many subscribers, and the digest of those that others are told of: eight bytes each.
     pub(super) const AUDIENCE: u16 = 5;
+    /// For how many ms more the node settles: four bytes.
+    pub(super) const SETTLING: u16 = 7;
     /// What the sender has seen of each member itself, a byte each in their order: see [`super::IS_DIRECT`].
     pub(super) const EVIDENCE: u16 = 9;
 }
@@ -110,6 +112,7 @@ impl<'a> Beacon<'a> {
             gives_way: false,
             members: Vec::new(),
             audience: registry::AudienceAt::default(),
+            settling_ms: None,
         };
         let mut evidence = Vec::new();
         for (tag, bytes) in extras {
@@ -152,6 +155,7 @@ fn extras_of(beacon: &registry::Beacon) -> Extras<'static> {
     if (count, digest) != (0, 0) {
         extras.push((tag::AUDIENCE, Cow::Owned([count.to_le_bytes(), digest.to_le_bytes()].concat())));
     }
+    extras.extend(beacon.settling_ms.map(|ms| (tag::SETTLING, Cow::Owned(ms.to_le_bytes().to_vec()))));
     let evidence: Option<Vec<u8>> = beacon.members.iter().take(MEMBERS_MAX).map(|at| at.evidence.map(byte_of)).collect();
     if let Some(evidence) = evidence.filter(|evidence| !evidence.is_empty()) {
         extras.push((tag::EVIDENCE, Cow::Owned(evidence)));
@@ -182,6 +186,7 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
             let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| Invalid("audience"));
             beacon.audience = registry::AudienceAt { count: number(count)?, digest: number(digest)? };
         }
+        tag::SETTLING => beacon.settling_ms = Some(bytes.try_into().map(u32::from_le_bytes).map_err(|_| Invalid("time of settling"))?),
         _ => {}
     }
     Ok(())

@@ -5,7 +5,8 @@
 //! | 0 | 8 | magic, `MSTRWARM` |
 //! | 8 | 1 | major version |
 //! | 9 | 1 | minor version |
-//! | 10 | 2 | reserved, 0 |
+//! | 10 | 1 | 1: the node did not know enough to say what there was not; else 0 |
+//! | 11 | 1 | reserved, 0 |
 //! | 12 | 4 | CRC-32C of all else of the header |
 //! | 16 | 16 | cluster: xxh3-128 of its name |
 //! | 32 | 8 | when it was saved, by the wall clock, in ms since 1970 |
@@ -43,6 +44,7 @@ use window::Window;
 const MAGIC: [u8; 8] = *b"MSTRWARM";
 const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
+const KNOWLEDGE_AT: usize = 10;
 const CHECKSUM_AT: usize = 12;
 const CLUSTER_AT: usize = 16;
 const SAVED_AT: usize = 32;
@@ -112,6 +114,8 @@ pub struct Warm {
     pub records: Vec<Arc<Record>>,
     /// Those of the saved overrides that are sound, likewise.
     pub overrides: Vec<Entry>,
+    /// The node that saved it knew enough: what is not there was not there.
+    pub knew_enough: bool,
     /// What of the file was not taken.
     pub lost: Lost,
 }
@@ -232,7 +236,8 @@ impl Codec {
         blocks.read_all(&mut file).map_err(unreadable)?;
         let Blocks { records, overrides, lost, .. } = blocks;
         let lost = Lost { records: saved.saturating_sub(records.len() as u64), ..lost };
-        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, lost })
+        let knew_enough = header[KNOWLEDGE_AT] == 0;
+        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, knew_enough, lost })
     }
 }
 
@@ -265,6 +270,15 @@ impl<I: Iterator<Item = Arc<Record>>> Iterator for WarmPieces<I> {
 }
 
 impl<I: Iterator<Item = Arc<Record>>> WarmPieces<I> {
+    /// Of a node that did not know enough to say what there was not, unless `knew_enough`.
+    #[must_use]
+    pub fn of_one_that_knew(mut self, knew_enough: bool) -> Self {
+        self.header[KNOWLEDGE_AT] = u8::from(!knew_enough);
+        let checksum = header_checksum(&self.header);
+        self.header[CHECKSUM_AT..CLUSTER_AT].copy_from_slice(&checksum.to_le_bytes());
+        self
+    }
+
     /// With blocks of about this many bytes, and not of 60 KiB: smaller ones lose less and take longer.
     #[must_use]
     pub fn in_blocks_of(self, bytes: usize) -> Self {

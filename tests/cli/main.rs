@@ -32,6 +32,8 @@ fn plain(args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_")) {
         command.env_remove(name);
     }
+    // The nodes that tests start are new: nothing was registered before.
+    command.env("MUSTER_EXPECT_EMPTY", "true");
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -82,6 +82,7 @@ fn nodes_that_differ_are_4_whatever_the_format() {
     let silent = [node("n1", "ready", 'a'), node("n2", "dead", 'a')];
     for (body, exit, told) in [
         (cluster(true, &well), 0, "converged"),
+        (cluster(true, &diverged), 0, "converged, with changes on their way between n1 and n2"),
         (cluster(false, &diverged), 4, "n2 holds other records"),
         (cluster(true, &silent), 4, "n2 is dead"),
         (cluster(false, &well), 4, "not converged yet"),

@@ -214,6 +214,7 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
             gives_way,
             members,
             audience: AudienceAt { count, digest: digest_of_audience },
+            settling_ms: (records % 3 == 0).then_some(count as u32),
         },
     )
 }

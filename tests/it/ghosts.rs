@@ -97,6 +97,7 @@ fn forged(cluster: &str, from: &str, members: &[String]) -> Vec<u8> {
         gives_way: false,
         members: members.iter().map(member).collect(),
         audience: AudienceAt::default(),
+        settling_ms: None,
     };
     codec.encode(&Life { node: name(from), epoch: Epoch(7) }, &Message::Beacon(beacon)).expect("a frame").to_vec()
 }

@@ -29,6 +29,7 @@ mod restarted;
 mod reused_address;
 mod rolling_restart;
 mod round_robin;
+mod settling;
 mod shutdown;
 mod support;
 mod tls;

@@ -73,6 +73,7 @@ impl World {
             self.check_bounds(node);
             self.check_alone(node);
             self.check_secured(node);
+            self.check_proof(node);
             self.check_wills(node);
             self.check_fixed(node);
         }

@@ -64,7 +64,7 @@ impl World {
         let pieces = picture.map(|picture| {
             let records: Vec<_> = picture.records().cloned().collect();
             let pieces = self.codec.warm_pieces(now.wall, picture.overrides().to_vec(), records.len() as u64, records.into_iter());
-            pieces.in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
+            pieces.of_one_that_knew(picture.knows_enough()).in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
         });
         let Some(disk) = self.disks.get_mut(&node) else { return };
         disk.is_due = false;
@@ -95,7 +95,8 @@ impl World {
         let saved_at = now.mono.saturating_sub(now.wall.saturating_sub(warm.saved_at));
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
         if !self.is_sabotaged(Sabotage::BlankDisks) {
-            self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at });
+            let knew_enough = warm.knew_enough && warm.lost.is_nothing();
+            self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at, knew_enough });
         }
     }
 

@@ -12,13 +12,13 @@ fn diverged_ms(world: &World, node: usize) -> Option<u64> {
 #[test]
 fn steady_writing_alone_is_no_divergence() {
     let mut world = cluster(3);
-    let mut longest = 0;
+    world.run_for(2000);
     for port in 1..600 {
         register(&mut world, port % 3, &key("user", "a"), port as u16);
         world.run_for(100);
-        longest = (0..3).filter_map(|node| diverged_ms(&world, node)).fold(longest, u64::max);
+        let told: Vec<_> = (0..3).map(|node| diverged_ms(&world, node)).collect();
+        assert_eq!(told, [None; 3], "at the write {port}");
     }
-    assert!((1..4000).contains(&longest), "{longest} ms in a minute of writing");
     agree_within(&mut world, 5000);
     world.run_for(2000);
     assert_eq!((0..3).map(|node| diverged_ms(&world, node)).collect::<Vec<_>>(), [None; 3]);

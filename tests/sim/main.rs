@@ -20,7 +20,7 @@
 //! | 4 | no resurrection | `Ledger::note`: for each life of each node at each step, also past forgetting. A node's next life begins from what others hold, who are judged themselves |
 //! | 5 | one writer | `Ledger::note` |
 //! | 6 | one owner | `World::check_leases` |
-//! | 7 | no false empty | `World::check_empty`, at each event that a consumer hears; `World::check_secured`: no list that is called whole is shorter after all nodes were killed and found on their disks what they had |
+//! | 7 | no false empty | `World::check_empty`, at each event that a consumer hears; `World::check_secured`: no list that is called whole is shorter after all nodes were killed and found on their disks what they had; `World::check_proof`: no node says that there is nothing before it settled, where nothing is left that knew, nor without its bus |
 //! | 8 | bounded expiry | `Expiries::note`: not too many at once; `World::check_judging`: once all is whole every node judges, whoever is gone |
 //! | 9 | watchers are exact | `Watcher::follow` and `Watcher::compare` for one node; `Consumer::hear` and `World::check_consumers` across nodes |
 //! | 10 | bounded | `World::check_bounds`, `World::count_step`; what is sent must fit its frame |
@@ -78,6 +78,7 @@
 mod agreement;
 mod attached;
 mod batch;
+mod blank;
 mod bounds;
 mod bus;
 mod chance;

@@ -69,6 +69,8 @@ pub(crate) enum Sabotage {
     AcknowledgeEarly,
     /// The shell finds nothing on its disk.
     BlankDisks,
+    /// A node that starts without knowledge is told that nothing was there.
+    ExpectEmpty,
     /// No override reaches another node.
     MuteOverrides,
     /// Whoever registers ends all overrides.
@@ -244,6 +246,7 @@ pub(crate) fn empty_beacon() -> Beacon {
         members: Vec::new(),
         gives_way: false,
         audience: muster::registry::AudienceAt::default(),
+        settling_ms: None,
     }
 }
 
@@ -400,6 +403,11 @@ fn peers_that_are_believed_too_early_are_found() {
 #[test]
 fn disks_that_nobody_reads_are_found() {
     is_found_as(Sabotage::BlankDisks, &[Invariant::NoFalseEmpty], "which it had on disk");
+}
+
+#[test]
+fn a_start_that_takes_its_ignorance_for_emptiness_is_found() {
+    is_found_as(Sabotage::ExpectEmpty, &[Invariant::NoFalseEmpty], "though all that knew are gone");
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(crate) use node::Slot;
 pub(crate) use request::{Ask, Asker, Reply};
 
 use crate::attached::Connections;
+use crate::blank::Blank;
 use crate::bounds::Expiries;
 use crate::bus::Bus;
 use crate::chance::Chance;
@@ -197,6 +198,8 @@ pub(crate) struct World {
     pub(crate) none_is_late: bool,
     /// What no restart may make shorter, while all nodes were killed and have started again from sound disks.
     pub(crate) secured: Secured,
+    /// What no node can know, while none that knew is left.
+    pub(crate) blank: Blank,
     /// What operators said.
     pub(crate) wills: Wills,
     pub(crate) fixed: Fixed,
@@ -245,6 +248,7 @@ impl World {
             protected: Vec::new(),
             none_is_late: false,
             secured: Secured::default(),
+            blank: Blank::default(),
             wills: Wills::default(),
             fixed: Fixed::default(),
             drains: Drains::default(),

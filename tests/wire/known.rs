@@ -63,6 +63,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
             Message::ToldLease { ticket: 13, lease: Some(LeaseTold { remaining_ms: 9000, last_heartbeat_ms: None, attached: true }) },
         ),
         ("audience_beacon", Message::Beacon(Beacon { audience: AudienceAt { count: 3, digest: 0x0102_0304_0506_0708 }, ..beacon() })),
+        ("settling_beacon", Message::Beacon(Beacon { settling_ms: Some(19_500), ..beacon() })),
         ("ask_audience", Message::AskAudience { ticket: 15, from: 1024 }),
         ("told_audience", Message::ToldAudience { ticket: 15, page: audience() }),
         ("ask_delivery", Message::AskDelivery { question: 16, key: key("web", "w-1"), seq: 43, within_ms: 29_500 }),
@@ -184,6 +185,7 @@ fn beacon() -> Beacon {
         gives_way: false,
         members: Vec::new(),
         audience: AudienceAt::default(),
+        settling_ms: None,
     }
 }
 

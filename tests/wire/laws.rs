@@ -149,6 +149,7 @@ fn the_largest_of_beacons_fits_its_frame() {
             })
             .collect(),
         audience: AudienceAt { count: u64::MAX, digest: u64::MAX },
+        settling_ms: Some(u32::MAX),
     };
     let frame = codec().encode(&life(0), &Message::Beacon(beacon.clone())).unwrap();
     assert_eq!(codec().decode(&frame).unwrap().message, Message::Beacon(beacon));

@@ -59,7 +59,7 @@ impl Sample {
 #[test]
 fn what_was_saved_is_read() {
     let Sample { file, blocks } = sample();
-    let Warm { saved_at, records: read, overrides: _, lost } = codec().read_warm(&file).unwrap();
+    let Warm { saved_at, records: read, overrides: _, knew_enough: _, lost } = codec().read_warm(&file).unwrap();
     assert_eq!((saved_at, read, lost), (SAVED_AT, records(), Lost::default()));
     assert_eq!(blocks.last().map(|(_, records)| records.len()), Some(0));
 }

@@ -18,6 +18,9 @@ use crate::wire::FRAME_BYTES_MAX;
 /// How often the connections are looked at, for their events can be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The reason why the bus was never reached is written again after so many looks.
+const REPEAT_LOOKS: u32 = 30;
+
 /// Knows which connections are there. The node is told that the bus is connected when all of them are.
 pub(super) struct Watchman {
     link: Link,
@@ -27,12 +30,16 @@ pub(super) struct Watchman {
     told: bool,
     was_connected: bool,
     complaint: String,
+    /// Without their passwords.
+    servers: String,
+    /// Looks until the complaint is written again, while no connection comes about.
+    looks_to_repeat: u32,
 }
 
 impl Watchman {
-    pub(super) fn new(link: Link, ear: Ear, numbers: Arc<Metrics>) -> Self {
+    pub(super) fn new(link: Link, ear: Ear, numbers: Arc<Metrics>, servers: String) -> Self {
         let connected = [false; Lane::ALL.len()];
-        Self { link, ear, numbers, connected, told: false, was_connected: false, complaint: String::new() }
+        Self { link, ear, numbers, connected, told: false, was_connected: false, complaint: String::new(), servers, looks_to_repeat: 0 }
     }
 
     /// Watches until the node has ended.
@@ -72,6 +79,7 @@ impl Watchman {
         for lane in Lane::ALL {
             self.connected[lane as usize] = self.link.is_connected(lane);
         }
+        self.repeat_complaint();
     }
 
     async fn tell(&mut self) {
@@ -117,8 +125,21 @@ impl Watchman {
     fn complain(&mut self, lane: Lane, error: &str) {
         let trouble = in_words(error, self.link.demands_tls());
         if self.complaint != trouble {
-            tracing::warn!(connection = lane.as_str(), "the bus: {trouble}");
+            tracing::warn!(connection = lane.as_str(), servers = self.servers, "the bus: {trouble}");
             self.complaint = trouble;
+            self.looks_to_repeat = REPEAT_LOOKS;
+        }
+    }
+
+    /// A bus that was never reached is written down again and again, but seldom: the node is not ready without it.
+    fn repeat_complaint(&mut self) {
+        if self.was_connected || self.complaint.is_empty() {
+            return;
+        }
+        self.looks_to_repeat = self.looks_to_repeat.saturating_sub(1);
+        if self.looks_to_repeat == 0 {
+            self.looks_to_repeat = REPEAT_LOOKS;
+            tracing::warn!(servers = self.servers, "the bus was never reached, so this node is not ready: {}", self.complaint);
         }
     }
 }

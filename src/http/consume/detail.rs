@@ -5,7 +5,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 
 use super::super::params::{InstancePath, NamespaceKey, ServicePath};
-use super::{check_ready, check_warm, json};
+use super::{check_warm, json, not_known_yet};
 use crate::api;
 use crate::api::consume::{CheckDetail, Detail, Instance, LastLook, LeaseDetail, OverriddenDetail, StatusDetail};
 use crate::http::App;
@@ -37,13 +37,15 @@ pub(super) async fn detail(State(app): State<App>, names: PathNames, mut query: 
     let key = names.instance(&mut query);
     let key = query.finish_with(key)?;
     check_warm(&app)?;
-    // What a disk does not know there may be all the same.
-    let knows_enough = check_ready(&app);
+    // What this node does not know there may be all the same.
+    let knows_enough = app.node.condition().knowledge.is_enough();
     let inspected = app.node.inspect(key.clone()).await?;
     if let Some(response) = inspected.as_ref().and_then(|inspected| to_response(inspected, app.node.clock().mono())) {
         return Ok(response);
     }
-    knows_enough?;
+    if !knows_enough {
+        return Err(not_known_yet(&app, &format!("Nothing is known of instance `{}` of service `{}` yet", key.id, key.service.service)));
+    }
     Err(Problem::new(Code::UnknownInstance, format!("No instance `{}` of service `{}` is listed.", key.id, key.service)))
 }
 

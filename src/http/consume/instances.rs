@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use super::super::params::{NamespaceKey, ServicePath};
 use super::answered::Pending;
 use super::encoded::{Encoded, Question};
-use super::{NO_CACHE, check_warm, page};
+use super::{NO_CACHE, check_known, check_warm, is_unknown, page};
 use crate::api;
 use crate::http::App;
 use crate::http::extract::PathNames;
@@ -33,7 +33,7 @@ const WAIT_MS_MAX: u64 = 5 * 60_000;
 
 /// List a service's instances.
 ///
-/// A service that nobody registered is an empty list. With `If-None-Match` the answer is 304 while the selected instances are
+/// A service that nobody registered is an empty list; one of which the node cannot know yet is 503 `warming`. With `If-None-Match` the answer is 304 while the selected instances are
 /// the same; with `wait` as well it is held until they are not, or the time is over.
 #[utoipa::path(
     get,
@@ -81,8 +81,12 @@ pub(super) async fn instances(
     let condition = app.node.condition();
     let view = app.node.catalog().view(&question.service).cloned().unwrap_or_default();
     let list = answer(&app, &question, &view, &condition);
-    let is_known = known.includes(&list.etag);
     let wait_ms = wait_ms.filter(|wait_ms| *wait_ms > 0 && !known.is_empty());
+    let is_unknown = is_unknown(&condition, &view);
+    if wait_ms.is_none() {
+        check_known(&app, &condition, &question.service, &view)?;
+    }
+    let is_known = is_unknown || known.includes(&list.etag);
     let poll = wait_ms.and_then(|_| poll(&app, &caller, &question, is_known));
     if !is_known {
         return Ok(whole(list, poll, view));
@@ -90,7 +94,7 @@ pub(super) async fn instances(
     match wait_ms {
         Some(wait_ms) => {
             let _place = watch::place(&app, &Arc::default())?;
-            Ok(hold(&app, &question, &known.at(&list.etag), wait_ms, poll).await)
+            hold(&app, &question, &known.at(&list.etag), wait_ms, poll).await
         }
         None => Ok(not_modified(list.etag)),
     }
@@ -109,7 +113,7 @@ fn poll(app: &App, caller: &Caller, question: &Question, has_current: bool) -> O
 }
 
 /// Waits for a list that is none of those known.
-async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64, poll: Option<Pending>) -> Response {
+async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64, poll: Option<Pending>) -> Result<Response, Problem> {
     let mut views = app.node.follow(&question.service);
     let mut conditions = app.node.follow_condition();
     // Up to a tenth earlier, so that polls that began together do not stay together.
@@ -120,17 +124,20 @@ async fn hold(app: &App, question: &Question, known: &Known, wait_ms: u64, poll:
         let view = views.borrow_and_update().clone();
         let is_leaving = condition.state == NodeState::Leaving;
         let list = answer(app, question, &view, &condition);
-        if !known.includes(&list.etag) {
-            return whole(list, poll, view);
+        let is_unknown = is_unknown(&condition, &view);
+        if !is_unknown && !known.includes(&list.etag) {
+            return Ok(whole(list, poll, view));
         }
+        // What is not known is not what the consumer has either.
+        let nothing_new = || check_known(app, &condition, &question.service, &view).map(|()| not_modified(list.etag.clone()));
         if is_leaving || app.shutdown.has_begun() {
-            return not_modified(list.etag);
+            return nothing_new();
         }
         tokio::select! {
             Ok(()) = views.changed() => {}
             Ok(()) = conditions.changed() => {}
-            () = &mut over => return not_modified(list.etag),
-            () = app.shutdown.begun() => return not_modified(list.etag),
+            () = &mut over => return nothing_new(),
+            () = app.shutdown.begun() => return nothing_new(),
         }
     }
 }

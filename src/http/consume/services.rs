@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::super::params::{NamespaceKey, ServicePath};
-use super::{check_ready, check_warm, json, page, subscribers};
+use super::{check_known, check_ready, check_warm, json, page, subscribers};
 use crate::api;
 use crate::api::Hex;
 use crate::api::consume::{Counts, NamespaceCounts, Namespaces, Service, ServiceCounts, Services};
@@ -40,11 +40,12 @@ pub(super) async fn namespaces(State(app): State<App>, mut query: Query) -> Resu
     let after = page::after(&mut query, |text| text.parse::<Namespace>().ok());
     query.finish()?;
     check_ready(&app)?;
+    let complete = app.node.condition().complete;
     let catalog = app.node.catalog();
     let mut namespaces =
         namespace_counts(&catalog, |name| name.as_str().starts_with(&prefix) && after.as_ref().is_none_or(|after| name > after));
     let next = cut(&mut namespaces, limit).then(|| namespaces.last().map(|last| last.namespace.to_string())).flatten();
-    Ok(json(&Namespaces { namespaces, next }))
+    Ok(json(&Namespaces { namespaces, complete, next }))
 }
 
 /// List the services that have a visible instance.
@@ -71,12 +72,13 @@ pub(super) async fn services(State(app): State<App>, mut query: Query) -> Result
     let after = page::after(&mut query, |text| page::service_key(text, namespace.as_ref()));
     query.finish()?;
     check_ready(&app)?;
+    let complete = app.node.condition().complete;
     let catalog = app.node.catalog();
     let found = visible_from(&catalog, namespace.as_ref(), after);
     let found = found.filter(|(service, _)| service.service.as_str().starts_with(&prefix));
     let mut services: Vec<_> = found.take(limit + 1).map(|(service, view)| service_counts(service, view)).collect();
     let next = cut(&mut services, limit).then(|| services.last().map(|last| next_of(last, namespace.as_ref()))).flatten();
-    Ok(json(&Services { services, next }))
+    Ok(json(&Services { services, complete, next }))
 }
 
 /// One service: its revision and counts. Of one that nobody registered they are zero.
@@ -102,6 +104,7 @@ pub(super) async fn service(State(app): State<App>, names: PathNames, mut query:
     let condition = app.node.condition();
     let (catalog, nothing) = (app.node.catalog(), View::default());
     let view = catalog.view(&service).map_or(&nothing, |view| view);
+    check_known(&app, &condition, &service, view)?;
     let trust = trust(&condition, &app.node.clock(), view.preserved() > 0);
     let overrides = catalog.overrides_of(&service).map(|name| name.as_str().into()).collect();
     let subscribers = subscribers::count(&app, &service);

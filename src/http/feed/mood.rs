@@ -21,6 +21,7 @@ pub(in crate::http) struct Mood {
     leaving: AtomicBool,
     stale: AtomicBool,
     complete: AtomicBool,
+    knows_enough: AtomicBool,
     streams: Mutex<Streams>,
     streams_max: usize,
 }
@@ -44,6 +45,7 @@ impl Mood {
             leaving: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             complete: AtomicBool::new(true),
+            knows_enough: AtomicBool::new(true),
             streams: Mutex::default(),
             streams_max,
         }
@@ -76,10 +78,16 @@ impl Mood {
         self.complete.load(Ordering::Acquire)
     }
 
+    /// Of what the node does not know there is nothing.
+    pub(in crate::http) fn knows_enough(&self) -> bool {
+        self.knows_enough.load(Ordering::Acquire)
+    }
+
     /// Takes what the node now says of itself, and wakes every stream if that concerns them.
     pub(in crate::http) fn take(&self, condition: Condition) {
         let changed = [
             self.stale.swap(condition.stale_since.is_some(), Ordering::AcqRel) != condition.stale_since.is_some(),
+            self.knows_enough.swap(condition.knowledge.is_enough(), Ordering::AcqRel) != condition.knowledge.is_enough(),
             self.complete.swap(condition.complete, Ordering::AcqRel) != condition.complete,
             condition.state == NodeState::Leaving && !self.leaving.swap(true, Ordering::AcqRel),
         ];

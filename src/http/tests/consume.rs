@@ -214,3 +214,70 @@ async fn every_wrong_parameter_is_named() {
     assert_eq!(faults(door.get("/v1/instances?after=user&usable=maybe").await), ["usable", "after"]);
     assert_eq!(faults(door.get("/v1/namespaces?namespace=a").await), ["namespace"]);
 }
+
+/// A node that started without knowledge, and settles for so long.
+fn settling(name: &str, ms: u64) -> Door {
+    Door::with(name, |config| config.cluster.settle_ms = Some(ms))
+}
+
+#[tokio::test]
+async fn what_a_node_that_settles_does_not_know_is_not_empty() {
+    let door = settling("consume-settles", 60_000);
+    for path in [USERS, "/v1/services/user", "/v1/services/user/instances/a"] {
+        let answer = door.get(path).await;
+        let problem = answer.problem(503, "warming");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("`user`") && detail.contains("it waits until 20") && detail.contains("s more)"), "{detail}");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    for path in ["/v1/services", "/v1/namespaces", "/v1/instances"] {
+        let answer = door.get(path).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["complete"]), (200, &json!(false)), "{path}");
+    }
+    assert_eq!(door.get("/readyz").await.status, 200);
+    door.post("/v1/services/user/instances/a/heartbeat", "").await.problem(404, "unknown_lease");
+    register(&door, "user", "a", r#"{"address":"h","port":1}"#).await;
+    let list = door.get(USERS).await.json();
+    assert_eq!((ids(&list), &list["complete"]), (vec!["a"], &json!(false)));
+    door.get("/v1/services/user/instances/b").await.problem(503, "warming");
+    door.post("/v1/services/user/instances/b/drain", "").await.problem(503, "warming");
+    let nodes = door.get("/v1/cluster").await.json();
+    assert!(nodes["nodes"][0]["settling_ms"].as_u64().is_some_and(|ms| ms > 0), "{nodes}");
+}
+
+#[tokio::test]
+async fn what_nobody_registered_is_empty_once_the_node_has_settled() {
+    let door = settling("consume-settled", 300);
+    let mut conditions = door.app.node.follow_condition();
+    conditions.wait_for(|condition| condition.complete).await.unwrap();
+    let list = door.get(USERS).await.json();
+    assert_eq!((ids(&list).len(), &list["complete"]), (0, &json!(true)));
+}
+
+#[tokio::test]
+async fn a_poll_of_what_is_not_known_waits_until_it_is() {
+    let door = settling("consume-settles-poll", 60_000);
+    let path = format!("{USERS}?wait=30s");
+    let (answer, ()) = tokio::join!(known(&door, &path, "\"other\""), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        register(&door, "user", "a", r#"{"address":"h","port":1}"#).await;
+    });
+    assert_eq!(ids(&answer.json()), ["a"]);
+    let other = "/v1/services/other/instances?wait=100ms";
+    known(&door, other, "*").await.problem(503, "warming");
+}
+
+#[tokio::test]
+async fn a_node_that_never_reached_its_bus_is_not_ready_and_says_which() {
+    let (door, _port) = Door::on_a_bus("consume-unreached");
+    let mut conditions = door.app.node.follow_condition();
+    conditions.wait_for(|condition| condition.knowledge == crate::registry::Knowledge::Unreached).await.unwrap();
+    let ready = door.get("/readyz").await.problem(503, "warming");
+    assert!(ready["detail"].as_str().unwrap().contains("never reached"), "{ready}");
+    door.get(USERS).await.problem(503, "warming");
+    door.get("/v1/watch?service=user").await.problem(503, "warming");
+    register(&door, "user", "a", r#"{"address":"h","port":1}"#).await;
+    let list = door.get(USERS).await.json();
+    assert_eq!((ids(&list), &list["complete"]), (vec!["a"], &json!(false)));
+    assert_eq!(door.get("/v1/cluster").await.json()["state"], "warming");
+}

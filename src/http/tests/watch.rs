@@ -380,3 +380,24 @@ async fn consoles_are_told_counts_of_all_namespaces_and_no_instance() {
     let refused = door.get("/v1/watch?namespace=*&detail=counts&service=user").await;
     assert_eq!((refused.status.as_u16(), &refused.json()["errors"][0]["parameter"]), (400, &json!("service")));
 }
+
+#[tokio::test]
+async fn a_stream_says_nothing_of_what_the_node_cannot_know_yet_and_synced_waits() {
+    let door = Door::with("watch-settles", |config| config.cluster.settle_ms = Some(3000));
+    let mut one = Stream::open(&door, "service=user", None).await;
+    let mut several = Stream::open(&door, "service=user&service=cart", None).await;
+    let mut all = Stream::open(&door, "service=*", None).await;
+    register(&door, "user", "a", "x").await;
+    let first = one.expect("snapshot").await;
+    assert_eq!((first.data["instances"].as_array().unwrap().len(), &first.data["complete"]), (1, &json!(false)));
+    one.expect("synced").await;
+    for stream in [&mut several, &mut all] {
+        assert_eq!(stream.expect("snapshot").await.data["service"], "user");
+    }
+    // What is known is sent again: now it is all there is.
+    let sent = [several.expect("snapshot").await.data, several.expect("snapshot").await.data];
+    assert!(sent.iter().any(|data| data["service"] == "cart" && data["instances"] == json!([]) && data["complete"] == true), "{sent:?}");
+    assert_eq!(several.expect("synced").await.data, json!({"services": 2}));
+    assert_eq!(all.expect("snapshot").await.data["complete"], true);
+    assert_eq!(all.expect("synced").await.data, json!({"services": 1}));
+}

@@ -143,14 +143,15 @@ impl Counting {
                 self.phase = Phase::Opening;
                 Some(rhythm::retry())
             }
-            Phase::Opening => Some(self.tell_next().unwrap_or_else(|| {
-                self.phase = Phase::Live;
-                self.metrics.stream_events("synced", 1);
-                plain("synced", None, &Synced { services: self.told })
-            })),
-            Phase::Live => loop {
+            Phase::Opening | Phase::Live => loop {
                 if let Some(bytes) = self.tell_next() {
                     return Some(bytes);
+                }
+                // Until then there may be services of which the node does not know.
+                if self.phase == Phase::Opening && self.conditions.borrow().knowledge.is_enough() {
+                    self.phase = Phase::Live;
+                    self.metrics.stream_events("synced", 1);
+                    return Some(plain("synced", None, &Synced { services: self.told }));
                 }
                 match self.wait().await {
                     Woken::Comment => return Some(rhythm::comment()),

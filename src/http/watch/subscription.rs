@@ -48,6 +48,8 @@ pub(super) struct Subscription {
     opening: VecDeque<Asked>,
     /// Places to be sent whole again.
     anew: VecDeque<Place>,
+    /// Services of which the node knows nothing yet: nothing was sent of them.
+    unknown: BTreeSet<Place>,
     /// Which services there are; only where whole families are asked for.
     roster: Option<Roster>,
     places: HashMap<ServiceKey, Place>,
@@ -76,6 +78,8 @@ enum Phase {
     New,
     /// What was asked for is being sent.
     Opening,
+    /// What the node knows was sent once; of the rest it cannot say yet whether there is any.
+    Waiting,
     /// Everything was sent once.
     Live,
     /// Goodbye was said.
@@ -104,6 +108,7 @@ impl Subscription {
             free: Vec::new(),
             opening: VecDeque::new(),
             anew: VecDeque::new(),
+            unknown: BTreeSet::new(),
             places: HashMap::new(),
             holds_all: false,
             sent: 0,
@@ -126,10 +131,36 @@ impl Subscription {
         }
         match self.phase {
             Phase::New => Some(self.begin()),
-            Phase::Opening => Some(self.open_next().unwrap_or_else(|| self.say_synced())),
+            Phase::Opening => self.open_next().or_else(|| self.end_opening()),
+            Phase::Waiting => self.next_waiting(),
             Phase::Live => self.next_live(),
             Phase::Over => None,
         }
+    }
+
+    fn end_opening(&mut self) -> Option<Bytes> {
+        if self.knows_all_asked() {
+            return Some(self.say_synced());
+        }
+        self.phase = Phase::Waiting;
+        self.next_waiting()
+    }
+
+    /// What is known goes on being sent; `synced` waits.
+    fn next_waiting(&mut self) -> Option<Bytes> {
+        if let Some(sent) = self.next_notice().or_else(|| self.send_anew()) {
+            return Some(sent);
+        }
+        if self.knows_all_asked() {
+            return Some(self.say_synced());
+        }
+        self.look_around();
+        self.open_next().or_else(|| self.send_marked())
+    }
+
+    /// The node can say of all that was asked for whether there is any.
+    fn knows_all_asked(&self) -> bool {
+        self.unknown.is_empty() && (self.roster.is_none() || self.feeds.mood().knows_enough())
     }
 
     fn next_live(&mut self) -> Option<Bytes> {
@@ -206,7 +237,14 @@ impl Subscription {
         loop {
             let Asked { service, place, holds } = self.opening.pop_front()?;
             let feed = self.feeds.of(&service, &self.request.selection);
+            // Before the view: what was not known then may be known by now, and is sent when it is marked.
+            let knows_enough = self.feeds.mood().knows_enough();
             let (following, event) = feed.join(&self.mailbox, place, holds, self.trust());
+            if !knows_enough && following.told().instances().is_empty() {
+                self.unknown.insert(place);
+                self.followed[place as usize] = Some(following);
+                continue;
+            }
             self.moved(&service, 0, following.revision());
             self.followed[place as usize] = Some(following);
             let is_said = self.holds_all && self.phase == Phase::Opening && event.name() == "unchanged";
@@ -237,6 +275,14 @@ impl Subscription {
                 return Some(plain("notice", None, &notice));
             }
             let before = following.revision();
+            if self.unknown.contains(&place) {
+                if self.node.catalog().view(following.service()).is_none_or(|view| view.instances().is_empty()) {
+                    continue;
+                }
+                self.unknown.remove(&place);
+                self.anew.push_back(place);
+                return self.send_anew();
+            }
             let Some(event) = following.next() else { continue };
             let (service, after) = (following.service().clone(), following.revision());
             self.moved(&service, before, after);
@@ -294,6 +340,11 @@ impl Subscription {
             self.anew = (0..self.followed.len() as Place).collect();
         }
         self.told_complete = complete;
+        if !self.unknown.is_empty() && mood.knows_enough() {
+            // Sent whole: of these there are none.
+            let unknown = std::mem::take(&mut self.unknown);
+            self.anew.extend(unknown.into_iter().filter(|_| !complete));
+        }
         if stale == self.told_stale {
             return None;
         }

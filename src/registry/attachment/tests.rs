@@ -33,7 +33,7 @@ fn register(id: &str, port: u16, now: Now) -> Register {
 }
 
 fn node() -> Registry {
-    Registry::new(Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) }, 1, START)
+    Registry::new(Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) }, 1, START)
 }
 
 fn feed(registry: &mut Registry, input: Input, now: Now) -> Outbox {
@@ -295,7 +295,7 @@ fn restored(registry: &Registry, port: u16, is_withdrawn: bool) -> Input {
         Body::Live { registration, seen: Seen::Well, draining: false }
     };
     let record = Record { version, body, cause: Cause::Expired, ..held };
-    Input::Restore { records: vec![Arc::new(record)], overrides: Vec::new(), saved_at: START.mono }
+    Input::Restore { records: vec![Arc::new(record)], overrides: Vec::new(), saved_at: START.mono, knew_enough: true }
 }
 
 #[test]

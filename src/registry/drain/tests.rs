@@ -4,6 +4,7 @@ use super::*;
 use crate::model::{
     Address, InstanceId, Namespace, Port, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Status, Subscriber, Ttl,
 };
+use crate::registry::NodeState;
 use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
 
 const START: Now = Now { mono: 1_000_000, wall: 0 };
@@ -17,7 +18,7 @@ fn at(ms: u64) -> Now {
 }
 
 fn node(name: &str) -> Registry {
-    let mut registry = Registry::new(Settings { has_bus: false, ..Settings::new(life(name).node, Epoch(2)) }, 1, START);
+    let mut registry = Registry::new(Settings { has_bus: false, expect_empty: true, ..Settings::new(life(name).node, Epoch(2)) }, 1, START);
     for peer in ["n1", "n2", "n3"] {
         beacon(&mut registry, peer, NodeState::Ready, START);
     }
@@ -291,7 +292,7 @@ fn warming(name: &str) -> Registry {
     register(&mut former, false, START);
     let records = vec![Arc::clone(former.record(&key()).unwrap())];
     let mut registry = Registry::new(Settings::new(life(name).node, Epoch(2)), 1, START);
-    let restore = Input::Restore { records, overrides: Vec::new(), saved_at: START.mono };
+    let restore = Input::Restore { records, overrides: Vec::new(), saved_at: START.mono, knew_enough: true };
     registry.handle(restore, START, &mut Outbox::new());
     registry
 }

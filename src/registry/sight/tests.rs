@@ -57,7 +57,7 @@ fn check(kind: CheckKind) -> Check {
 impl Stage {
     fn new(answer: fn(&Probe) -> ProbeOutcome) -> Self {
         let now = Now { mono: 10_000_000, wall: 0 };
-        let settings = Settings { has_bus: false, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
+        let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)) };
         let (looks, probes, pressing, sent, steps) = Default::default();
         Self { registry: Registry::new(settings, 7, now), now, answer, is_mute: false, looks, probes, pressing, sent, steps }
     }

@@ -107,6 +107,7 @@ impl World {
         }
         let slot = &mut self.slots[node];
         slot.told_up = up;
+        slot.has_been_up |= up;
         self.trace.say(self.now, || format!("n{node} is told that its bus is {}", if up { "up" } else { "down" }));
         self.feed(node, if up { Input::BusConnected } else { Input::BusDisconnected });
         if !up && is_attached {

@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     pub(crate) broken_at: Option<u64>,
     /// What its bus client last told it.
     pub(crate) told_up: bool,
+    /// In this life the bus was told to be up once.
+    pub(crate) has_been_up: bool,
     pub(super) wake_at: Option<u64>,
     pub(super) is_publishing: bool,
     pub(crate) stalled_until: u64,
@@ -62,6 +64,7 @@ impl Slot {
             wall_offset,
             broken_at: None,
             told_up: false,
+            has_been_up: false,
             wake_at: None,
             is_publishing: false,
             stalled_until: 0,
@@ -144,16 +147,21 @@ impl World {
         slot.life += 1;
         slot.mono_offset = 86_400_000 + mono_offset;
         slot.told_up = false;
+        slot.has_been_up = false;
         slot.broken_at = None;
         slot.wake_at = None;
         slot.is_publishing = false;
         slot.stalled_until = 0;
         slot.watcher = Watcher::default();
         slot.views = Views::default();
+        let life = slot.life;
+        let expects_empty = self.expects_empty(life);
+        let slot = &mut self.slots[node];
         let epoch = Epoch(if sabotage == Some(Sabotage::ReuseEpochs) { node as u64 } else { epoch });
         let mut settings = Settings::new(slot.name.clone(), epoch);
         settings.http = format!("{}:1", slot.name);
         settings.bootstrap_wait_ms = self.bootstrap_wait_ms;
+        settings.expect_empty = expects_empty || sabotage == Some(Sabotage::ExpectEmpty);
         if sabotage == Some(Sabotage::ForgetWithdrawn) {
             settings.limits.withdrawn = 0;
         }
@@ -189,6 +197,7 @@ impl World {
         self.end_streams(node);
         self.end_connections(node);
         self.note_losses();
+        self.note_blank();
     }
 
     pub(crate) fn leave(&mut self, node: usize, stops_after_ms: u64) {
