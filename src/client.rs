@@ -1,14 +1,82 @@
 //! The client: registers instances and follows services from another program, at whichever node answers.
 //!
-//! It needs the nouns and the API's shapes alone: with the feature `client` by itself no server code is built.
+//! It needs the nouns and the API's shapes alone: with the feature `client` by itself no server code is built. Every future is `Send` and
+//! every handle `Sync`: a [`Client`] is cloned, a [`Lease`] or a [`Watch`] moved into a task of its own.
+//!
+//! Register an instance, and keep it listed until the program ends:
+//!
+//! ```no_run
+//! use muster::api::provide::Registration;
+//! use muster::client::Client;
+//! use muster::model::{InstanceId, InstanceKey, Namespace, ServiceKey, ServiceName};
+//!
+//! # async fn provide() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder().servers(["http://10.0.0.1:6878", "http://10.0.0.2:6878"]).name("cart/1.4").build()?;
+//! let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("cart")? };
+//! let key = InstanceKey { service, id: InstanceId::parse("cart-1")? };
+//! let registration = Registration { address: "10.0.0.7".to_owned(), port: 8080, ..Registration::default() };
+//! let mut lease = client.register(key, registration).await?;
+//! tokio::select! {
+//!     error = lease.hold(|event| println!("{event:?}")) => return Err(error.into()), // a newer life of it is registered
+//!     () = std::future::pending() => {} // the program's own work
+//! }
+//! lease.close().await?; // drains it, then takes it away
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Follow a service, and always have its instances at hand:
+//!
+//! ```no_run
+//! use muster::client::{Client, Followed, Query, Replica, WatchEvent};
+//! use muster::model::{Namespace, ServiceName};
+//!
+//! # async fn consume() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder().servers(["http://10.0.0.1:6878"]).build()?;
+//! let followed = Followed::Named(vec![ServiceName::parse("user")?]);
+//! let mut watch = client.watch(Namespace::default(), followed, Query::default().with("usable", "true"));
+//! tokio::spawn(async move {
+//!     while let Ok(event) = watch.next().await {
+//!         match event {
+//!             WatchEvent::Changed(service, change) => println!("{service}: {change:?}"),
+//!             WatchEvent::Lost(why) => eprintln!("{why}; what is held is kept"),
+//!             _ => {} // opened, synced, …; later versions may have more
+//!         }
+//!         let held = watch.replica("user").and_then(Replica::held);
+//!         println!("{} usable", held.map_or(0, |held| held.instances.len()));
+//!     }
+//! });
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Ask once, and tell what went wrong:
+//!
+//! ```no_run
+//! use muster::client::{Client, Error, Query};
+//! use muster::model::ServiceName;
+//!
+//! # async fn ask() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder().servers(["127.0.0.1:6878"]).build()?;
+//! match client.instances(&ServiceName::parse("user")?, Query::default().with("zone", "eu-a")).await {
+//!     Ok(answer) => println!("{} instances", answer.value.instances.len()),
+//!     Err(Error::Unreachable(attempts)) => eprintln!("{} servers did not answer", attempts.len()),
+//!     Err(error) => eprintln!("{error}"), // refused, with `error.code()`; or no muster node
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod attach;
 mod connect;
 mod error;
+mod exclusive;
 mod happening;
 mod query;
 mod register;
 mod replica;
+#[cfg(test)]
+mod threads;
 mod tls;
 mod watch;
 

@@ -9,6 +9,7 @@ mod given;
 mod key;
 mod pem;
 mod raw;
+mod reference;
 mod rule;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,7 +64,7 @@ impl Loaded {
 /// A file with every key, its default and what it means, all commented out.
 #[must_use]
 pub fn reference() -> String {
-    key::reference()
+    reference::reference()
 }
 
 /// The content of a file that the configuration names; read here, because nothing else reads files.

@@ -7,6 +7,7 @@ mod bodies;
 pub mod body;
 mod connection;
 mod consume;
+mod contract;
 mod drain;
 pub mod edge;
 mod events;

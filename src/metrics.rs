@@ -155,11 +155,18 @@ impl Metrics {
                 "muster_warm_last_success_seconds",
                 "When the warm file was last written, in seconds since 1970; 0: not by this process",
             ),
-            probes: family("muster_probes_total", "outcome", "Looks at instances, by what they brought; `not_tried`: there were too many"),
+            probes: family(
+                "muster_probes_total",
+                "outcome",
+                "Looks at instances, by what they brought; `not_tried`: their targets were asked too often",
+            ),
             probes_in_flight: gauge("muster_probes_in_flight", "Looks at instances on their way"),
             pulls: family("muster_pulls_total", "kind", "How often this node asked a peer for what it lacks, by what it asked for"),
             repaired: family("muster_repaired_records_total", "kind", "Records that such pulls brought, by what was asked for"),
-            quarantined: counter("muster_quarantined_records_total", "Records of peers that broke a rule of the merge and were not taken"),
+            quarantined: counter(
+                "muster_quarantined_records_total",
+                "Records and overrides of peers that broke a rule or a limit and were not taken",
+            ),
             ownership_moves: counter(
                 "muster_ownership_moves_total",
                 "Live instances whose lease this node took over from another life of a node",

@@ -16,11 +16,12 @@ mod version;
 pub use address::{ADDRESS_BYTES_MAX, Address};
 pub use cause::Cause;
 pub use instance::{
-    Check, CheckKind, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PORTS_MAX, Port, RECORD_BYTES_HARD_MAX,
-    Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
+    CHECK_COUNT_MAX, Check, CheckKind, Listed, METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PATH_BYTES_MAX,
+    PORT_NAME_BYTES_MAX, PORTS_MAX, Port, RECORD_BYTES_HARD_MAX, Registration, RegistrationDraft, TAGS_MAX, Ttl, Violation, WEIGHT_DEFAULT,
 };
 pub use name::{
-    Cluster, InstanceId, InstanceKey, NameError, Namespace, NodeName, OverrideName, Region, ServiceKey, ServiceName, Zone, odd_character,
+    Cluster, INSTANCE_PATTERN, InstanceId, InstanceKey, LABEL_PATTERN, NameError, Namespace, NodeName, OverrideName, Region,
+    SERVICE_PATTERN, ServiceKey, ServiceName, Zone, odd_character,
 };
 pub use overrides::{
     AUTHOR_BYTES_MAX, Breadth, EXPIRES_IN_MS_MAX, Imposed, OVERRIDE_BYTES_MAX, Override, OverrideDraft, OverrideKey, REASON_BYTES_MAX,

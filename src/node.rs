@@ -37,6 +37,7 @@ use crate::registry::{
 };
 use crate::shutdown::Shutdown;
 use board::Board;
+use dialer::Dialer;
 use eyes::Eyes;
 use history::journal::Journal;
 use inquiry::Inquiry;
@@ -418,7 +419,9 @@ pub fn spawn_with(
         name,
     });
     let ends = BusEnds { beacons: to_beacons, changes: to_changes, direct: to_direct, bulk: to_bulk, reconnect: Arc::clone(&reconnect) };
-    let inquiry = Inquiry::new(shared.name.clone(), asking.is_secure, asking.witness.clone());
+    // Not the probes' own: names of instances that nobody resolves must not make a peer look dead.
+    let dialer = Dialer::new(asking.probing.guard.clone(), asking.probing.per_target, clock);
+    let inquiry = Inquiry::new(shared.name.clone(), asking.is_secure, asking.witness.clone(), dialer);
     let eyes = Eyes::new(inquiry, Prober::new(asking.probing.clone(), clock), Arc::clone(&shared.metrics));
     shared.board.show(registry.catalog());
     let saver = store.map(|store| {

@@ -42,11 +42,13 @@ mod message;
 mod namesake;
 mod newborn;
 mod notice;
+mod over_limit;
 mod overridden;
 mod ownership;
 mod peers;
 mod preserve;
 mod probe;
+mod probe_budget;
 mod record;
 mod relay;
 mod relayed;
@@ -61,6 +63,7 @@ mod shared;
 mod sight;
 mod store;
 mod time;
+mod turns;
 mod verdict;
 mod view;
 mod walk;
@@ -73,7 +76,7 @@ pub use applied::LIVES_MAX;
 pub use audience::{
     AudienceAt, AudiencePage, Elsewhere, INTEREST_PREFIXES_MAX, INTEREST_SERVICES_MAX, Interest, PAGE_MAX, WATCHERS_MAX, Watcher,
 };
-pub use cluster::{ClusterView, NodeView};
+pub use cluster::{ClusterView, NODE_STATES, NodeView};
 pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
@@ -90,7 +93,7 @@ pub use overridden::Overrides;
 pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};
 pub use restore::Picture;
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, ProbeLimits, Settings};
 pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
@@ -148,6 +151,7 @@ pub struct Registry {
     health: health::Health,
     preserve: preserve::Preserve,
     checks: verdict::Checks,
+    over_limit: over_limit::OverLimit,
     adoption: adoption::Adoption,
     contests: contest::Contests,
     leaving: leave::Leaving,
@@ -180,7 +184,7 @@ impl Registry {
             log: log::Log::default(),
             applied,
             leases: lease::Leases::default(),
-            looking: looking::Looking::default(),
+            looking: looking::Looking::new(settings.probes),
             ended: BTreeMap::new(),
             ask_again: ownership::AskAgain::default(),
             attachments: attachment::Attachments::default(),
@@ -201,6 +205,7 @@ impl Registry {
             health: health::Health::new(now.mono),
             preserve: preserve::Preserve::default(),
             checks: verdict::Checks::default(),
+            over_limit: over_limit::OverLimit::default(),
             adoption: adoption::Adoption::default(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
@@ -486,6 +491,7 @@ impl Registry {
         self.judge_peers(now, out);
         self.note_lost_members(now, out);
         self.note_majority(now, out);
+        self.report_over_limit(now, out);
         self.note_lost(now.mono);
         self.keep_audiences(now.mono, out);
         self.advance_preserve(now, out);

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootC
 
 /// Why PEM is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unfit {
     /// No block of it is a certificate.
     #[error("there is no certificate in it: it must have a PEM block that begins with -----BEGIN CERTIFICATE-----")]

@@ -6,6 +6,9 @@ const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), (
 /// What a duration must look like, as a sentence's end.
 pub const DURATION_RULE: &str = "a duration like \"500ms\", \"15s\", \"2m\" or \"1h\", or whole milliseconds";
 
+/// The same as a regular expression, without its anchors.
+pub const DURATION_PATTERN: &str = "[0-9]+(ms|s|m|h)?";
+
 /// What a size must look like, as a sentence's end.
 pub const SIZE_RULE: &str = "a size like \"16KiB\" or \"1MiB\", or whole bytes";
 

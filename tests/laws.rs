@@ -51,6 +51,7 @@ fn record(owner: &Life, seq: u64, written: Written) -> Arc<Record> {
         actor: None,
         detail: None,
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 

@@ -40,6 +40,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "http",
             "metrics",
             "model",
+            "nearest",
             "node",
             "open_files",
             "random",
@@ -63,7 +64,11 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (&["bincode"], &["wire"], "bincode stands in one place"),
     (&["async_nats"], &["bus"], "only the bus knows NATS"),
     (&["axum"], &["http"], "only one edge serves HTTP"),
-    (&["hyper"], &["http", "node"], "only one edge serves HTTP; the node's probes choose the address that they dial"),
+    (
+        &["hyper"],
+        &["http", "node", "client"],
+        "only one edge serves HTTP; the node's probes choose the address that they dial; the client names a proxy as its library finds it",
+    ),
     (&["println!", "print!"], &["cli", "main"], "only the command line prints"),
 ];
 

@@ -42,7 +42,7 @@ pub struct Cluster {
     pub cluster: String,
     /// The node that answers.
     pub node: String,
-    /// That node's state: `warming`, `ready`, `preserving` (ready, and it lets none of its late leases go) or `leaving`.
+    /// That node's state: `warming`, `ready`, `preserving` (ready, and it keeps instances listed by self-preservation) or `leaving`.
     pub state: String,
     /// `none`, `up`, `deaf` (connected, but what it says does not come back) or `down`.
     pub bus: String,

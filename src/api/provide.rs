@@ -13,6 +13,7 @@ use super::problem::Fault;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum Span {
     /// Whole milliseconds.
     Ms(u64),

@@ -9,8 +9,9 @@ use super::options::{Reach, Shape, Within};
 use super::output::{self, Format, Table};
 use super::selection::Selection;
 use crate::api::consume::{Found, Instance, ServiceCounts, Trust};
-use crate::client::Query;
+use crate::client::{Client, Query};
 use crate::model::{Namespace, ServiceName};
+use crate::nearest::nearest;
 
 /// What `services` takes.
 #[derive(Debug, Args)]
@@ -100,14 +101,32 @@ pub(super) async fn instances(arguments: Instances) -> Result<Code, Failure> {
         let rows = answer.value.instances.iter().map(|instance| (Vec::new(), instance));
         write(format, &answer.body, &[], rows)?;
         remark_on(answer.value.trust);
+        if answer.value.instances.is_empty() {
+            output::remark(&nothing_of(&client, service, &arguments.within.namespace).await);
+        }
         return Ok(Code::Ok);
     }
     let answer = client.search(query).await?;
     let all = arguments.all_namespaces;
     let rows = answer.value.instances.iter().map(|found| (place(found, all), &found.instance));
     write(format, &answer.body, if all { &["NAMESPACE", "SERVICE"] } else { &["SERVICE"] }, rows)?;
+    if answer.value.instances.is_empty() {
+        output::remark("no instance matches");
+    }
     remark_on(answer.value.trust);
     Ok(Code::Ok)
+}
+
+/// Why no instance of a service is shown, as far as that can be told.
+async fn nothing_of(client: &Client, service: &ServiceName, namespace: &Namespace) -> String {
+    let answer = client.services(Query::of_namespace(namespace)).await;
+    let known: Vec<_> = answer.map_or_else(|_| Vec::new(), |answer| answer.value.services);
+    if known.iter().any(|known| known.service == service.as_str() && known.instances > 0) {
+        return format!("no instance of {service} matches");
+    }
+    let guess = nearest(service.as_str(), known.iter().map(|known| &*known.service));
+    let hint = guess.map_or_else(String::new, |guess| format!("; did you mean {guess}?"));
+    format!("no instance of {service} is listed in namespace {namespace}{hint}")
 }
 
 /// Where an instance of a search stands.

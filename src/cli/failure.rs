@@ -77,6 +77,9 @@ impl From<Error> for Failure {
             Error::Unreachable(attempts) if attempts.iter().any(|attempt| attempt.untrusted) => {
                 (Code::Unavailable, Some("--ca FILE, with the certificate (PEM) of the authority that signs the nodes' certificates"))
             }
+            Error::Unreachable(attempts) if attempts.iter().all(|attempt| attempt.proxied) => {
+                (Code::Unavailable, Some("is a proxy needed to reach the node? no_proxy, with the node's host, goes past it"))
+            }
             Error::Unreachable(_) => {
                 (Code::Unavailable, Some("is a node running? `muster dev` starts some; -s or MUSTER_SERVER says where they are"))
             }

@@ -12,6 +12,7 @@ use super::failure::{Code, Failure};
 use super::nodes::counted;
 use super::options::{Reach, Within};
 use super::output;
+use super::provide::BYTE_ORDER_MARK;
 use crate::api::provide::{Batch, Op, OpResult};
 use crate::client::Client;
 use crate::model::{InstanceId, Namespace, ServiceName};
@@ -59,6 +60,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         let unreadable = |error| Failure::new(Code::Failed, format!("{}, line {number}: {error}", file.display()));
         if !next_line(&mut *lines, &mut line).map_err(unreadable)? {
             break;
+        }
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK.as_bytes()) {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
         if line.trim_ascii().is_empty() {
             continue;

@@ -20,7 +20,7 @@ const DIVERGED_TOLD_MS: u64 = 3000;
 Exit code 4: the nodes have not converged, one of them is not ready, the node that answers does not hear its bus, or it judges nobody:
 without a majority of the members nothing expires, and nothing is taken over.
 A node that settles started without knowledge and waits until every provider had its turn; that is no fault.
-A node is `preserving` while so many leases are late that none is let go; one that died stays listed as `dead` for a day.
+A node is `preserving` while it keeps silent instances listed, for too many are silent or a service's last is in doubt; one that died stays listed as `dead` for a day.
 One whose address refuses everybody counts no more after `cluster.dead_after`; one that does not answer at all, only once it is forgotten.
 
 Examples:

@@ -12,12 +12,15 @@ use super::options::{Reach, Within};
 use super::output;
 use super::selection::pair;
 use crate::api::provide::{Check, Registration, Span};
+use crate::client::Error;
 use crate::model::{InstanceId, InstanceKey, Namespace, ServiceKey, ServiceName};
 use crate::units::{DURATION_RULE, parse_ms};
 
 /// What `deregister` takes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Exit code 0 also where no such instance is registered; that is said on stderr.
+
 Examples:
   muster deregister user user-1
   muster deregister user user-1 --incarnation 1763600000000   # only if no newer life of it is registered")]
@@ -38,7 +41,17 @@ pub(super) struct Deregister {
 pub(super) async fn deregister(arguments: Deregister) -> Result<Code, Failure> {
     let Deregister { service, id, incarnation, within, reach } = arguments;
     let key = InstanceKey { service: ServiceKey { namespace: within.namespace, service }, id };
-    reach.client()?.deregister(&key, incarnation).await?;
+    let client = reach.client()?;
+    // A node answers a deregistration of the unknown as any other: it is asked first, and only for the words.
+    let was_listed = client.detail(&key).await;
+    client.deregister(&key, incarnation).await?;
+    if let Err(Error::Refused { problem, .. }) = was_listed
+        && problem.status == 404
+    {
+        let ServiceKey { namespace, service } = &key.service;
+        output::remark(&format!("{service} {} is not registered in namespace {namespace}: there was nothing to deregister", key.id));
+        return Ok(Code::Ok);
+    }
     output::line(&format!("deregistered {} {}", key.service.service, key.id))?;
     Ok(Code::Ok)
 }
@@ -151,12 +164,16 @@ fn usage(error: impl std::fmt::Display) -> Failure {
 fn read_file(path: &PathBuf) -> Result<serde_json::Map<String, Value>, Failure> {
     let text = if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let told = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
-    match serde_json::from_str(&text.map_err(|error| told(&error))?) {
+    let text = text.map_err(|error| told(&error))?;
+    match serde_json::from_str(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text)) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(told(&"must be one JSON object")),
         Err(error) => Err(told(&error)),
     }
 }
+
+/// What some editors put in front of UTF-8.
+pub(super) const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 fn default_id(service: &ServiceName, port: u16) -> Result<InstanceId, Failure> {
     let host = gethostname::gethostname().to_string_lossy().into_owned();

@@ -15,7 +15,7 @@ use crate::model::{Address, Epoch};
 use crate::node::store::{Restored, Store, StoreError};
 use crate::node::{self, Asking, Condition, Guard, Handle, Probing};
 use crate::random;
-use crate::registry::{BusHealth, Settings};
+use crate::registry::{BusHealth, ProbeLimits, Settings};
 use crate::shutdown::Shutdown;
 
 /// Of `node.leave_timeout`, so much is kept for what follows the handing over: what is under way over HTTP may take 5 s of it, then the
@@ -109,13 +109,9 @@ async fn read_disk(config: &Config, clock: Clock) -> Result<Option<(Store, Resto
 }
 
 fn to_asking(config: &Config, address: SocketAddr) -> Asking {
-    let ProbesConfig { allow, deny, per_second, in_flight, per_target } = config.probes.clone();
+    let ProbesConfig { allow, deny, per_target, .. } = config.probes.clone();
     let guard = Guard { loopback: address.ip().is_loopback(), allow, deny };
-    Asking {
-        is_secure: config.http.tls.pair().is_some(),
-        witness: config.cluster.witness.clone(),
-        probing: Probing { guard, per_second, in_flight: in_flight as usize, per_target },
-    }
+    Asking { is_secure: config.http.tls.pair().is_some(), witness: config.cluster.witness.clone(), probing: Probing { guard, per_target } }
 }
 
 fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings {
@@ -135,6 +131,7 @@ fn to_settings(config: &Config, address: SocketAddr, has_bus: bool) -> Settings 
         revive_for_ms: config.leases.revive_for_ms,
         preserve_percent: config.leases.preserve_percent,
         preserve_max_ms: config.leases.preserve_max_ms,
+        probes: ProbeLimits { in_flight: config.probes.in_flight, per_second: config.probes.per_second },
         limits: config.limits,
         ..Settings::new(config.node.name.clone(), Epoch(random::number()))
     }

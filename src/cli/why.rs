@@ -118,8 +118,9 @@ fn now(key: &InstanceKey, detail: &Detail<'_>, will: Option<String>) -> Vec<Stri
         None => "  its owner does not answer: how its lease is nobody here knows".to_owned(),
         Some(lease) => match (lease.ttl_ms, lease.last_heartbeat_ms) {
             (None, _) => "  a fixed address: no heartbeats are expected".to_owned(),
-            (Some(ttl), Some(heard)) => format!("  last heartbeat {} ago; one is due every {}", ago(heard), ago(ttl)),
-            (Some(ttl), None) => format!("  not heard since its owner took it over; a heartbeat is due every {}", ago(ttl)),
+            (Some(_), _) if lease.attached => format!("  held by an open connection at {}: no heartbeats are expected", detail.owner),
+            (Some(ttl), Some(heard)) => format!("  last heartbeat {} ago; late {} after it", ago(heard), ago(ttl)),
+            (Some(ttl), None) => format!("  not heard since its owner took it over; late after {} without a heartbeat", ago(ttl)),
         },
     });
     lines

@@ -7,6 +7,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use sse_stream::{Sse, SseByteStream};
 
 use super::connect::{ANSWER_TIMEOUT, Call, Connection};
+use super::exclusive::Exclusive;
 use super::register::to_json;
 use super::{Error, Query};
 use crate::api::Hex;
@@ -22,7 +23,7 @@ const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// An open connection that holds an instance; dropped, it holds it no more.
 pub(super) struct Attachment {
-    events: BoxStream<'static, Result<Sse, sse_stream::Error>>,
+    events: Exclusive<BoxStream<'static, Result<Sse, sse_stream::Error>>>,
 }
 
 /// What was registered by it.
@@ -69,9 +70,9 @@ impl Attachment {
         let member = Member::new(service.namespace.as_str(), service.service.as_str(), id, registration);
         let call = Call::post(&["v1", "attach"], query, to_json(&member)).within(timeout);
         let (server, response) = connection.stream(&call).await?;
-        let mut attachment = Self { events: SseByteStream::new(Box::pin(response.bytes_stream())).boxed() };
+        let mut attachment = Self { events: Exclusive::new(SseByteStream::new(Box::pin(response.bytes_stream())).boxed()) };
         let foreign = |what: String| Error::Foreign { server: server.clone(), what, status: None };
-        let first = tokio::time::timeout(ANSWER_TIMEOUT, attachment.events.next()).await;
+        let first = tokio::time::timeout(ANSWER_TIMEOUT, attachment.events.get_mut().next()).await;
         let sse = match first {
             Ok(Some(Ok(sse))) if sse.event.as_deref() == Some("registered") => sse,
             _ => return Err(foreign("its stream does not begin with what was registered".to_owned())),
@@ -86,7 +87,7 @@ impl Attachment {
     /// Waits until it ends.
     pub(super) async fn ended(&mut self) -> Ended {
         loop {
-            let sse = match tokio::time::timeout(SILENT_MAX, self.events.next()).await {
+            let sse = match tokio::time::timeout(SILENT_MAX, self.events.get_mut().next()).await {
                 Err(_) => return Ended::Lost(format!("nothing was heard of the node for {} s", SILENT_MAX.as_secs())),
                 Ok(None) => return Ended::Lost("the connection ended".to_owned()),
                 Ok(Some(Err(error))) => return Ended::Lost(format!("the connection broke: {error}")),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
@@ -253,7 +254,7 @@ impl Connection {
             Ok(body) => Ok(Reply { server, body }),
             Err(why) => {
                 self.turn_to_next();
-                Err(Missed { error: Error::Unreachable(vec![Attempt { server, why, untrusted: false }]), again: true })
+                Err(Missed { error: Error::Unreachable(vec![Attempt { server, why, untrusted: false, proxied: false }]), again: true })
             }
         }
     }
@@ -308,7 +309,11 @@ impl Connection {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let answered = tokio::time::timeout(call.timeout, request.send()).await;
-        let silent = |why: String, untrusted| Failed::Silent(Attempt { server: self.server(at), why, untrusted });
+        let proxy = self.proxy_to(at);
+        let silent = |why: String, untrusted| {
+            let (why, proxied) = (why + proxy.as_deref().unwrap_or_default(), proxy.is_some());
+            Failed::Silent(Attempt { server: self.server(at), why, untrusted, proxied })
+        };
         let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -317,7 +322,17 @@ impl Connection {
             }
             Err(_) => return Err(silent(format!("no answer within {:?}", call.timeout), false)),
         };
-        if response.status().is_success() { Ok(response) } else { Err(refusal(self.server(at), response).await) }
+        if response.status().is_success() { Ok(response) } else { Err(refusal(self.server(at), response, proxy.as_deref()).await) }
+    }
+
+    /// The proxy that the environment names for this server, in words.
+    fn proxy_to(&self, at: usize) -> Option<String> {
+        let server = &self.servers[at];
+        let proxy = Matcher::from_env().intercept(&server.as_str().parse().ok()?)?;
+        // Without the user and the password that may stand before it.
+        let place = proxy.uri().authority().map_or("", |authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+        let (scheme, host) = (server.scheme(), server.host_str().unwrap_or_default());
+        Some(format!(", through the proxy {place} of {scheme}_proxy or all_proxy (no_proxy={host} goes past it)"))
     }
 
     fn server(&self, at: usize) -> String {
@@ -330,7 +345,7 @@ pub(super) fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_max_delay(Duration::from_secs(5)).with_jitter()
 }
 
-async fn refusal(server: String, response: Response) -> Failed {
+async fn refusal(server: String, response: Response, proxy: Option<&str>) -> Failed {
     let status = response.status();
     let body = read(response).await.unwrap_or_default();
     match serde_json::from_slice::<Problem>(&body) {
@@ -340,7 +355,7 @@ async fn refusal(server: String, response: Response) -> Failed {
         }
         Err(_) => Failed::Final(Error::Foreign {
             server,
-            what: format!("it says {status} without a problem of ours"),
+            what: format!("it says {status} without a problem of ours{}", proxy.unwrap_or_default()),
             status: Some(status.as_u16()),
         }),
     }

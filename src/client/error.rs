@@ -6,6 +6,7 @@ use crate::api::problem::Problem;
 
 /// Why a client could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// A server's address cannot be one.
     #[error("`{0}` is not a server: must be like http://127.0.0.1:6878 or node-1.example:6878")]
@@ -23,6 +24,7 @@ pub enum BuildError {
 
 /// Why a call failed. Of a write nothing is known to have changed, but for [`Error::Unreachable`] after a timeout.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Error {
     /// No server answered.
     Unreachable(Vec<Attempt>),
@@ -46,6 +48,7 @@ pub enum Error {
 
 /// One server that did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// Which.
     pub server: String,
@@ -53,6 +56,8 @@ pub struct Attempt {
     pub why: String,
     /// It shows a certificate that this program does not trust.
     pub untrusted: bool,
+    /// It was asked through a proxy, which `why` names.
+    pub proxied: bool,
 }
 
 impl Error {

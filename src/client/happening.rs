@@ -6,6 +6,7 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 
 use super::connect::{Call, Connection};
+use super::exclusive::Exclusive;
 use super::watch::{Opened, RECONNECT_WAIT_MAX, endless};
 use super::{Error, Query};
 use crate::api::consume::Goodbye;
@@ -18,13 +19,14 @@ pub struct Happenings {
     /// The id of the last event that came.
     last: Option<String>,
     stream: Option<Opened>,
-    waits: ExponentialBackoff,
+    waits: Exclusive<ExponentialBackoff>,
     /// Before the next attempt to open a stream.
     wait: Duration,
 }
 
 /// What a stream of events brings.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Happened {
     /// A stream is open at this server.
     Opened(String),
@@ -95,7 +97,7 @@ impl Happenings {
         if self.stream.take().is_some() {
             self.connection.turn_to_next();
         }
-        self.wait = self.waits.next().unwrap_or(Duration::from_secs(5));
+        self.wait = self.waits.get_mut().next().unwrap_or(Duration::from_secs(5));
         Happened::Lost(why)
     }
 }

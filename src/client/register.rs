@@ -31,7 +31,8 @@ pub struct Lease {
     key: InstanceKey,
     registration: Registration,
     incarnation: u64,
-    digest: Hex,
+    /// Of the content that holds, which is another than `registration` where somebody registered one in this life since; `None`: that one's.
+    digest: Option<Hex>,
     owner: String,
     /// `None`: a fixed address, which sends no heartbeats, or nothing was said of it.
     renew_every: Option<Duration>,
@@ -43,6 +44,7 @@ pub struct Lease {
 
 /// What happened to a lease.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum HeldEvent {
     /// A heartbeat was answered.
     Renewed,
@@ -71,7 +73,7 @@ impl Client {
             Ok(Attached { attachment, incarnation, digest, owner }) => {
                 begun.incarnation = Some(incarnation);
                 let connection = Arc::clone(&self.connection);
-                let (registration, attachment) = (begun, Some(attachment));
+                let (registration, attachment, digest) = (begun, Some(attachment), Some(digest));
                 Ok(Lease { connection, key, registration, incarnation, digest, owner, renew_every: None, attaches: true, attachment })
             }
             Err(error) if is_final(&error) => Err(error),
@@ -101,7 +103,7 @@ impl Client {
             key,
             registration,
             incarnation: registered.incarnation,
-            digest: registered.digest,
+            digest: Some(registered.digest),
             owner: registered.owner.into_owned(),
             renew_every: registered.lease.renew_every_ms.map(to_pause),
             attaches: false,
@@ -199,19 +201,16 @@ impl Lease {
             }
             match Attachment::open(&self.connection, &self.key, &self.registration, false, self.answer_timeout()).await {
                 Ok(Attached { attachment, digest, owner, .. }) => {
-                    (self.attachment, self.digest, self.owner) = (Some(attachment), digest, owner);
+                    (self.attachment, self.digest, self.owner) = (Some(attachment), Some(digest), owner);
                     waits = backoff().without_max_times().build();
                     tell(HeldEvent::Attached);
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) if attach::is_not_offered(&error) => {
-                    let registered = put(&self.connection, &self.key, &self.registration, false, self.answer_timeout()).await;
-                    if let Ok(registered) = registered {
-                        self.digest = registered.digest;
-                        self.owner = registered.owner.into_owned();
-                        self.renew_every = registered.lease.renew_every_ms.map(to_pause);
+                    // A heartbeat, not a registration: what was registered in this life meanwhile is to hold.
+                    if let Ok(event) = self.beat().await {
                         self.attaches = false;
-                        tell(HeldEvent::RegisteredAgain);
+                        tell(event);
                         return Ok(());
                     }
                     tokio::time::sleep(waits.next().unwrap_or(RETRY_MAX)).await;
@@ -227,23 +226,33 @@ impl Lease {
     /// One heartbeat; registers again when the registry asks for that.
     async fn beat(&mut self) -> Result<HeldEvent, Error> {
         match self.renew().await {
-            Ok(renewed) => {
-                self.owner = renewed.owner.into_owned();
-                self.renew_every = renewed.renew_every_ms.map(to_pause);
-                Ok(HeldEvent::Renewed)
-            }
+            Ok(renewed) => Ok(self.note_renewed(renewed)),
             Err(error) if error.code() == Some("unknown_lease") => {
+                // Its life may go on with another content, which somebody registered meanwhile: that holds, and this life never had a later one.
+                if self.digest.take().is_some()
+                    && let Ok(renewed) = self.renew().await
+                {
+                    return Ok(self.note_renewed(renewed));
+                }
                 let registered = put(&self.connection, &self.key, &self.registration, false, self.answer_timeout()).await?;
-                self.digest = registered.digest;
+                self.digest = Some(registered.digest);
                 self.owner = registered.owner.into_owned();
+                self.renew_every = registered.lease.renew_every_ms.map(to_pause);
                 Ok(HeldEvent::RegisteredAgain)
             }
             Err(error) => Err(error),
         }
     }
 
+    fn note_renewed(&mut self, renewed: Renewed<'static>) -> HeldEvent {
+        self.owner = renewed.owner.into_owned();
+        self.renew_every = renewed.renew_every_ms.map(to_pause);
+        HeldEvent::Renewed
+    }
+
     async fn renew(&self) -> Result<Renewed<'static>, Error> {
-        let heartbeat = Heartbeat { incarnation: Some(self.incarnation), digest: Some(self.digest.to_string()), status: None };
+        let heartbeat =
+            Heartbeat { incarnation: Some(self.incarnation), digest: self.digest.map(|digest| digest.to_string()), status: None };
         let [v1, services, service, instances, id] = instance_path(&self.key);
         let path = [v1, services, service, instances, id, "heartbeat"];
         let query = Query::of_namespace(&self.key.service.namespace);

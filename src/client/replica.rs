@@ -28,6 +28,7 @@ pub struct Held {
 
 /// How one instance changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Change {
     /// It is new.
     Added(Instance<'static>),

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use sse_stream::{Sse, SseByteStream};
 
 use super::connect::{Call, Connection, backoff};
+use super::exclusive::Exclusive;
 use super::{Change, Error, Query, Replica};
 use crate::api::consume::{Delta, Goodbye, Notice, Snapshot, Unchanged};
 use crate::model::{Namespace, ServiceName};
@@ -30,6 +31,7 @@ pub(super) const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Which services of a namespace are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Followed {
     /// These, whether anybody has registered them or not.
     Named(Vec<ServiceName>),
@@ -53,13 +55,14 @@ pub struct Watch {
     is_post_refused: bool,
     /// What the last event meant and has not been asked for yet.
     pending: VecDeque<WatchEvent>,
-    waits: ExponentialBackoff,
+    waits: Exclusive<ExponentialBackoff>,
     /// Before the next attempt to open a stream.
     wait: Duration,
 }
 
 /// What happened to what is followed.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum WatchEvent {
     /// A stream is open at this server.
     Opened(String),
@@ -77,7 +80,7 @@ pub enum WatchEvent {
 
 /// A stream of events, as they come.
 pub(super) struct Opened {
-    events: BoxStream<'static, Result<Sse, sse_stream::Error>>,
+    events: Exclusive<BoxStream<'static, Result<Sse, sse_stream::Error>>>,
     /// Bytes since the last event.
     unread: Arc<AtomicUsize>,
 }
@@ -192,7 +195,7 @@ impl Watch {
         if self.stream.take().is_some() {
             self.connection.turn_to_next();
         }
-        self.wait = self.waits.next().unwrap_or(Duration::from_secs(5));
+        self.wait = self.waits.get_mut().next().unwrap_or(Duration::from_secs(5));
         self.pending.push_back(WatchEvent::Lost(why));
     }
 
@@ -282,12 +285,12 @@ impl Opened {
         });
         let bounded = Arc::clone(&unread);
         let bytes = bytes.take_while(move |_| std::future::ready(bounded.load(Ordering::Relaxed) <= EVENT_BYTES_MAX));
-        Self { events: SseByteStream::new(Box::pin(bytes)).boxed(), unread }
+        Self { events: Exclusive::new(SseByteStream::new(Box::pin(bytes)).boxed()), unread }
     }
 
     /// The next event, or why there is none.
     pub(super) async fn next(&mut self) -> Result<Sse, String> {
-        let event = match self.events.next().await {
+        let event = match self.events.get_mut().next().await {
             Some(Ok(sse)) => Ok(sse),
             Some(Err(error)) => Err(format!("the stream broke: {error}")),
             None => Err("the stream ended".to_owned()),
@@ -297,8 +300,8 @@ impl Opened {
     }
 }
 
-pub(super) fn endless() -> ExponentialBackoff {
-    backoff().without_max_times().build()
+pub(super) fn endless() -> Exclusive<ExponentialBackoff> {
+    Exclusive::new(backoff().without_max_times().build())
 }
 
 fn read<T: DeserializeOwned>(data: &str) -> Result<T, String> {

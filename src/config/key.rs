@@ -296,21 +296,21 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| list(&config.probes.allow.iter().map(ToString::to_string).collect::<Vec<_>>()),
         ..key(
             "probes.allow",
-            "Ranges of IP addresses: instances are looked at there alone. Absent: everywhere. Loopback is looked at only where this node \
+            "Ranges of IP addresses: instances are looked at there alone, and silent peers are asked there alone. Absent: everywhere. Loopback is looked at only where this node \
              listens there itself, link-local, multicast and metadata addresses never.",
         )
     },
     Key {
         set: |config, given| put(&mut config.probes.deny, given.ranges()),
         show: |config| list(&config.probes.deny.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at, whatever probes.allow says.")
+        ..key("probes.deny", "Ranges of IP addresses where nothing is looked at and no peer is asked, whatever probes.allow says.")
     },
     Key {
         set: |config, given| put(&mut config.probes.per_second, given.count(1..=1_000_000)),
         show: |config| Some(config.probes.per_second.to_string()),
         ..key(
             "probes.per_second",
-            "How many looks at instances this node takes a second, from four on a quarter for silent ones; past it they come later.",
+            "How many looks at instances this node takes a second, from four on a quarter for silent ones and a quarter for the others; past it they wait for their turns.",
         )
     },
     Key {
@@ -318,7 +318,7 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Some(config.probes.in_flight.to_string()),
         ..key(
             "probes.in_flight",
-            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones.",
+            "How many instances are looked at at once; each is an open connection. From four on a quarter is kept for silent ones, and a quarter for the others.",
         )
     },
     Key {
@@ -352,7 +352,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.instances, given.number(1..=100_000_000)),
         show: |config| Some(config.limits.instances.to_string()),
-        ..key("limits.instances", "Live instances in all; past it new registrations are refused with 507, renewals never are.")
+        ..key(
+            "limits.instances",
+            "Live instances in all; past it new registrations are refused with 507, renewals never are. Of peers' records twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.limits.instances_per_service, given.number(1..=10_000_000)),
@@ -380,7 +383,10 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         set: |config, given| put(&mut config.limits.overrides, given.number(1..=10_000)),
         show: |config| Some(config.limits.overrides.to_string()),
-        ..key("limits.overrides", "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced.")
+        ..key(
+            "limits.overrides",
+            "Operators' overrides in all; past it new ones are refused with 507, known ones can still be replaced. Of peers' twice as many are taken.",
+        )
     },
     Key {
         set: |config, given| put(&mut config.log.filter, given.log_filter()),
@@ -431,31 +437,6 @@ pub(super) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
     sections.dedup();
     sections
-}
-
-/// Every key, commented out, with its default and what it means.
-pub(super) fn reference() -> String {
-    let defaults = Config::default();
-    let mut lines = vec!["# Every key of muster's configuration, with its default.".to_owned()];
-    for section in sections() {
-        lines.extend([String::new(), format!("[{section}]")]);
-        for key in KEYS.iter().filter(|key| key.section() == section) {
-            let flag = key.flag.map_or(String::new(), |flag| format!(", {flag}"));
-            // The default of a name is this machine's: no part of a file that is the same everywhere.
-            let default = (key.show)(&defaults).filter(|_| key.path != "node.name");
-            lines.push(format!("# {} ({}{flag})", key.help, key.variable()));
-            lines.push(format!("# {} = {}", key.name(), to_toml(default.as_deref())));
-        }
-    }
-    lines.join("\n") + "\n"
-}
-
-fn to_toml(value: Option<&str>) -> String {
-    match value {
-        None => "…".to_owned(),
-        Some(text) if text.parse::<u64>().is_ok() || matches!(text, "true" | "false") => text.to_owned(),
-        Some(text) => format!("{text:?}"),
-    }
 }
 
 fn list(items: &[String]) -> Option<String> {

@@ -31,7 +31,7 @@ use crate::model::{Incarnation, InstanceKey, ServiceKey};
 use crate::registry::{Deregister, Heartbeat, Register};
 
 /// How many operations a batch may have.
-const OPS_MAX: usize = 10_000;
+pub(super) const OPS_MAX: usize = 10_000;
 /// How many faults of one operation are told, so that an answer is not many times its request.
 const OP_FAULTS_MAX: usize = 8;
 /// How many of them may wait for the node at a time, so that one batch leaves room in its queue for others.

@@ -50,8 +50,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         ("lastEventId" = Option<String>, Query, description = "Of a stream: the same, as polyfills send it; the header counts for more."),
     ),
     responses(
-        (status = 200, description = "What happened.", body = Events<'static>),
-        (status = 200, description = "What happens.", body = api::events::Event<'static>, content_type = "text/event-stream"),
+        (status = 200, description = "What happened; with `accept: text/event-stream` what happens.", content(
+            (Events<'static> = "application/json"),
+            (api::events::Event<'static> = "text/event-stream"),
+        )),
         (status = "default", description = "Not answered", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -83,8 +85,10 @@ async fn events(State(app): State<App>, headers: HeaderMap, mut query: Query) ->
         ("lastEventId" = Option<String>, Query, description = "Of a stream: the same, as polyfills send it; the header counts for more."),
     ),
     responses(
-        (status = 200, description = "What happened.", body = Events<'static>),
-        (status = 200, description = "What happens.", body = api::events::Event<'static>, content_type = "text/event-stream"),
+        (status = 200, description = "What happened; with `accept: text/event-stream` what happens.", content(
+            (Events<'static> = "application/json"),
+            (api::events::Event<'static> = "text/event-stream"),
+        )),
         (status = "default", description = "Not answered; 404 `unknown_instance`: nothing is known of it", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

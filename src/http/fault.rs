@@ -117,6 +117,10 @@ pub enum FaultCode {
 }
 
 impl FaultCode {
+    /// Every code.
+    pub const ALL: [Self; 5] =
+        [Self::UnknownField, Self::MissingField, Self::UnknownParameter, Self::RepeatedParameter, Self::InvalidValue];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

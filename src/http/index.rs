@@ -107,8 +107,9 @@ async fn version(query: Query) -> Result<Response, Problem> {
 )]
 async fn openapi(query: Query) -> Result<Response, Problem> {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-        let document = super::openapi();
-        Bytes::from(serde_json::to_vec(&document).expect("unreachable: the description is JSON"))
+        let mut document = serde_json::to_value(super::openapi()).expect("unreachable: the description is JSON");
+        super::contract::write_bounds(&mut document);
+        Bytes::from(document.to_string())
     });
     query.finish()?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT.clone()).into_response())

@@ -194,7 +194,7 @@ async fn read_register(
 pub(super) fn to_register(key: InstanceKey, registration: Arc<ValidRegistration>, said: &Said, takeover: bool, write: Write) -> Register {
     let says_up = said.status.as_ref().is_some_and(|status| status.0 == Reported::Up);
     let incarnation = said.incarnation.map(|life| life.0);
-    Register { key, registration, incarnation, takeover, says_up, actor: None, ack: write.ack(), at: write.at }
+    Register { key, registration, incarnation, takeover, says_up, attaches: false, actor: None, ack: write.ack(), at: write.at }
 }
 
 /// A heartbeat for the node.

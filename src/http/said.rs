@@ -24,7 +24,7 @@ use crate::model::{
 };
 use crate::units::show_ms;
 
-pub(super) use self::json::{CheckWord, OpWord, Text};
+pub(super) use self::json::{CheckWord, DIGEST_BYTES_MAX, OpWord, Text};
 pub(super) use self::overrides::OverrideSaid;
 pub(super) use self::repeated::repeated;
 

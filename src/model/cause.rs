@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 /// Why something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Cause {
     /// A provider registered it.
     Registered,
@@ -26,7 +27,7 @@ pub enum Cause {
     Preserved,
     /// The connection that held its lease closed.
     Detached,
-    /// It did not answer when it was looked at.
+    /// Probes of it failed: no answer, or one that says that it is not well.
     ProbeFailed,
     /// It answers when it is looked at, though its provider is silent.
     ProbeSucceeded,
@@ -94,7 +95,7 @@ impl Cause {
             Self::OwnerLost => "its owner is gone, and another node took it over without having heard its provider",
             Self::Preserved => "its provider is silent, but so are too many others for that to prove anything: it stays listed",
             Self::Detached => "the connection that held its lease closed",
-            Self::ProbeFailed => "it did not answer when it was looked at",
+            Self::ProbeFailed => "probes of it failed",
             Self::ProbeSucceeded => "it answers when it is looked at, though its provider is silent",
             Self::Drained => "somebody asked for it to leave: nothing new is to be sent there",
             Self::AddressReused => "another instance was registered under its address and port",

@@ -25,8 +25,13 @@ pub const PORTS_MAX: usize = 64;
 /// What a whole registration may take, whatever is configured.
 pub const RECORD_BYTES_HARD_MAX: usize = 64 * 1024;
 
-const PORT_NAME_BYTES_MAX: usize = 63;
-const PATH_BYTES_MAX: usize = 1024;
+/// How long a named port's name may be.
+pub const PORT_NAME_BYTES_MAX: usize = 63;
+/// How long the path of an HTTP check may be.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// How many failures or successes in a row a check may ask for.
+pub const CHECK_COUNT_MAX: u16 = 100;
+
 pub(super) const EVICT_AFTER_MS_HARD_MAX: u64 = 24 * 3_600_000;
 
 /// One rule that a registration breaks.
@@ -93,6 +98,7 @@ pub struct Check {
 
 /// What a check asks of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CheckKind {
     /// `GET path` answers 2xx. Without a port: the instance's own.
     Http {
@@ -350,8 +356,8 @@ fn violations(draft: &RegistrationDraft) -> Vec<Violation> {
             say(&["check", "timeout"], "must be 10ms to 1m".to_owned());
         }
         for (name, count) in [("failures", check.failures), ("successes", check.successes)] {
-            if !(1..=100).contains(&count) {
-                say(&["check", name], "must be 1 to 100".to_owned());
+            if !(1..=CHECK_COUNT_MAX).contains(&count) {
+                say(&["check", name], format!("must be 1 to {CHECK_COUNT_MAX}"));
             }
         }
     }

@@ -35,6 +35,13 @@ pub fn odd_character(text: &str) -> String {
     odd.map_or_else(String::new, |char| format!(" (`{}` is U+{:04X})", char.escape_debug(), u32::from(char)))
 }
 
+/// The rule of namespaces, nodes, clusters, places and overrides as a regular expression.
+pub const LABEL_PATTERN: &str = "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$";
+/// The rule of services' names as a regular expression.
+pub const SERVICE_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._:@-]{0,126}[A-Za-z0-9])?$";
+/// The rule of instances' ids as a regular expression.
+pub const INSTANCE_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$";
+
 const LABEL_RULE: &str = "1 to 63 of a-z, 0-9, `_` and `-`, beginning and ending with a letter or digit";
 const SERVICE_RULE: &str = "1 to 128 of A-Z, a-z, 0-9 and `._:@-`, beginning and ending with a letter or digit";
 const INSTANCE_RULE: &str = "1 to 128 of A-Z, a-z, 0-9 and `._:@/-`, beginning with a letter or digit";

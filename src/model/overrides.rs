@@ -37,6 +37,7 @@ impl fmt::Display for OverrideKey {
 
 /// A status that an operator may impose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Imposed {
     /// To be called, whatever the registry saw.
     Up,
@@ -76,6 +77,7 @@ impl FromStr for Imposed {
 
 /// How much an override is about: of two the narrower wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Breadth {
     /// Every instance of the namespace.
     Namespace,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 /// What a provider says of its instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
 pub enum Reported {
     /// Not to be called yet.
     Starting,
@@ -15,6 +16,7 @@ pub enum Reported {
 
 /// What consumers see: the effective status of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Status {
     /// The provider said so.
     Starting,
@@ -59,6 +61,9 @@ impl FromStr for Status {
 }
 
 impl Reported {
+    /// Every one, in the order of the API.
+    pub const ALL: [Self; 2] = [Self::Starting, Self::Up];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -162,16 +162,21 @@ impl Dialer {
         found.map_err(|_| NotDialled::Unreachable("the name is not known".to_owned()))
     }
 
-    /// Connects to an address or a name.
-    pub(super) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, NotDialled> {
+    /// The addresses of a host, each of which may be dialled: of a name that also stands for what is forbidden none is.
+    pub(super) async fn permitted(&self, host: &str) -> Result<Vec<IpAddr>, NotDialled> {
         let ips = match host.parse::<IpAddr>() {
             Ok(ip) => vec![ip.to_canonical()],
             Err(_) => self.resolve(host).await?,
         };
-        // All of them before any is dialled: of a name that also stands for what is forbidden nothing is asked.
         for ip in &ips {
             self.guard.check(*ip).map_err(NotDialled::Forbidden)?;
         }
+        Ok(ips)
+    }
+
+    /// Connects to an address or a name.
+    pub(super) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, NotDialled> {
+        let ips = self.permitted(host).await?;
         let mut why = NotDialled::Unreachable("the name has no address".to_owned());
         for ip in ips.into_iter().take(DIALLED_MAX) {
             if !self.budget.take(ip) {

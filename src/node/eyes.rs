@@ -20,7 +20,7 @@ pub(super) struct Eyes {
     /// Peers that are being asked; each is asked once at a time.
     inquiries: JoinSet<(Ticket, PeerAnswer)>,
     prober: Prober,
-    /// Instances that are being looked at; at most as many as may be at once.
+    /// Instances that are being looked at; at most as many as the registry lets be at once.
     probes: JoinSet<(Ticket, ProbeOutcome)>,
     metrics: Arc<Metrics>,
 }
@@ -36,14 +36,10 @@ impl Eyes {
         self.inquiries.spawn(async move { (ticket, inquiry.ask(&node, &http, needs_witness).await) });
     }
 
-    /// Looks at an instance; gives the answer at once where too many are being looked at.
-    pub(super) fn look_at(&mut self, ticket: Ticket, probe: Probe, is_pressing: bool) -> Option<Input> {
-        if !self.prober.may_begin(self.probes.len(), is_pressing) {
-            return Some(self.probed(ticket, ProbeOutcome::NotTried));
-        }
+    /// Looks at an instance; whose turn it is the registry says.
+    pub(super) fn look_at(&mut self, ticket: Ticket, probe: Probe) {
         let prober = self.prober.clone();
         self.probes.spawn(async move { (ticket, prober.look(&probe).await) });
-        None
     }
 
     /// What was seen, at least one thing; pending while nothing is looked at. Dropped, it takes nothing with it.

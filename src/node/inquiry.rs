@@ -1,9 +1,13 @@
 //! Inquiries: asking a silent peer directly, past the bus, whether it lives.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
 
+use super::dialer::{Dialer, NotDialled};
 use crate::model::NodeName;
 use crate::registry::PeerAnswer;
 use crate::tls;
@@ -16,36 +20,56 @@ const NODE_HEADER: &str = "muster-node";
 /// Asks peers over HTTP.
 #[derive(Clone)]
 pub(super) struct Inquiry {
+    /// Dials nothing that a probe may not dial: peers name their addresses themselves.
     http: reqwest::Client,
+    dialer: Dialer,
     /// Peers speak as this node does.
     scheme: &'static str,
     /// This node's own name: it proves nothing to reach itself at a peer's address.
     own: NodeName,
-    witness: Option<String>,
+    /// The operator names it.
+    witness: Option<(reqwest::Client, String)>,
+}
+
+/// Resolves a peer's name, where all that it stands for may be dialled.
+struct Permitted(Dialer);
+
+impl Resolve for Permitted {
+    fn resolve(&self, name: Name) -> Resolving {
+        let dialer = self.0.clone();
+        Box::pin(async move {
+            let ips = dialer.permitted(name.as_str()).await.map_err(|why| format!("{why:?}"))?;
+            Ok(Box::new(ips.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+        })
+    }
 }
 
 impl Inquiry {
     /// `witness`: a URL that a node which is not cut off reaches.
-    pub(super) fn new(own: NodeName, is_secure: bool, witness: Option<String>) -> Self {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::of_any_certificate())
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(ANSWER_TIMEOUT)
-            .build()
-            .expect("unreachable: a client with a TLS configuration of its own needs nothing from the system");
-        Self { http, scheme: if is_secure { "https" } else { "http" }, own, witness }
+    pub(super) fn new(own: NodeName, is_secure: bool, witness: Option<String>, dialer: Dialer) -> Self {
+        let built = |builder: reqwest::ClientBuilder| {
+            builder.build().expect("unreachable: a client with a TLS configuration of its own needs nothing from the system")
+        };
+        let http = built(client().dns_resolver(Arc::new(Permitted(dialer.clone()))));
+        let witness = witness.map(|witness| (built(client()), witness));
+        Self { http, dialer, scheme: if is_secure { "https" } else { "http" }, own, witness }
     }
 
     /// Whether the node at this address answers under its own name: with a wrong address, this node might ask itself.
     pub(super) async fn ask(&self, node: &NodeName, address: &str, needs_witness: bool) -> PeerAnswer {
-        if address.is_empty() {
-            return PeerAnswer::Unsure;
+        let url = reqwest::Url::parse(&format!("{}://{address}/livez", self.scheme));
+        // No address at all, or more than one: nothing is asked.
+        let Some(url) = url.ok().filter(is_plain) else { return PeerAnswer::Unsure };
+        match self.permit(&url).await {
+            Err(NotDialled::Forbidden(why)) => {
+                tracing::warn!(%node, address, why, "a silent peer cannot be asked whether it lives: no probe may go to the address that it named");
+                return PeerAnswer::Unsure;
+            }
+            Err(NotDialled::TooOften) => return PeerAnswer::Unsure,
+            Err(NotDialled::Refused | NotDialled::Unreachable(_)) | Ok(()) => {}
         }
-        let answer = self.http.get(format!("{}://{address}/livez", self.scheme)).send().await;
-        let seen = match answer {
+        let seen = match self.http.get(url).send().await {
             Ok(answer) => self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)),
-            // No address at all: nothing was asked.
             Err(error) if error.is_builder() => return PeerAnswer::Unsure,
             Err(error) if is_refused(&error) => PeerAnswer::Refused,
             Err(_) => PeerAnswer::Silent,
@@ -54,9 +78,15 @@ impl Inquiry {
             return seen;
         }
         match &self.witness {
-            Some(witness) if needs_witness && self.http.get(witness).send().await.is_err() => PeerAnswer::Unsure,
+            Some((http, witness)) if needs_witness && http.get(witness).send().await.is_err() => PeerAnswer::Unsure,
             Some(_) | None => seen,
         }
+    }
+
+    /// Holds an address against the rules: the client's resolver sees names alone.
+    async fn permit(&self, url: &reqwest::Url) -> Result<(), NotDialled> {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        self.dialer.permitted(host).await.map(|_: Vec<IpAddr>| ())
     }
 
     /// What it says of a node that one of this name answers at its address: none is a proxy's answer, or another program's.
@@ -67,6 +97,21 @@ impl Inquiry {
             Some(_) | None => PeerAnswer::Silent,
         }
     }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::of_any_certificate())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(ANSWER_TIMEOUT)
+        // A question is seldom: no connection is kept for the next.
+        .pool_max_idle_per_host(0)
+}
+
+/// It has a host and a port, and asks for what this node asks for: an address with a path, a query or a user in it is none.
+fn is_plain(url: &reqwest::Url) -> bool {
+    url.host_str().is_some() && url.path() == "/livez" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
 }
 
 /// Somebody is there and says that nobody listens: what no partition does that only loses what is sent.
@@ -87,22 +132,37 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::node::dialer::{Guard, testing};
+
+    fn inquiry(guard: Guard) -> Inquiry {
+        Inquiry::new(name("n1"), false, None, Dialer::new(guard, 100, Clock::start()))
+    }
+
+    fn local() -> Guard {
+        Guard { loopback: true, ..Guard::default() }
+    }
 
     fn name(text: &str) -> NodeName {
         NodeName::parse(text).unwrap()
     }
 
-    /// What `n1` makes of `n2`'s address, where a node of this name answers, or a program that names none.
-    async fn seen(answers_as: Option<&str>) -> PeerAnswer {
+    /// The address of a node of this name, which answers one question, or of a program that names none.
+    async fn answering(answers_as: Option<&str>) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let address = listener.local_addr().unwrap();
         let header = answers_as.map_or(String::new(), |name| format!("muster-node: {name}\r\n"));
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 1024]).await.unwrap();
             stream.write_all(format!("HTTP/1.1 200 OK\r\n{header}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
         });
-        Inquiry::new(name("n1"), false, None).ask(&name("n2"), &address, false).await
+        address
+    }
+
+    /// What `n1` makes of `n2`'s address, where that one answers.
+    async fn seen(answers_as: Option<&str>) -> PeerAnswer {
+        inquiry(local()).ask(&name("n2"), &answering(answers_as).await.to_string(), false).await
     }
 
     #[tokio::test]
@@ -111,9 +171,34 @@ mod tests {
         assert_eq!(seen(Some("n3")).await, PeerAnswer::Refused, "its address is another node's now");
         assert_eq!(seen(Some("n1")).await, PeerAnswer::Silent, "this node reached itself");
         assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");
-        let inquiry = Inquiry::new(name("n1"), false, None);
+        let inquiry = inquiry(local());
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
         assert_eq!(inquiry.ask(&name("n2"), &closed, false).await, PeerAnswer::Refused);
         assert_eq!(inquiry.ask(&name("n2"), "", false).await, PeerAnswer::Unsure);
+    }
+    #[tokio::test]
+    async fn a_peer_is_asked_where_a_probe_may_go_and_nowhere_else() {
+        let of_name = async |guard: Guard| {
+            let address = format!("localhost:{}", answering(Some("n2")).await.port());
+            inquiry(guard).ask(&name("n2"), &address, false).await
+        };
+        assert_eq!(of_name(local()).await, PeerAnswer::Alive);
+        assert_eq!(of_name(Guard::default()).await, PeerAnswer::Unsure, "loopback");
+        let denied = Guard { deny: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], ..local() };
+        assert_eq!(of_name(denied).await, PeerAnswer::Unsure);
+        let forbidden =
+            ["169.254.169.254:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "0xa9.0xfe.0xa9.0xfe", "[fd00:ec2::254]:80", "a/b?c"];
+        for address in forbidden {
+            assert_eq!(inquiry(local()).ask(&name("n2"), address, false).await, PeerAnswer::Unsure, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_also_stands_for_what_is_forbidden_is_not_asked() {
+        let address = answering(Some("n2")).await;
+        let turns = || vec!["127.0.0.1".parse().unwrap(), "169.254.169.254".parse().unwrap()];
+        let inquiry = Inquiry::new(name("n1"), false, None, testing::dialer(local(), 100, turns));
+        let answer = inquiry.ask(&name("n2"), &format!("n2.example:{}", address.port()), false).await;
+        assert_eq!(answer, PeerAnswer::Unsure);
     }
 }

@@ -25,8 +25,6 @@ use crate::registry::{Probe, ProbeKind, ProbeOutcome};
 const BODY_BYTES_MAX: usize = 4096;
 /// The head of an answer may take so much.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// One in so many is kept for looks that press.
-const PRESSING_SHARE: usize = 4;
 /// grpc.health.v1, field 1 of the response: SERVING.
 const SERVING: &[u8] = &[0x08, 0x01];
 /// A message of no bytes, not compressed: it asks for the server as a whole.
@@ -35,19 +33,15 @@ const EMPTY_MESSAGE: &[u8] = &[0; 5];
 /// How probes are done.
 #[derive(Debug, Clone)]
 pub struct Probing {
-    /// Where they may go.
+    /// Where they may go, and where peers are asked.
     pub guard: Guard,
-    /// So many a second, and no more; past it they are tried later.
-    pub per_second: u32,
-    /// So many at once.
-    pub in_flight: usize,
     /// So many a second to one IP address.
     pub per_target: u32,
 }
 
 impl Default for Probing {
     fn default() -> Self {
-        Self { guard: Guard::default(), per_second: 1000, in_flight: 256, per_target: 100 }
+        Self { guard: Guard::default(), per_target: 100 }
     }
 }
 
@@ -56,34 +50,12 @@ impl Default for Probing {
 pub(super) struct Prober {
     dialer: Dialer,
     clock: Clock,
-    per_second: u32,
-    in_flight: usize,
-    /// The second, and how many there were in it.
-    spent: Arc<Mutex<(u64, u32)>>,
 }
 
 impl Prober {
     pub(super) fn new(probing: Probing, clock: Clock) -> Self {
-        let Probing { guard, per_second, in_flight, per_target } = probing;
-        Self { dialer: Dialer::new(guard, per_target, clock), clock, per_second, in_flight, spent: Arc::default() }
-    }
-
-    /// Whether there may be one more beside so many, and in this second; it is counted.
-    pub(super) fn may_begin(&self, in_flight: usize, is_pressing: bool) -> bool {
-        // What is only watched, and does not answer, never takes it all.
-        let most = |all: usize| if is_pressing { all } else { all - all / PRESSING_SHARE };
-        in_flight < most(self.in_flight) && self.take(most(self.per_second as usize) as u32)
-    }
-
-    fn take(&self, most: u32) -> bool {
-        let second = self.clock.mono() / 1000;
-        let mut spent = self.spent.lock();
-        if spent.0 != second {
-            *spent = (second, 0);
-        }
-        let is_left = spent.1 < most;
-        spent.1 += u32::from(is_left);
-        is_left
+        let Probing { guard, per_target } = probing;
+        Self { dialer: Dialer::new(guard, per_target, clock), clock }
     }
 
     /// Looks at one instance.

@@ -34,7 +34,7 @@ pub(super) fn became(shared: &Shared, state: NodeState, has_reached_bus: bool) {
 
 pub(super) fn handed_over(shared: &Shared, left: usize) {
     if left == 0 {
-        tracing::info!(node = %shared.name, "all that this node owned is owned elsewhere");
+        tracing::info!(node = %shared.name, "no lease is left at this node to hand over");
     } else {
         tracing::warn!(node = %shared.name, left, "nobody is there to take over what this node owns");
     }
@@ -67,6 +67,15 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::error!(%node, peer = %from, instance = %key, why, "a record was not taken");
             shared.metrics.quarantined.increment(1);
             "quarantined"
+        }
+        Notice::OverLimit { from, limit, max, count, is_alarm } => {
+            if *is_alarm {
+                let told = "peers' records or overrides were not taken: more than twice what this node's limit allows; the nodes differ until \
+                            some go or the limit is raised here";
+                tracing::error!(%node, peer = %from, limit, max, count, "{told}");
+            }
+            shared.metrics.quarantined.increment(*count);
+            "over_limit"
         }
         Notice::OverrideChanged { key, reason: Some(reason) } => {
             tracing::info!(%node, name = %key, %reason, "an operator overrides");

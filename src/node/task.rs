@@ -344,7 +344,7 @@ impl Task {
                 Output::CheckPeer { ticket, node, http, needs_witness } => {
                     self.eyes.ask_peer(ticket, node, http, needs_witness);
                 }
-                Output::Probe { ticket, probe, is_pressing } => inputs.extend(self.eyes.look_at(ticket, probe, is_pressing)),
+                Output::Probe { ticket, probe } => self.eyes.look_at(ticket, probe),
                 Output::HandedOver { left } => {
                     report::handed_over(&self.shared, left);
                     self.has_handed_over = true;

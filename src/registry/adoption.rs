@@ -166,7 +166,7 @@ impl Registry {
             }
             Body::Withdrawn { .. } => {
                 let Record { cause, actor, detail, last_heartbeat_ms, .. } = Record::clone(record);
-                let why = Why { cause, actor, detail, last_heartbeat_ms };
+                let why = Why { actor, detail, last_heartbeat_ms, ..Why::from(cause) };
                 self.write(record.key.clone(), step, record.body.clone(), why, now, out);
             }
         }

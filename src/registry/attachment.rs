@@ -156,7 +156,7 @@ impl Registry {
         let (key, at) = (register.key.clone(), register.at);
         let is_of_another = |record: &&Arc<Record>| record.registration().is_some() && record.version.owner != self.life;
         let former = self.store.get(&key).filter(is_of_another).map(|record| record.version.owner.clone());
-        let (mut record, mut registered) = self.register(register, now, out).ok()?;
+        let (mut record, mut registered) = self.register(Register { attaches: true, ..register }, now, out).ok()?;
         if record.version.owner != self.life {
             record = self.claim_attached(&record, at, now, out);
         }
@@ -281,6 +281,17 @@ impl Registry {
             self.relays.gather(&owner.node, key.clone(), beat.clone(), now.mono, || rng.next(), out);
         }
         true
+    }
+}
+
+/// A connection that ended, and is opened again, brings what its life began with: where that was changed since, the later content holds.
+pub(super) fn keep_later_content(known: Option<&Record>, register: Register) -> Register {
+    let is_of_life = |known: &&Record| register.incarnation.is_none_or(|incarnation| incarnation == known.version.incarnation);
+    let is_first = |known: &&Record| known.first_content == Some(content_digest(&register.registration));
+    let known = known.filter(|_| register.attaches && !register.takeover).filter(is_of_life).filter(is_first);
+    match known.and_then(|known| known.body.content()) {
+        Some(content) => Register { registration: Arc::clone(content), ..register },
+        None => register,
     }
 }
 

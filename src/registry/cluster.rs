@@ -125,7 +125,10 @@ impl Registry {
     }
 }
 
-/// A node that is ready, and lets none of its late leases go, says so instead.
+/// Every word of the API for how a node is, of a peer also `suspect` and `dead`.
+pub const NODE_STATES: [&str; 6] = ["warming", "ready", "preserving", "leaving", "suspect", "dead"];
+
+/// A node that is ready, and keeps instances listed by self-preservation, says so instead.
 pub(super) fn state_word(state: NodeState, preserving: bool) -> &'static str {
     match state {
         NodeState::Ready if preserving => "preserving",

@@ -137,6 +137,7 @@ mod tests {
             actor: None,
             detail: None,
             last_heartbeat_ms: None,
+            first_content: None,
         }
     }
 

@@ -173,6 +173,9 @@ impl Registry {
             Sight::Fails | Sight::Blind if now.mono < until => self.leases.reschedule(&record.key, until),
             Sight::Fails | Sight::Blind if is_spared || self.is_kept(record, now.mono) => {
                 self.leases.reschedule(&record.key, now.mono + AGAIN_MS);
+                if is_spared || self.is_last_while_unclear(record, now.mono) {
+                    self.see_preserved(record, Seen::Down, last, now, out);
+                }
             }
             Sight::Fails | Sight::Blind => self.withdraw(record, cause, last, now, out),
         }
@@ -232,9 +235,14 @@ impl Registry {
         let due = now.mono + lease.ttl_ms.max(PRESERVED_AGAIN_MS);
         self.leases.set_phase(&record.key, Phase::Late(since));
         self.leases.reschedule(&record.key, due);
-        let is_said = matches!(record.body, Body::Live { seen: Seen::Suspect, .. }) && record.cause == Cause::Preserved;
-        if !is_said {
-            self.see_silence(record, Seen::Suspect, Cause::Preserved, last, now, out);
+        self.see_preserved(record, Seen::Suspect, last, now, out);
+    }
+
+    /// It is listed by self-preservation alone: its record says so, once.
+    fn see_preserved(&mut self, record: &Record, seen: Seen, last: Mono, now: Now, out: &mut Outbox) {
+        let is_seen = matches!(record.body, Body::Live { seen: was, .. } if was == seen);
+        if !is_seen || record.cause != Cause::Preserved {
+            self.see_silence(record, seen, Cause::Preserved, last, now, out);
         }
     }
 

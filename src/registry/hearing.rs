@@ -48,7 +48,7 @@ impl Registry {
             }
             Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
-            Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, out),
+            Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, now, out),
             Message::ToldProbe { ticket, outcome } => self.handle_told_probe(&from, ticket, &outcome, now, out),
         }
     }

@@ -128,6 +128,8 @@ pub struct Register {
     pub takeover: bool,
     /// It was said, not assumed, that the status is `up`: that ends a drain.
     pub says_up: bool,
+    /// It came on a connection that holds the lease from now on; so does what came on one that has ended since.
+    pub attaches: bool,
     /// Who asks, where that is known.
     pub actor: Option<Arc<str>>,
     /// When it is to be answered.
@@ -140,7 +142,7 @@ impl Register {
     /// A registration that names no life and asks for nothing besides, of nobody known.
     #[must_use]
     pub fn new(key: InstanceKey, registration: Arc<Registration>, at: Mono) -> Self {
-        Self { key, registration, incarnation: None, takeover: false, says_up: false, actor: None, ack: Ack::Local, at }
+        Self { key, registration, incarnation: None, takeover: false, says_up: false, attaches: false, actor: None, ack: Ack::Local, at }
     }
 }
 
@@ -275,14 +277,12 @@ pub enum Output {
         /// There is no majority that could tell: the witness, where there is one, must be in reach, or the answer is unsure.
         needs_witness: bool,
     },
-    /// Look at this instance; to be answered by [`Input::Probed`], also where it may not be looked at or there are too many probes.
+    /// Look at this instance; to be answered by [`Input::Probed`], also where it may not be looked at or its target is asked too often.
     Probe {
         /// Comes back with the answer.
         ticket: Ticket,
         /// What is asked.
         probe: Probe,
-        /// What becomes of a silent instance waits for it: it goes before those that are only watched.
-        is_pressing: bool,
     },
     /// All that this leaving node owned is owned elsewhere, or nobody is there who could own it, now or once it has warmed.
     HandedOver {

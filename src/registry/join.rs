@@ -78,8 +78,8 @@ impl Registry {
         self.join.next_look = now.mono + LOOK_EVERY_MS;
         match self.state {
             NodeState::Warming => self.join_on(now, out),
-            NodeState::Ready => self.note_complete(now, out),
-            NodeState::Leaving => {}
+            NodeState::Ready if !self.complete => self.note_complete(now, out),
+            NodeState::Ready | NodeState::Leaving => {}
         }
     }
 
@@ -109,7 +109,7 @@ impl Registry {
                 let (with, knew_all) = (with.clone(), *knew_all);
                 let has_all = !targets.iter().any(|(life, seq)| self.is_owed(life, *seq, now.mono));
                 match knew_all {
-                    Some(knew_all) if has_all && self.has_overrides_of(&with) => self.become_ready(knew_all, now, out),
+                    Some(knew_all) if has_all && self.has_overrides_of(&with, now.mono) => self.become_ready(knew_all, now, out),
                     _ if !self.peers.heard_now(now.mono).any(|(node, _)| *node == with) => self.join.stage = Stage::Listening,
                     Some(_) => {}
                     None => self.compare(&with, false, now, out),

@@ -60,6 +60,8 @@ pub(super) struct Lease {
     pub(super) place: Option<Place>,
     /// Another instance has been registered at its place.
     pub(super) replaced: Option<Box<Replaced>>,
+    /// Again and again its machine refused; changed by [`Leases::set_refused`] alone.
+    refused: bool,
     /// It was registered without an incarnation by a node that knew nothing of the instance: a higher one may be known elsewhere.
     pub(super) unnamed: bool,
 }
@@ -173,6 +175,15 @@ impl Leases {
                 self.silent.remove(key);
             }
         }
+    }
+
+    /// Notes whether there is evidence that its process is gone.
+    pub(super) fn set_refused(&mut self, key: &InstanceKey, is_refused: bool) {
+        let Some(lease) = self.held.get_mut(key).filter(|lease| lease.due.is_some() && lease.refused != is_refused) else { return };
+        let was_silent = lease.is_silent();
+        lease.refused = is_refused;
+        let is_silent = lease.is_silent();
+        self.count_anew(key, was_silent, is_silent);
     }
 
     /// The leases whose instances listen at this place, and whose place is still theirs.
@@ -334,13 +345,15 @@ impl Lease {
             detached: false,
             place: None,
             replaced: None,
+            refused: false,
             unnamed: false,
         }
     }
 
-    /// Its silence counts among the others': of one whose place is another's by now it says nothing of the network.
+    /// Its silence counts among the others': of one whose place is another's by now it says nothing of the network, nor of one whose
+    /// machine is reached and says that the process is gone.
     fn is_silent(&self) -> bool {
-        self.phase.is_silent() && self.replaced.is_none()
+        self.phase.is_silent() && self.replaced.is_none() && !self.refused
     }
 
     /// Where it listens, while that is its own.
@@ -408,6 +421,10 @@ mod tests {
         assert_eq!(leases.all(), Tally { held: 4, silent: 1 });
         leases.set_phase(&key("a", "1"), Phase::Late(9));
         leases.set_phase(&key("a", "1"), Phase::Over(19));
+        assert_eq!(leases.of_service(&key("a", "1").service), Tally { held: 3, silent: 1 });
+        leases.set_refused(&key("a", "1"), true);
+        assert_eq!((leases.all().silent, leases.of_service(&key("a", "1").service)), (1, Tally { held: 3, silent: 0 }));
+        leases.set_refused(&key("a", "1"), false);
         assert_eq!(leases.of_service(&key("a", "1").service), Tally { held: 3, silent: 1 });
         leases.hold(key("a", "1"), lease(Phase::Held), Some(2000));
         leases.hold(key("a", "fixed"), lease(Phase::Held), None);

@@ -21,6 +21,9 @@ pub enum BusHealth {
 }
 
 impl BusHealth {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::None, Self::Up, Self::Deaf, Self::Down];
+
     /// The word of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -4,13 +4,19 @@
 //! A late instance is tried three times, 200 ms apart, then after 1, 2 and 4 s; one that answers, or does not, again at its check's
 //! interval. Where every try fails other nodes are asked to try: they may reach it when this one cannot.
 
+mod flapping;
+mod tried;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::io::Ticket;
 use super::probe::{Plan, ProbeOutcome};
+use super::probe_budget::{Budget, Kind};
 use super::rng::Rng;
+use super::settings::ProbeLimits;
 use super::time::Mono;
+use super::turns::Turns;
 use crate::model::{InstanceKey, NodeName};
 
 /// After the first, second, … failure in a row the next try comes so much later; after the last of them others are asked.
@@ -29,25 +35,17 @@ const HELP_GRACE_MS: u64 = 1000;
 const FIRST_LOOK_MS: u64 = 10_000;
 /// How many probes may be on their way for other nodes; one more is answered that it was not tried.
 pub(super) const ERRANDS_MAX: usize = 1024;
-/// How many different things that were seen are told.
-const TRIED_MAX: usize = 4;
-
-/// What going down adds to the penalty.
-const PENALTY: u64 = 1000;
-/// Above this an instance that answers waits until it has decayed: two falls are none, three are flapping.
-const PENALTY_BOUND: u64 = 2 * PENALTY;
-/// No penalty is greater: an instance that has flapped for hours comes up within two and a half half-lives.
-const PENALTY_MAX: u64 = 5 * PENALTY;
-/// Half of it is forgotten in this time.
-const HALF_LIFE_MS: u64 = 30_000;
 
 /// The instances that are looked at: at most as many as there are leases.
-#[derive(Default)]
 pub(super) struct Looking {
     looks: BTreeMap<InstanceKey, Look>,
     due: BTreeSet<(Mono, InstanceKey)>,
+    /// Those that were due, and wait for their turns, by [`Kind`].
+    turns: [Turns; 2],
+    last_place: u64,
+    budget: Budget,
     /// Probes on their way.
-    errands: BTreeMap<Ticket, Errand>,
+    errands: BTreeMap<Ticket, (Errand, Kind)>,
     /// How many of them are other nodes'.
     for_others: usize,
     /// Which instances others were asked about.
@@ -67,6 +65,8 @@ pub(super) enum Errand {
         /// Its question.
         question: u64,
     },
+    /// Nobody wants to know any more: what is on its way counts until it has come.
+    Over,
 }
 
 /// What is to be done about an instance that is due.
@@ -120,6 +120,8 @@ pub(super) struct Look {
     pub(super) sight: Sight,
     /// When it is tried next, or what is awaited is given up.
     due: Mono,
+    /// Its place among those that wait for their turns.
+    waits: Option<(u64, Kind)>,
     /// The probe that is on its way.
     asked: Option<Ticket>,
     /// Others were asked: the question, and how many have not answered.
@@ -144,6 +146,7 @@ impl Look {
             mood,
             sight: Sight::Open,
             due,
+            waits: None,
             asked: None,
             help: None,
             helper: None,
@@ -158,6 +161,10 @@ impl Look {
         }
     }
 
+    fn kind(&self) -> Kind {
+        if self.is_of_silent() && self.sight != Sight::Fails { Kind::Pressing } else { Kind::Watched }
+    }
+
     pub(super) fn is_of_silent(&self) -> bool {
         self.mood != Mood::Watch
     }
@@ -165,38 +172,6 @@ impl Look {
     /// Again and again its machine said that nobody listens there.
     pub(super) fn is_refused(&self) -> bool {
         self.sight == Sight::Fails && self.refusals >= REFUSALS
-    }
-
-    /// What the tries saw, in words.
-    pub(super) fn to_words(&self) -> String {
-        let one = |(what, times): &(Arc<str>, u32)| if *times == 1 { what.to_string() } else { format!("{what} ({times} times)") };
-        self.tried.iter().map(one).collect::<Vec<_>>().join(", ")
-    }
-
-    /// It went down.
-    pub(super) fn penalise(&mut self, now: Mono) {
-        self.penalty = (self.penalty_left(now) + PENALTY).min(PENALTY_MAX);
-        self.penalty_at = now;
-    }
-
-    /// It has not gone down so often lately that nobody should build on it.
-    pub(super) fn is_calm(&self, now: Mono) -> bool {
-        self.penalty_left(now) <= PENALTY_BOUND
-    }
-
-    /// Halved with each half-life; in between it falls in a line, which needs no fractions.
-    fn penalty_left(&self, now: Mono) -> u64 {
-        let ms = now.saturating_sub(self.penalty_at);
-        let left = self.penalty.checked_shr(u32::try_from(ms / HALF_LIFE_MS).unwrap_or(u32::MAX)).unwrap_or(0);
-        left - left * (ms % HALF_LIFE_MS) / (2 * HALF_LIFE_MS)
-    }
-
-    fn note_tried(&mut self, what: Arc<str>) {
-        if let Some((_, times)) = self.tried.iter_mut().find(|(known, _)| *known == what) {
-            *times += 1;
-        } else if self.tried.len() < TRIED_MAX {
-            self.tried.push((what, 1));
-        }
     }
 
     /// Takes what a try brought, and says when the next comes.
@@ -232,7 +207,7 @@ impl Look {
             return Turn::Waits;
         }
         // One that has flapped is looked at anew each time: it may be calm by now.
-        let is_news = self.sight != Sight::Answers || self.penalty > PENALTY_BOUND;
+        let is_news = self.sight != Sight::Answers || self.is_flapping();
         (self.sight, self.is_failing) = (Sight::Answers, false);
         if is_news { Turn::Seen } else { Turn::Waits }
     }
@@ -280,6 +255,20 @@ impl Look {
 }
 
 impl Looking {
+    pub(super) fn new(limits: ProbeLimits) -> Self {
+        Self {
+            looks: BTreeMap::new(),
+            due: BTreeSet::new(),
+            turns: Default::default(),
+            last_place: 0,
+            budget: Budget::new(limits),
+            errands: BTreeMap::new(),
+            for_others: 0,
+            questions: BTreeMap::new(),
+            last_ticket: 0,
+        }
+    }
+
     pub(super) fn get(&self, key: &InstanceKey) -> Option<&Look> {
         self.looks.get(key)
     }
@@ -289,7 +278,9 @@ impl Looking {
     }
 
     pub(super) fn next_due(&self) -> Option<Mono> {
-        self.due.first().map(|(due, _)| *due)
+        let turn =
+            Kind::ALL.into_iter().filter(|kind| !self.turns[*kind as usize].is_empty()).filter_map(|kind| self.budget.next_begin(kind));
+        self.due.first().map(|(due, _)| *due).into_iter().chain(turn).min()
     }
 
     /// Its lease is held from `at` on: it is looked at if its check says so, now and then.
@@ -319,7 +310,7 @@ impl Looking {
             (look.is_failing, look.last) = (former.is_failing, former.last);
             (look.penalty, look.penalty_at) = (former.penalty, former.penalty_at);
             if look.is_failing {
-                (look.mood, look.sight, look.tried) = (Mood::Rest, Sight::Fails, former.tried);
+                (look.mood, look.sight, look.tried, look.refusals) = (Mood::Rest, Sight::Fails, former.tried, former.refusals);
             }
         }
         self.begin(key, look);
@@ -334,8 +325,11 @@ impl Looking {
     pub(super) fn end(&mut self, key: &InstanceKey) -> Option<Look> {
         let look = self.looks.remove(key)?;
         self.due.remove(&(look.due, key.clone()));
-        if let Some(ticket) = look.asked {
-            self.errands.remove(&ticket);
+        if let Some((place, kind)) = look.waits {
+            self.turns[kind as usize].remove(place, key);
+        }
+        if let Some((errand, _)) = look.asked.and_then(|ticket| self.errands.get_mut(&ticket)) {
+            *errand = Errand::Over;
         }
         if let Some((question, _)) = look.help {
             self.questions.remove(&question);
@@ -346,6 +340,9 @@ impl Looking {
     pub(super) fn reschedule(&mut self, key: &InstanceKey, due: Mono) {
         let Some(look) = self.looks.get_mut(key) else { return };
         self.due.remove(&(std::mem::replace(&mut look.due, due), key.clone()));
+        if let Some((place, kind)) = look.waits.take() {
+            self.turns[kind as usize].remove(place, key);
+        }
         self.due.insert((due, key.clone()));
     }
 
@@ -353,39 +350,56 @@ impl Looking {
     pub(super) fn take_due(&mut self, now: Mono) -> Option<(InstanceKey, Due)> {
         let (_, key) = self.due.first().filter(|(due, _)| *due <= now).cloned()?;
         let look = self.looks.get_mut(&key)?;
+        let due = if look.help.is_some() { Due::NoHelp } else { Due::Try };
         // The shell has not answered: as if it had not tried.
         if let Some(ticket) = look.asked.take() {
-            self.errands.remove(&ticket);
+            self.take_errand(ticket);
         }
-        let due = if look.help.is_some() { Due::NoHelp } else { Due::Try };
         Some((key, due))
     }
 
-    /// Its provider is silent, and what this node sees is to say what becomes of it.
-    pub(super) fn is_pressing(&self, key: &InstanceKey) -> bool {
-        self.looks.get(key).is_some_and(|look| look.is_of_silent() && look.sight != Sight::Fails)
+    /// An instance that is due waits for its turn.
+    pub(super) fn wait(&mut self, key: &InstanceKey) {
+        let Some(look) = self.looks.get_mut(key) else { return };
+        let kind = look.kind();
+        self.last_place += 1;
+        self.due.remove(&(look.due, key.clone()));
+        look.waits = Some((self.last_place, kind));
+        self.turns[kind as usize].insert(self.last_place, key.clone());
+    }
+
+    /// Whoever's turn it is, while there may be one more probe: the silent ones first.
+    pub(super) fn take_turn(&mut self, now: Mono) -> Option<InstanceKey> {
+        let kind = Kind::ALL.into_iter().find(|kind| !self.turns[*kind as usize].is_empty() && self.budget.may_begin(*kind, now))?;
+        self.turns[kind as usize].next()
     }
 
     /// A probe goes out for this node's own look.
     pub(super) fn try_now(&mut self, key: &InstanceKey, timeout_ms: u64, now: Mono) -> Ticket {
         let ticket = self.next_ticket();
         if let Some(look) = self.looks.get_mut(key) {
+            let kind = look.waits.take().map_or(Kind::Watched, |(_, kind)| kind);
             look.asked = Some(ticket);
-            self.errands.insert(ticket, Errand::Own(key.clone()));
+            self.begin_errand(ticket, Errand::Own(key.clone()), kind, now);
         }
         self.reschedule(key, now + timeout_ms + ANSWER_GRACE_MS);
         ticket
     }
 
     /// A probe goes out for another node; `None`: there are too many.
-    pub(super) fn try_for(&mut self, node: NodeName, question: u64) -> Option<Ticket> {
-        if self.for_others >= ERRANDS_MAX {
+    pub(super) fn try_for(&mut self, node: NodeName, question: u64, now: Mono) -> Option<Ticket> {
+        if self.for_others >= ERRANDS_MAX || !self.budget.may_begin(Kind::Watched, now) {
             return None;
         }
         let ticket = self.next_ticket();
         self.for_others += 1;
-        self.errands.insert(ticket, Errand::Peer { node, question });
+        self.begin_errand(ticket, Errand::Peer { node, question }, Kind::Watched, now);
         Some(ticket)
+    }
+
+    fn begin_errand(&mut self, ticket: Ticket, errand: Errand, kind: Kind, now: Mono) {
+        self.budget.begin(kind, now);
+        self.errands.insert(ticket, (errand, kind));
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -395,7 +409,8 @@ impl Looking {
 
     /// What a probe was for, once.
     pub(super) fn take_errand(&mut self, ticket: Ticket) -> Option<Errand> {
-        let errand = self.errands.remove(&ticket)?;
+        let (errand, kind) = self.errands.remove(&ticket)?;
+        self.budget.end(kind);
         self.for_others -= usize::from(matches!(errand, Errand::Peer { .. }));
         Some(errand)
     }

@@ -53,7 +53,7 @@ impl Peers {
 
     /// All that know its address are refused there, this node among them, and somebody is.
     fn refuses_all(&self, node: &NodeName, now: Mono) -> bool {
-        let own = Evidence { is_direct: self.members.is_direct(node), refuses: self.refuses(node, now), is_lost: false };
+        let own = Evidence { is_direct: self.members.is_direct(node, now), refuses: self.refuses(node, now), ..Evidence::default() };
         let mut is_any = own.refuses;
         if own.is_direct && !own.refuses {
             return false;
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    const REFUSED: Option<Evidence> = Some(Evidence { is_direct: true, refuses: true, is_lost: false });
+    const REFUSED: Option<Evidence> = Some(Evidence { is_direct: true, is_attested: false, refuses: true, is_lost: false });
 
     #[test]
     fn who_is_refused_by_all_for_long_counts_no_more_and_is_judged() {

@@ -92,7 +92,7 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::model::{Epoch, Life, NodeName};
-    use crate::registry::{AppliedAt, Beacon, Envelope, Input, MEMBERS_MAX, MemberAt, Message, Settings};
+    use crate::registry::{AppliedAt, Beacon, Envelope, Evidence, Input, MEMBERS_MAX, MemberAt, Message, Settings};
 
     struct Scene {
         registry: Registry,
@@ -181,7 +181,16 @@ mod tests {
         let view = scene.registry.cluster(scene.at());
         assert!(view.nodes.iter().any(|node| node.life.node.as_str() == "n4" && node.state == "ready"));
         assert!(!view.majority.judges && !view.converged, "{:?}", view.majority);
-        scene.go_on(60, &["n2", "n3", "n4"], &["n1"]);
+        // The others had them as briefly, and say so.
+        let brief = |name: &str| MemberAt { evidence: Some(Evidence::default()), ..member(name) };
+        let us = MemberAt { evidence: None, ..member("n1") };
+        let named: Vec<MemberAt> = (1990..2000).map(|number| brief(&format!("once-{number}"))).chain([us]).collect();
+        for _ in 0..60 {
+            for from in ["n2", "n3", "n4"] {
+                scene.speak(from, named.clone());
+            }
+            scene.go_on(1, &[], &[]);
+        }
         assert_eq!(scene.majority(), (4, 4, true));
     }
 

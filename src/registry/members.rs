@@ -1,6 +1,6 @@
 //! Members: every other node that counts when a majority is looked for.
 //!
-//! A node that this one received beacons from counts for sixty times as long as they came, a minute at the least and a day at the most:
+//! A node that this one received beacons from counts for 180 times as long as they came, a minute at the least and a day at the most:
 //! a partition may hide it, and a name that was there for a moment is none that anybody waits for. A node that others alone know counts
 //! only where a majority of the alive peers name it: for five minutes, and on as long as a majority of them received its beacons themselves.
 //! One that left, was forgotten by an operator, or is refused wherever it is looked for (see `lost`) counts no more.
@@ -18,10 +18,13 @@ use crate::model::NodeName;
 const HEARSAY_NEWER_MS: u64 = 500;
 /// And one that is about to be forgotten is not heard of anew: who forgets it first would have it back from the others.
 const HEARSAY_LEFT_MS: u64 = 10_000;
-/// A node counts for so many times as long as its beacons came.
-const COUNTS_FACTOR: u64 = 60;
+/// A node counts for so many times as long as its beacons came: ten seconds make half an hour, eight minutes a day. Longer protects the
+/// smaller side of a partition where nodes are young; shorter ends ghosts sooner.
+const COUNTS_FACTOR: u64 = 180;
 /// And for this long at the least: a node that joins may be cut off before a second beacon came.
 const COUNTS_MS_MIN: u64 = 60_000;
+/// Beacons that came for less than this are a moment's: others are not led to count a node by them.
+const PROVEN_MS: u64 = 10_000;
 /// A node of which this one has received no beacon counts for so long on what others know of it.
 const HEARSAY_COUNTS_MS: u64 = 300_000;
 
@@ -80,6 +83,16 @@ impl Member {
         let by_itself = self.direct.map_or(0, Direct::counts_until);
         let by_others = self.attested_at.map_or(0, |at| at + HEARSAY_COUNTS_MS);
         by_itself.max(by_others).min(self.heard_at + FORGET_AFTER_MS)
+    }
+
+    /// It counts for the beacons that came here, and they came for longer than a moment.
+    fn is_direct(&self, now: Mono) -> bool {
+        self.direct.is_some_and(|direct| direct.for_ms >= PROVEN_MS && direct.counts_until() > now)
+    }
+
+    /// It counts on what others know of it.
+    fn is_attested(&self, now: Mono) -> bool {
+        self.attested_at.is_some_and(|at| at + HEARSAY_COUNTS_MS > now)
     }
 
     fn counts(&self, now: Mono) -> bool {
@@ -192,9 +205,9 @@ impl Members {
         self.known.get(node).is_none_or(|member| member.direct.is_none_or(|direct| direct.for_ms < ms))
     }
 
-    /// Beacons of it came here.
-    pub(super) fn is_direct(&self, node: &NodeName) -> bool {
-        self.known.get(node).is_some_and(|member| member.direct.is_some())
+    /// It counts for the beacons that came here, and they came for longer than a moment.
+    pub(super) fn is_direct(&self, node: &NodeName, now: Mono) -> bool {
+        self.known.get(node).is_some_and(|member| member.is_direct(now))
     }
 
     /// Whether its address refuses everybody who knows it; says whether it has just ceased to count for that.
@@ -221,7 +234,12 @@ impl Members {
             node: node.clone(),
             age_ms: u32::try_from(now.saturating_sub(member.heard_at)).unwrap_or(u32::MAX),
             has_left: member.has_left,
-            evidence: Some(Evidence { is_direct: member.direct.is_some(), refuses: refuses(node), is_lost: member.is_lost }),
+            evidence: Some(Evidence {
+                is_direct: member.is_direct(now),
+                is_attested: member.is_attested(now),
+                refuses: refuses(node),
+                is_lost: member.is_lost,
+            }),
         };
         self.known.iter().filter(|(_, member)| member.has_left || member.counts_until() > now).map(said).collect()
     }
@@ -289,13 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_counts_for_as_long_as_it_was_there_sixty_times_over() {
+    fn a_name_counts_for_as_long_as_it_was_there_many_times_over() {
         let [brief, long] = ["brief", "long"].map(|name| NodeName::parse(name).unwrap());
         let mut members = Members::new(NodeName::parse("n1").unwrap());
         members.note(&brief, 0, false);
         (0..=100).for_each(|second| members.note(&long, second * 1000, false));
         assert!(members.contains(&brief, COUNTS_MS_MIN - 1) && !members.contains(&brief, COUNTS_MS_MIN));
-        assert!(members.contains(&long, 100_000 + 5_999_999) && !members.contains(&long, 100_000 + 6_000_000));
+        assert!(members.contains(&long, 100_000 + 17_999_999) && !members.contains(&long, 100_000 + 18_000_000));
         // A second beacon after hours makes no long life of it.
         members.note(&brief, 40_000_000, false);
         assert!(!members.contains(&brief, 40_000_000 + COUNTS_MS_MIN));

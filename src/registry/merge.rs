@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::io::{Changed, Output, Purpose};
 use super::lease::Ended;
 use super::notice::Notice;
-use super::record::{Body, Record, Seen};
+use super::record::{Body, Record, Seen, content_digest};
 use super::time::Now;
 use super::{Outbox, Registry};
 use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Version};
@@ -57,11 +57,13 @@ pub(super) struct Why {
     pub(super) detail: Option<Arc<str>>,
     /// As in [`Record::last_heartbeat_ms`].
     pub(super) last_heartbeat_ms: Option<u32>,
+    /// The provider came with it on the connection that holds its lease from now on.
+    pub(super) attaches: bool,
 }
 
 impl From<Cause> for Why {
     fn from(cause: Cause) -> Self {
-        Self { cause, actor: None, detail: None, last_heartbeat_ms: None }
+        Self { cause, actor: None, detail: None, last_heartbeat_ms: None, attaches: false }
     }
 }
 
@@ -79,8 +81,9 @@ impl Registry {
         let live = matches!(body, Body::Live { .. });
         let version = Version { incarnation, edition, deregistered, generation, live, owner: self.life.clone(), seq: self.log.head() + 1 };
         debug_assert!(self.store.get(&key).is_none_or(|known| known.version < version), "what is written is greater than what is known");
-        let Why { cause, actor, detail, last_heartbeat_ms } = why;
-        let record = Arc::new(Record { key, version, body, cause, changed_at: now.wall, actor, detail, last_heartbeat_ms });
+        let Why { cause, actor, detail, last_heartbeat_ms, attaches } = why;
+        let first_content = self.store.get(&key).and_then(|known| first_content(known, &version, &body, attaches));
+        let record = Arc::new(Record { key, version, body, cause, changed_at: now.wall, actor, detail, last_heartbeat_ms, first_content });
         self.log.append(Arc::clone(&record));
         self.applied.raise(&self.life, record.version.seq, now.mono);
         self.put(&record, true, now, out);
@@ -102,6 +105,10 @@ impl Registry {
         }
         if record.version.owner == self.life && record.version.seq > self.log.head() {
             quarantine(record, from, "it names a change that this node never wrote", out);
+            return false;
+        }
+        if let Some(limit) = self.limit_broken_by(record) {
+            self.over_limit.refuse(limit, from, now.mono);
             return false;
         }
         let before = self.put(record, false, now, out);
@@ -160,6 +167,7 @@ impl Registry {
         }
         self.follow_attached(record, now, out);
         self.note_place(record, put.before.as_deref(), now);
+        self.note_preserved(record, now);
         if let Some(before) = &put.before {
             self.note_turn(before, record, now, out);
         }
@@ -170,6 +178,18 @@ impl Registry {
 /// Refuses a record of a peer's; the rest of what it came with goes on.
 pub(super) fn quarantine(record: &Record, from: &Life, why: &'static str, out: &mut Outbox) {
     out.push(Output::Noticed(Notice::Quarantined { from: from.clone(), key: record.key.clone(), why }));
+}
+
+/// See [`Record::first_content`]: it goes on as long as the life does, and begins anew with what a connection brings.
+fn first_content(known: &Record, version: &Version, body: &Body, attaches: bool) -> Option<u128> {
+    if known.version.incarnation != version.incarnation {
+        return None;
+    }
+    if known.version.edition == version.edition {
+        return known.first_content;
+    }
+    let (before, after) = (known.body.content().filter(|_| !attaches)?, body.content()?);
+    Some(known.first_content.unwrap_or_else(|| content_digest(before))).filter(|first| *first != content_digest(after))
 }
 
 /// What is kept of an instance that went by silence.
@@ -235,6 +255,7 @@ mod tests {
             actor: None,
             detail: None,
             last_heartbeat_ms: None,
+            first_content: None,
         };
         assert!(!told(&known, known.clone()).is_visible);
         assert!(told(&known, Record { cause: Cause::Recovered, ..known.clone() }).is_visible);

@@ -218,8 +218,10 @@ pub struct MemberAt {
 /// What a node has seen of a member itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Beacons of it came there.
+    /// Beacons of it came there, for longer than a moment.
     pub is_direct: bool,
+    /// It counts there on what others know of it. Where it counts for neither, it came for a moment: nobody else is to count it.
+    pub is_attested: bool,
     /// Its address refuses connections, or another node answers there.
     pub refuses: bool,
     /// That was so for `cluster.dead_after`, for everybody who knows the address: the sender counts it no more.

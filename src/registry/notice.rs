@@ -26,6 +26,19 @@ pub enum Notice {
         /// Which rule.
         why: &'static str,
     },
+    /// Records or overrides of peers were not taken: there are twice as many here, or they are twice as large, as this limit says.
+    OverLimit {
+        /// Who sent the last of them.
+        from: Life,
+        /// The limit, as the configuration names it.
+        limit: &'static str,
+        /// Twice its value.
+        max: u64,
+        /// How many, since this was last noticed.
+        count: u64,
+        /// An operator was not told for a while.
+        is_alarm: bool,
+    },
     /// An override was set, replaced or ended, here or elsewhere.
     OverrideChanged {
         /// Which.

@@ -11,6 +11,7 @@ use super::io::{LeaseTerms, Output, SetOverride};
 use super::lease::Phase;
 use super::message::{Beacon, Message, NodeState, To};
 use super::notice::Notice;
+use super::over_limit::OVERRIDES;
 use super::record::Record;
 use super::serve::ANSWER_BYTES_MAX;
 use super::shared::{Entry, Told, Touched, Willed};
@@ -254,6 +255,10 @@ impl Registry {
 
     fn take_entries(&mut self, from: &Life, entries: Vec<Entry>, now: Now, out: &mut Outbox) {
         for entry in entries {
+            if let Some(limit) = self.limit_broken_by_override(&entry) {
+                self.over_limit.refuse(limit, from, now.mono);
+                continue;
+            }
             let key = entry.key.clone();
             match self.shared.merge(entry, now.mono) {
                 Ok(touched) => self.note_touched(touched, out),
@@ -284,10 +289,10 @@ impl Registry {
         self.shared.told.insert(peer.clone(), Told { at: now, up_to, digests, in_vain: in_vain + u32::from(was_told_all) });
     }
 
-    /// This peer has no overrides that this node lacks, as far as both have said.
-    pub(super) fn has_overrides_of(&self, peer: &NodeName) -> bool {
+    /// This peer has no overrides that this node lacks and may take, as far as both have said.
+    pub(super) fn has_overrides_of(&self, peer: &NodeName, now: Mono) -> bool {
         let said = self.peers.get(peer).and_then(|peer| peer.beacon.as_ref()).map_or(0, |beacon| beacon.overrides_digest);
-        said == 0 || said == self.shared.digest()
+        said == 0 || said == self.shared.digest() || self.over_limit.is_refusing(OVERRIDES, now)
     }
 
     /// Ends what is over, and looks at instances again whose overrides changed.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{Answer, Refusal, Registered, Renewed};
-use super::attachment::Added;
+use super::attachment::{self, Added};
 use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
@@ -88,6 +88,7 @@ impl Registry {
     pub(super) fn register(&mut self, register: Register, now: Now, out: &mut Outbox) -> Result<(Arc<Record>, Registered), Refusal> {
         self.refuse_if_leaving()?;
         let known = self.store.get(&register.key).cloned();
+        let register = attachment::keep_later_content(known.as_deref(), register);
         let digest = content_digest(&register.registration);
         let created = known.as_ref().is_none_or(|known| known.registration().is_none());
         let placing = self.place(known.as_ref(), &register, now)?;
@@ -107,7 +108,14 @@ impl Registry {
                 let detail = self.contests.detail(&register.key, now.mono);
                 // What was seen of it was seen of another content.
                 self.looking.end(&register.key);
-                let record = self.write(register.key, step, body, Why { actor: register.actor, detail, ..Why::from(cause) }, now, out);
+                let record = self.write(
+                    register.key,
+                    step,
+                    body,
+                    Why { actor: register.actor, detail, attaches: register.attaches, ..Why::from(cause) },
+                    now,
+                    out,
+                );
                 self.hold(&record, digest, register.at, unnamed, out);
                 record
             }

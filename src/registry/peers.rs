@@ -180,20 +180,21 @@ impl Peers {
     }
 
     /// Counts what the alive peers know of nodes that are not heard here: it takes a majority of them. One that warms knows too little to
-    /// be asked.
+    /// be asked, and one that came a moment ago may be none: a node that is cut off would believe it alone.
     pub(super) fn weigh_hearsay(&mut self, now: Mono) {
         let voters: Vec<(&Beacon, Mono)> = self
             .known
-            .values()
-            .filter(|peer| peer.is_alive(now))
-            .filter_map(|peer| Some((peer.beacon.as_ref()?, peer.heard_at)))
+            .iter()
+            .filter(|(node, peer)| peer.is_alive(now) && self.members.is_direct(node, now))
+            .filter_map(|(_, peer)| Some((peer.beacon.as_ref()?, peer.heard_at)))
             .filter(|(beacon, _)| beacon.state != NodeState::Warming)
             .collect();
         let mut named: BTreeMap<&NodeName, (Vec<Mono>, usize)> = BTreeMap::new();
         for (beacon, came_at) in &voters {
             for at in &beacon.members {
-                let is_lost = at.evidence.is_some_and(|evidence| evidence.is_lost);
-                if !at.has_left && !is_lost && !self.known.get(&at.node).is_some_and(|peer| peer.is_alive(now)) {
+                // One that came there for a moment, or is lost, counts for nobody else.
+                let counts = at.evidence.is_none_or(|evidence| (evidence.is_direct || evidence.is_attested) && !evidence.is_lost);
+                if counts && !at.has_left && !self.known.get(&at.node).is_some_and(|peer| peer.is_alive(now)) {
                     let (times, direct) = named.entry(&at.node).or_default();
                     times.push(came_at.saturating_sub(u64::from(at.age_ms)));
                     *direct += usize::from(at.evidence.is_some_and(|evidence| evidence.is_direct));

@@ -3,7 +3,7 @@
 //! Judged for all leases of this node, and for those of each service: a network that is out between providers and registry shows in the
 //! one, a service that is out of reach in the other. A service's last instance is not taken away either while anything is unclear.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,13 +16,11 @@ use super::record::{Body, Record, Seen};
 use super::sight::as_note;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{Cause, Life, ServiceKey};
+use crate::model::{Cause, InstanceKey, Life, ServiceKey};
 
 /// Fewer silent ones than this are no sign of anything wider.
 const SILENT_MIN: u64 = 3;
-/// It ends when at most so many of a hundred are silent…
-const CALM_PERCENT: u64 = 10;
-/// …for so long: two windows.
+/// It ends when fewer are silent than would begin it, for so long: two windows.
 const CALM_MS: u64 = 2 * 15_000;
 /// How many services are looked at a second, whether they are well again.
 const LOOKED_AT_MAX: usize = 5000;
@@ -36,6 +34,8 @@ pub(super) struct Preserve {
     count: usize,
     /// Behind the last service that was looked at; `None`: the next look begins at the first.
     cursor: Option<ServiceKey>,
+    /// The instances whose leases are held here and whose records have the cause `preserved`. At most as many as have leases here.
+    kept: BTreeSet<InstanceKey>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,18 +61,18 @@ impl Group {
         self.since.is_none() && !self.is_spent
     }
 
-    fn look(&mut self, tally: Tally, percent: u64, max_ms: u64, now: Mono) -> Turn {
+    /// `has_grown`: another has just fallen silent. It begins with that alone: a group that shrinks around those that are silent is no outage.
+    fn look(&mut self, tally: Tally, percent: u64, max_ms: u64, has_grown: bool, now: Mono) -> Turn {
         let is_many = tally.silent >= SILENT_MIN && tally.silent * 100 > tally.held * percent;
-        let is_calm = tally.silent * 100 <= tally.held * CALM_PERCENT;
         self.is_spent &= is_many;
         match self.since {
-            None if is_many && !self.is_spent => {
+            None if is_many && has_grown && !self.is_spent => {
                 *self = Self { since: Some(now), calm_since: None, is_spent: false };
                 Turn::Begins
             }
             None => Turn::Stays,
             Some(since) => {
-                self.calm_since = if is_calm { self.calm_since.or(Some(now)) } else { None };
+                self.calm_since = if is_many { None } else { self.calm_since.or(Some(now)) };
                 let is_over = self.calm_since.is_some_and(|calm| calm + CALM_MS <= now);
                 let is_spent = since + max_ms <= now;
                 if !is_over && !is_spent {
@@ -86,6 +86,11 @@ impl Group {
 }
 
 impl Preserve {
+    /// All leases of this node are preserved.
+    pub(super) fn is_of_all(&self) -> bool {
+        self.all.since.is_some()
+    }
+
     fn group(&self, service: &ServiceKey) -> Group {
         self.services.get(service).copied().unwrap_or_default()
     }
@@ -106,50 +111,56 @@ impl Preserve {
 }
 
 impl Registry {
-    /// Some group of leases here is preserved.
+    /// Some instance whose lease is held here is listed by self-preservation alone: its record says so, to every node.
     #[must_use]
     pub fn is_preserving(&self) -> bool {
-        self.preserved_groups() > 0
+        !self.preserve.kept.is_empty()
     }
 
-    /// How many groups of leases are preserved here: services, and one for all leases of this node.
-    #[must_use]
-    pub fn preserved_groups(&self) -> usize {
-        usize::from(self.preserve.all.since.is_some()) + self.preserve.count
+    /// A record took its place: what this node says of itself follows from its records, so that all say the same.
+    pub(super) fn note_preserved(&mut self, record: &Record, now: Now) {
+        let was_preserving = self.is_preserving();
+        if record.cause == Cause::Preserved && record.registration().is_some() && record.version.owner == self.life {
+            self.preserve.kept.insert(record.key.clone());
+        } else {
+            self.preserve.kept.remove(&record.key);
+        }
+        if was_preserving != self.is_preserving() {
+            self.next_beacon = now.mono;
+        }
     }
 
     /// This instance is not taken away for being silent; an operator may have said that it is to be all the same.
     pub(super) fn is_preserved(&self, record: &Record) -> bool {
-        let is_on = |group: &Group| group.since.is_some();
-        let in_group = is_on(&self.preserve.all) || self.preserve.services.get(&record.key.service).is_some_and(is_on);
+        let in_group = self.preserve.is_of_all() || self.preserve.group(&record.key.service).since.is_some();
         in_group && self.overridden(record).preserve != Some(false)
     }
 
     /// A lease of this service has just become late.
     pub(super) fn consider_preserving(&mut self, service: &ServiceKey, now: Now, out: &mut Outbox) {
-        self.look_at_all(now, out);
-        self.look_at(service, now, out);
+        self.look_at_all(true, now, out);
+        self.look_at(service, true, now, out);
     }
 
     /// Looks whether what is preserved is well again, or has been preserved for too long.
     pub(super) fn advance_preserve(&mut self, now: Now, out: &mut Outbox) {
-        self.look_at_all(now, out);
+        self.look_at_all(false, now, out);
         for service in self.preserve.next(LOOKED_AT_MAX) {
-            self.look_at(&service, now, out);
+            self.look_at(&service, false, now, out);
         }
     }
 
-    fn look_at_all(&mut self, now: Now, out: &mut Outbox) {
+    fn look_at_all(&mut self, has_grown: bool, now: Now, out: &mut Outbox) {
         let (percent, max_ms) = (self.settings.preserve_percent, self.settings.preserve_max_ms);
-        let turn = self.preserve.all.look(self.leases.all(), percent, max_ms, now.mono);
+        let turn = self.preserve.all.look(self.leases.all(), percent, max_ms, has_grown, now.mono);
         self.take_turn(turn, None, now, out);
     }
 
-    fn look_at(&mut self, service: &ServiceKey, now: Now, out: &mut Outbox) {
+    fn look_at(&mut self, service: &ServiceKey, has_grown: bool, now: Now, out: &mut Outbox) {
         let (percent, max_ms) = (self.settings.preserve_percent, self.settings.preserve_max_ms);
         let tally = self.leases.of_service(service);
         let mut group = self.preserve.group(service);
-        let turn = group.look(tally, percent, max_ms, now.mono);
+        let turn = group.look(tally, percent, max_ms, has_grown, now.mono);
         self.preserve.put(service, group);
         self.take_turn(turn, Some(service), now, out);
     }
@@ -160,7 +171,6 @@ impl Registry {
         }
         let begins = turn == Turn::Begins;
         self.leases.hasten(service, now.mono);
-        self.next_beacon = now.mono;
         out.push(Output::Noticed(Notice::Preserving { service: service.cloned(), begins }));
     }
 
@@ -168,8 +178,7 @@ impl Registry {
     /// not heard here. One whose bus is away cannot even tell whether there are others.
     pub(super) fn is_last_while_unclear(&self, record: &Record, now: Mono) -> bool {
         let visible = self.store.catalog().view(&record.key.service).map_or(0, |view| view.instances().len());
-        let doubts_itself =
-            || !self.complete || self.is_preserving() || self.health.multiplier() > 1 || self.link.unheard_since().is_some();
+        let doubts_itself = || !self.complete || self.health.multiplier() > 1 || self.link.unheard_since().is_some();
         visible <= 1 && (doubts_itself() || self.peers.has_doubtful(now) || self.is_owed_anything(now))
     }
 
@@ -235,6 +244,7 @@ mod tests {
             actor: None,
             detail: None,
             last_heartbeat_ms: None,
+            first_content: None,
         }
     }
 
@@ -336,30 +346,42 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_three_and_more_than_the_share() {
-        let begins = |held, silent| Group::default().look(tally(held, silent), 15, HOUR, 0) == Turn::Begins;
+    fn it_takes_three_and_more_than_the_share_and_one_more_that_falls_silent() {
+        let begins = |held, silent| Group::default().look(tally(held, silent), 15, HOUR, true, 0) == Turn::Begins;
         assert!(!begins(2, 2) && !begins(20, 3) && begins(19, 3) && begins(3, 3));
+        let shrunk = Group::default().look(tally(3, 3), 15, HOUR, false, 0);
+        assert_eq!(shrunk, Turn::Stays, "the others of twenty have left");
+    }
+
+    #[test]
+    fn of_few_it_ends_as_well() {
+        for (held, silent) in [(3, 2), (3, 1), (5, 1), (9, 1), (1, 1), (25, 3), (0, 0)] {
+            let mut group = Group::default();
+            group.look(tally(5, 5), 15, HOUR, true, 0);
+            assert_eq!(group.look(tally(held, silent), 15, HOUR, false, 1), Turn::Stays);
+            assert_eq!(group.look(tally(held, silent), 15, HOUR, false, 1 + CALM_MS), Turn::Ends, "{silent} of {held}");
+        }
     }
 
     #[test]
     fn it_ends_when_all_has_been_well_for_two_windows() {
         let mut group = Group::default();
-        group.look(tally(10, 5), 15, HOUR, 0);
-        assert_eq!(group.look(tally(10, 1), 15, HOUR, 1000), Turn::Stays);
-        assert_eq!(group.look(tally(10, 2), 15, HOUR, 30_999), Turn::Stays);
-        assert_eq!(group.look(tally(10, 1), 15, HOUR, 31_000), Turn::Stays);
-        assert_eq!(group.look(tally(10, 1), 15, HOUR, 61_000), Turn::Ends);
+        group.look(tally(10, 5), 15, HOUR, true, 0);
+        assert_eq!(group.look(tally(10, 1), 15, HOUR, false, 1000), Turn::Stays);
+        assert_eq!(group.look(tally(10, 3), 15, HOUR, true, 30_999), Turn::Stays);
+        assert_eq!(group.look(tally(10, 1), 15, HOUR, false, 31_000), Turn::Stays);
+        assert_eq!(group.look(tally(10, 1), 15, HOUR, false, 61_000), Turn::Ends);
         assert!(group.is_idle());
     }
 
     #[test]
     fn it_ends_at_its_longest_and_does_not_begin_again_until_all_was_well() {
         let mut group = Group::default();
-        group.look(tally(10, 9), 15, HOUR, 0);
-        assert_eq!(group.look(tally(10, 9), 15, HOUR, HOUR), Turn::Ends);
-        assert_eq!(group.look(tally(10, 8), 15, HOUR, HOUR + 1), Turn::Stays);
-        assert_eq!(group.look(tally(10, 0), 15, HOUR, HOUR + 2), Turn::Stays);
-        assert_eq!(group.look(tally(10, 3), 15, HOUR, HOUR + 3), Turn::Begins);
+        group.look(tally(10, 9), 15, HOUR, true, 0);
+        assert_eq!(group.look(tally(10, 9), 15, HOUR, true, HOUR), Turn::Ends);
+        assert_eq!(group.look(tally(10, 8), 15, HOUR, true, HOUR + 1), Turn::Stays);
+        assert_eq!(group.look(tally(10, 0), 15, HOUR, true, HOUR + 2), Turn::Stays);
+        assert_eq!(group.look(tally(10, 3), 15, HOUR, true, HOUR + 3), Turn::Begins);
     }
 
     #[test]

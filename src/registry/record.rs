@@ -25,6 +25,9 @@ pub struct Record {
     pub detail: Option<Arc<str>>,
     /// How long before that its provider was last heard, in ms, where its silence has to do with it.
     pub last_heartbeat_ms: Option<u32>,
+    /// The digest of the content that this life was registered with first, or attached with last, where another one holds by now: a
+    /// provider that attaches with it again does so because its connection ended, and has nothing new to say.
+    pub first_content: Option<u128>,
 }
 
 /// How long a record's actor and detail may each be.
@@ -60,6 +63,17 @@ pub enum Seen {
     Suspect,
     /// Its lease is long late.
     Down,
+}
+
+impl Body {
+    /// What its provider says; of one that went by silence, what it said.
+    #[must_use]
+    pub fn content(&self) -> Option<&Arc<Registration>> {
+        match self {
+            Self::Live { registration, .. } => Some(registration),
+            Self::Withdrawn { kept, .. } => kept.as_ref(),
+        }
+    }
 }
 
 impl Record {
@@ -119,12 +133,10 @@ impl Record {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let key = self.key.size_bytes();
-        let body = match &self.body {
-            Body::Live { registration, .. } => registration.size_bytes(),
-            Body::Withdrawn { kept, .. } => kept.as_ref().map_or(0, |registration| registration.size_bytes()),
-        };
+        let body = self.body.content().map_or(0, |registration| registration.size_bytes());
         let notes = self.actor.as_ref().map_or(0, |text| text.len()) + self.detail.as_ref().map_or(0, |text| text.len());
-        key + self.version.owner.node.as_str().len() + body + notes + 64
+        let extra = self.first_content.map_or(0, |digest| size_of_val(&digest));
+        key + self.version.owner.node.as_str().len() + body + notes + extra + 64
     }
 }
 

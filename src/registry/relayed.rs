@@ -177,9 +177,9 @@ mod tests {
         }
         let body = Body::Live { registration: content(3), seen: Seen::Down, draining: false };
         hear_of(&mut registry, "c", &ones[0], body, later);
-        assert!(!registry.is_preserving(), "two are never many");
+        assert!(!registry.preserve.is_of_all(), "two are never many");
         inherit(&mut registry, "c", &ones[0], 5000, later);
-        assert!(registry.holds_lease(&key("c")) && registry.is_preserving());
+        assert!(registry.holds_lease(&key("c")) && registry.preserve.is_of_all());
     }
 
     #[test]

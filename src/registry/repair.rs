@@ -25,6 +25,8 @@ const LOOK_EVERY_MS: u64 = 100;
 const REST_MS: u64 = 500;
 /// Pulls that bring nothing, again and again while neither side changes, wait twice as long each time, up to this.
 const REST_MS_MAX: u64 = 60_000;
+/// While records of peers are refused for a limit, the next comparison with a peer waits this long.
+const REST_REFUSING_MS: u64 = 5000;
 /// Two nodes that have applied the same and differ all the same: that many comparisons in a row that brought nothing are said aloud.
 const UNEXPLAINED_NOTICED: u32 = 3;
 
@@ -375,7 +377,13 @@ impl Registry {
     pub(super) fn end_pull(&mut self, pull: Pull, ended: Ended, now: Now, out: &mut Outbox) {
         let theirs = self.peers.get(&pull.of.node).and_then(|peer| peer.beacon.as_ref()).map_or(0, |beacon| beacon.digest);
         let digests = (self.store.live().total(), theirs);
+        let is_refusing = self.over_limit.is_refusing_records(now.mono);
         let rest = self.repair.rests.entry(pull.of.node.clone()).or_default();
+        if is_refusing && ended == Ended::Done && pull.kind == Kind::Buckets {
+            // The next comparison finds the same again, whatever else changes meanwhile.
+            *rest = Rest { until: now.mono + self.rng.around(REST_REFUSING_MS), ..Rest::default() };
+            return;
+        }
         if ended == Ended::Done && (pull.gained > 0 || pull.kind == Kind::Copy) {
             *rest = Rest::default();
             return;

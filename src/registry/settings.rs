@@ -32,8 +32,25 @@ pub struct Settings {
     pub preserve_percent: u64,
     /// For how long that may last. Default 1 h.
     pub preserve_max_ms: u64,
+    /// How many instances are probed.
+    pub probes: ProbeLimits,
     /// What may be held at the most.
     pub limits: Limits,
+}
+
+/// How many instances are probed; past it they wait for their turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeLimits {
+    /// So many at once, at least 1. Default 256.
+    pub in_flight: u32,
+    /// So many a second, at least 1. Default 1,000.
+    pub per_second: u32,
+}
+
+impl Default for ProbeLimits {
+    fn default() -> Self {
+        Self { in_flight: 256, per_second: 1000 }
+    }
 }
 
 /// What may be held at the most; past it new registrations are refused, renewals never are.
@@ -84,6 +101,7 @@ impl Settings {
             revive_for_ms: 3_600_000,
             preserve_percent: 15,
             preserve_max_ms: 3_600_000,
+            probes: ProbeLimits::default(),
             limits: Limits::default(),
         }
     }

@@ -12,7 +12,7 @@ use super::link::BusHealth;
 use super::looking::{Due, Errand, Look, Sight, Turn};
 use super::merge::{Step, Why};
 use super::message::{Message, NodeState, To};
-use super::probe::{Plan, ProbeOutcome, to_probe};
+use super::probe::{Plan, Probe, ProbeOutcome, to_probe};
 use super::record::{Body, NOTE_BYTES_MAX, Record, Seen};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
@@ -30,21 +30,30 @@ impl Registry {
             return;
         }
         for _ in 0..TRIES_MAX {
-            let Some((key, due)) = self.looking.take_due(now.mono) else { return };
-            let found = self.store.get(&key).and_then(|record| to_probe(record.registration()?));
-            let (Some(probe), true) = (found, self.leases.get(&key).is_some()) else {
+            match self.looking.take_due(now.mono) {
+                None => break,
+                Some((key, Due::Try)) => self.looking.wait(&key),
+                Some((key, Due::NoHelp)) if self.to_probe(&key).is_some() => self.give_up(&key, now, out),
+                Some((key, Due::NoHelp)) => {
+                    self.looking.end(&key);
+                }
+            }
+        }
+        for _ in 0..TRIES_MAX {
+            let Some(key) = self.looking.take_turn(now.mono) else { return };
+            let Some(probe) = self.to_probe(&key) else {
                 self.looking.end(&key);
                 continue;
             };
-            match due {
-                Due::Try => {
-                    let is_pressing = self.looking.is_pressing(&key);
-                    let ticket = self.looking.try_now(&key, probe.timeout_ms, now.mono);
-                    out.push(Output::Probe { ticket, probe, is_pressing });
-                }
-                Due::NoHelp => self.give_up(&key, now, out),
-            }
+            let ticket = self.looking.try_now(&key, probe.timeout_ms, now.mono);
+            out.push(Output::Probe { ticket, probe });
         }
+    }
+
+    /// What is asked of an instance whose lease is held here; `None`: it is not looked at any more.
+    fn to_probe(&self, key: &InstanceKey) -> Option<Probe> {
+        self.leases.get(key)?;
+        to_probe(self.store.get(key)?.registration()?)
     }
 
     /// Whether what this node sees, or does not see, can be held against anybody: it is not this node that is late, or cut off.
@@ -55,7 +64,7 @@ impl Registry {
     /// The shell has looked.
     pub(super) fn handle_probed(&mut self, ticket: Ticket, outcome: ProbeOutcome, now: Now, out: &mut Outbox) {
         match self.looking.take_errand(ticket) {
-            None => {}
+            None | Some(Errand::Over) => {}
             Some(Errand::Peer { node, question }) => {
                 out.push(Output::Send(To::Node(node), Message::ToldProbe { ticket: question, outcome }));
             }
@@ -68,7 +77,9 @@ impl Registry {
 
     fn note_try(&mut self, key: &InstanceKey, outcome: &ProbeOutcome, now: Now, out: &mut Outbox) {
         let Some(plan) = self.plan_of(key) else { return };
-        match self.looking.note(key, outcome, plan, now.mono, &mut self.rng) {
+        let turn = self.looking.note(key, outcome, plan, now.mono, &mut self.rng);
+        self.note_evidence(key);
+        match turn {
             Turn::Waits => {}
             Turn::NeedsHelp => self.ask_for_help(key, plan, now, out),
             Turn::Seen => self.act_on(key, now, out),
@@ -104,15 +115,21 @@ impl Registry {
     fn give_up(&mut self, key: &InstanceKey, now: Now, out: &mut Outbox) {
         let Some(plan) = self.plan_of(key) else { return };
         self.looking.give_up(key, plan, now.mono);
+        self.note_evidence(key);
         self.act_on(key, now, out);
     }
 
+    /// Refusals are evidence, or are so no more: the lease counts accordingly.
+    fn note_evidence(&mut self, key: &InstanceKey) {
+        self.leases.set_refused(key, self.is_refused(key));
+    }
+
     /// A peer does not reach an instance, and wants to know whether this node does: at the address under which it is held here.
-    pub(super) fn handle_ask_probe(&mut self, from: &Life, question: u64, key: &InstanceKey, out: &mut Outbox) {
+    pub(super) fn handle_ask_probe(&mut self, from: &Life, question: u64, key: &InstanceKey, now: Now, out: &mut Outbox) {
         let probe = self.store.get(key).and_then(|record| to_probe(record.registration()?)).filter(|_| self.has_sound_eyes());
-        let found = probe.and_then(|probe| Some((self.looking.try_for(from.node.clone(), question)?, probe)));
+        let found = probe.and_then(|probe| Some((self.looking.try_for(from.node.clone(), question, now.mono)?, probe)));
         out.push(match found {
-            Some((ticket, probe)) => Output::Probe { ticket, probe, is_pressing: false },
+            Some((ticket, probe)) => Output::Probe { ticket, probe },
             None => {
                 let told = Message::ToldProbe { ticket: question, outcome: ProbeOutcome::NotTried };
                 Output::Send(To::Node(from.node.clone()), told)
@@ -124,6 +141,7 @@ impl Registry {
     pub(super) fn handle_told_probe(&mut self, from: &Life, question: u64, outcome: &ProbeOutcome, now: Now, out: &mut Outbox) {
         let Some(plan) = self.looking.asked_about(question).cloned().and_then(|key| self.plan_of(&key)) else { return };
         if let Some(key) = self.looking.note_help(&from.node, question, outcome, plan, now.mono) {
+            self.note_evidence(&key);
             self.act_on(&key, now, out);
         }
     }
@@ -171,6 +189,7 @@ impl Registry {
     pub(super) fn look_at_silent(&mut self, record: &Record, known: Sight, at: Mono) {
         let plan = record.registration().and_then(|registration| Plan::of(registration));
         self.looking.begin_silent(&record.key, plan, known, at, &mut self.rng);
+        self.note_evidence(&record.key);
     }
 
     /// Lets go of a lease, and looks no more.

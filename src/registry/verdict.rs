@@ -33,6 +33,8 @@ const HEARSAY_SILENT_MS: u64 = 60_000;
 #[derive(Default)]
 pub(super) struct Checks {
     asked: BTreeMap<NodeName, Asked>,
+    /// How many questions were asked: each has its number for a ticket.
+    count: Ticket,
 }
 
 struct Asked {
@@ -104,7 +106,8 @@ impl Registry {
         }
         due.sort_unstable();
         for (_, _, node) in due.into_iter().take(ASKED_MAX) {
-            let ticket = self.rng.next();
+            self.checks.count += 1;
+            let ticket = self.checks.count;
             self.checks.asked.insert(node.clone(), Asked { ticket, at: now.mono });
             let beacon = self.peers.get(&node).and_then(|peer| peer.beacon.as_ref());
             let http = beacon.map_or_else(String::new, |beacon| beacon.http.clone());

@@ -71,7 +71,14 @@ impl Registry {
             // A withdrawn record that we had and forgot is not taken again; a live one that nobody here knows is.
             None => version.live || self.applied.seq(&version.owner) < version.seq,
         };
-        let lacked: Vec<InstanceKey> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).map(|(key, _)| key).collect();
+        let mut lacked = Vec::new();
+        for (key, version) in versions.into_iter().filter(|(key, version)| is_greater(key, version)) {
+            // What would be refused is not fetched.
+            match self.growth_limit(&key).filter(|_| version.live) {
+                Some(limit) => self.over_limit.refuse(limit, &pull.of, now.mono),
+                None => lacked.push(key),
+            }
+        }
         self.fetch(pull, lacked, walk, now, out);
     }
 

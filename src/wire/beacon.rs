@@ -76,6 +76,7 @@ const GIVES_WAY: u8 = 4;
 const IS_DIRECT: u8 = 1;
 const REFUSES: u8 = 2;
 const IS_LOST: u8 = 4;
+const IS_ATTESTED: u8 = 8;
 
 impl<'a> Beacon<'a> {
     pub(super) fn of(beacon: &'a registry::Beacon) -> Self {
@@ -193,13 +194,14 @@ fn read_extra(beacon: &mut registry::Beacon, tag: u16, bytes: &[u8], reading: &m
 }
 
 fn byte_of(evidence: registry::Evidence) -> u8 {
-    let registry::Evidence { is_direct, refuses, is_lost } = evidence;
-    let flags = [(is_direct, IS_DIRECT), (refuses, REFUSES), (is_lost, IS_LOST)];
+    let registry::Evidence { is_direct, is_attested, refuses, is_lost } = evidence;
+    let flags = [(is_direct, IS_DIRECT), (refuses, REFUSES), (is_lost, IS_LOST), (is_attested, IS_ATTESTED)];
     flags.into_iter().filter(|(is_so, _)| *is_so).fold(0, |flags, (_, flag)| flags | flag)
 }
 
 fn evidence_of(byte: u8) -> registry::Evidence {
-    registry::Evidence { is_direct: byte & IS_DIRECT != 0, refuses: byte & REFUSES != 0, is_lost: byte & IS_LOST != 0 }
+    let has = |flag: u8| byte & flag != 0;
+    registry::Evidence { is_direct: has(IS_DIRECT), is_attested: has(IS_ATTESTED), refuses: has(REFUSES), is_lost: has(IS_LOST) }
 }
 
 impl NodeState {

@@ -39,6 +39,8 @@ const FIXED_TAG: u16 = 2;
 const DRAINING_TAG: u16 = 3;
 /// Among a record's extras: how long before the change its provider was last heard, in ms. Four bytes, little-endian.
 const LAST_HEARTBEAT_TAG: u16 = 4;
+/// Among a record's extras: the digest of the content that its life began with, where another holds by now. Sixteen bytes, little-endian.
+const FIRST_CONTENT_TAG: u16 = 6;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record<'a> {
@@ -115,7 +117,7 @@ enum Cause {
 
 impl<'a> Record<'a> {
     pub(super) fn of(record: &'a registry::Record) -> Self {
-        let registry::Record { key, version, body, cause, changed_at, actor, detail, last_heartbeat_ms: _ } = record;
+        let registry::Record { key, version, body, cause, changed_at, actor, detail, last_heartbeat_ms: _, first_content: _ } = record;
         Self {
             key: Key::of(key),
             version: Version::of(version),
@@ -130,13 +132,15 @@ impl<'a> Record<'a> {
 
     pub(super) fn into_model(self, reading: &mut Reading) -> Result<Arc<registry::Record>, Invalid> {
         let Self { key, version, body, cause, changed_at, actor, detail, extras } = self;
-        let (mut later, mut sends_heartbeats, mut draining, mut last_heartbeat_ms) = (None, true, false, None);
+        let (mut later, mut sends_heartbeats, mut draining) = (None, true, false);
+        let (mut last_heartbeat_ms, mut first_content) = (None, None);
         for (tag, bytes) in extras {
             match tag {
                 CAUSE_TAG => later = later.or(cause_of_later(&bytes)),
                 FIXED_TAG => sends_heartbeats = false,
                 DRAINING_TAG => draining = true,
                 LAST_HEARTBEAT_TAG => last_heartbeat_ms = <[u8; 4]>::try_from(&*bytes).ok().map(u32::from_le_bytes),
+                FIRST_CONTENT_TAG => first_content = <[u8; 16]>::try_from(&*bytes).ok().map(u128::from_le_bytes),
                 // Of a later version.
                 _ => {}
             }
@@ -150,25 +154,19 @@ impl<'a> Record<'a> {
             actor: actor.map(note).transpose()?,
             detail: detail.map(note).transpose()?,
             last_heartbeat_ms,
+            first_content,
         }))
     }
 }
 
 fn extras_of(record: &registry::Record) -> Extras<'_> {
     let cause = later_cause(record.cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number])));
-    let is_fixed = registration_of(&record.body).is_some_and(|registration| registration.ttl().is_none());
+    let is_fixed = record.body.content().is_some_and(|registration| registration.ttl().is_none());
     let is_draining = matches!(record.body, registry::Body::Live { draining: true, .. });
     let flags = [(is_fixed, FIXED_TAG), (is_draining, DRAINING_TAG)].into_iter().filter(|(is_set, _)| *is_set);
     let last_heartbeat = record.last_heartbeat_ms.map(|ms| (LAST_HEARTBEAT_TAG, Cow::Owned(ms.to_le_bytes().to_vec())));
-    cause.into_iter().chain(flags.map(|(_, tag)| (tag, Cow::Owned(Vec::new())))).chain(last_heartbeat).collect()
-}
-
-/// What the provider says, or said.
-fn registration_of(body: &registry::Body) -> Option<&model::Registration> {
-    match body {
-        registry::Body::Live { registration, .. } => Some(registration),
-        registry::Body::Withdrawn { kept, .. } => kept.as_deref(),
-    }
+    let first_content = record.first_content.map(|digest| (FIRST_CONTENT_TAG, Cow::Owned(digest.to_le_bytes().to_vec())));
+    cause.into_iter().chain(flags.map(|(_, tag)| (tag, Cow::Owned(Vec::new())))).chain(last_heartbeat).chain(first_content).collect()
 }
 
 /// An actor or a detail: shown to people, so nothing that moves a terminal's cursor.

@@ -63,8 +63,19 @@ fn what_is_registered_at_one_node_is_seen_at_another_until_it_is_taken_away() {
 #[test]
 fn an_unknown_service_is_empty_and_an_unknown_instance_already_gone() {
     let (_dev, urls) = dev(1);
-    assert_eq!(stdout(&["instances", "nobody", "-o", "name", "-s", &urls[0]]), "");
-    stdout(&["deregister", "nobody", "x", "-s", &urls[0]]);
+    let said = |args: &[&str]| {
+        let output = muster(&[args, &["-s", &urls[0]]].concat()).assert().code(0).get_output().clone();
+        (String::from_utf8(output.stdout).expect("text"), String::from_utf8(output.stderr).expect("text"))
+    };
+    let (out, err) = said(&["instances", "nobody", "-o", "name"]);
+    assert!(out.is_empty() && err == "no instance of nobody is listed in namespace default\n", "{out}{err}");
+    let (out, err) = said(&["deregister", "nobody", "x"]);
+    assert!(out.is_empty() && err == "nobody x is not registered in namespace default: there was nothing to deregister\n", "{out}{err}");
+    said(&["register", "--service", "user", "--id", "u1", "--port", "80", "--ttl", "none"]);
+    let (_, err) = said(&["instances", "usr"]);
+    assert_eq!(err, "no instance of usr is listed in namespace default; did you mean user?\n");
+    assert_eq!(said(&["instances", "user", "--zone", "a"]).1, "no instance of user matches\n");
+    assert_eq!(said(&["deregister", "user", "u1"]), ("deregistered user u1\n".to_owned(), String::new()));
 }
 
 #[test]
@@ -73,6 +84,7 @@ fn a_registration_may_stand_in_a_file_with_options_over_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("instance.json");
     let body = r#"{"service":"pay","id":"p1","address":"10.0.0.7","port":80,"tags":["a"],"metadata":{"v":"1"}}"#;
+    let body = format!("\u{feff}{body}");
     std::fs::write(&file, body).expect("a file");
     let path = file.to_str().expect("a path of text");
     let register = Running::start(&["register", "-f", path, "--port", "81", "--port", "grpc=90", "--tag", "b", "-s", &urls[0]]);

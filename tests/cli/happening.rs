@@ -13,7 +13,10 @@ fn what_happened_at_one_node_is_told_by_another() {
     follow.until("user u1 -> up registered at n1: by muster-cli/");
     let told = stdout(&["why", "user", "u1", "-s", &urls[1]]);
     assert!(told.starts_with("user u1 is up: its provider registered it.\n  listens on 127.0.0.1:8080, weight 100\n"), "{told}");
-    assert!(told.contains("\n  owned by n1, life ") && told.contains("; one is due every 15s\n"), "{told}");
+    assert!(
+        told.contains("\n  owned by n1, life ") && told.contains("\n  held by an open connection at n1: no heartbeats are expected\n"),
+        "{told}"
+    );
     stdout(&["override", "set", "swap", "--service", "user", "--status", "draining", "--reason", "disk swap", "-s", &urls[1]]);
     let told = stdout(&["why", "user", "u1", "-s", &urls[1]]);
     assert!(told.starts_with("user u1 is draining: an operator's override says so.\n"), "{told}");

@@ -5,6 +5,7 @@ mod canned;
 mod certificates;
 mod cluster;
 mod event_source;
+mod generated;
 mod happening;
 mod many_services;
 mod refusals;

@@ -56,6 +56,23 @@ fn what_is_no_node_is_told_apart() {
 }
 
 #[test]
+fn a_proxy_that_refuses_is_named() {
+    let (proxy, nobody) = (answering("403 Forbidden", "text/plain", "blocked"), nobody().to_string());
+    let said = |server: &str, name: &str, proxy: &str| {
+        let output = muster(&["services", "-s", server]).env_remove("no_proxy").env(name, proxy).output().expect("a muster that runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    let (code, err) = said("http://node.example:6878", "http_proxy", &proxy);
+    assert!(code == Some(1) && err.contains("403 Forbidden") && err.contains(proxy.trim_start_matches("http://")), "{err}");
+    assert!(err.contains("http_proxy or all_proxy (no_proxy=node.example goes past it)"), "{err}");
+    for (server, name) in [("http://node.example:6878", "http_proxy"), ("https://node.example:6878", "HTTPS_PROXY")] {
+        let (code, err) = said(server, name, &format!("http://user:hunter2@{nobody}"));
+        assert!(code == Some(69) && err.contains(&format!("refused (os error 111), through the proxy {nobody} of ")), "{err}");
+        assert!(err.contains("is a proxy needed") && !err.contains("hunter2"), "{err}");
+    }
+}
+
+#[test]
 fn a_server_that_is_gone_is_no_matter_while_another_answers() {
     let server = answering("200 OK", "application/json", r#"{"services":[]}"#);
     let gone = nobody().to_string();

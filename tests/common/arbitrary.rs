@@ -144,8 +144,8 @@ fn cause() -> impl Strategy<Value = Cause> {
 /// Any valid record. Boxed likewise.
 pub(crate) fn record() -> BoxedStrategy<Arc<Record>> {
     let note = || proptest::option::of(WORD.prop_map(|text| Arc::from(text.as_str())));
-    (key(), body(), cause(), any::<u64>(), note(), note(), any::<Option<u32>>())
-        .prop_flat_map(|(key, body, cause, changed_at, actor, detail, last_heartbeat_ms)| {
+    (key(), body(), cause(), any::<u64>(), note(), note(), any::<(Option<u32>, Option<u128>)>())
+        .prop_flat_map(|(key, body, cause, changed_at, actor, detail, (last_heartbeat_ms, first_content))| {
             let live = matches!(body, Body::Live { .. });
             version(live).prop_map(move |version| Record {
                 key: key.clone(),
@@ -156,6 +156,7 @@ pub(crate) fn record() -> BoxedStrategy<Arc<Record>> {
                 actor: actor.clone(),
                 detail: detail.clone(),
                 last_heartbeat_ms,
+                first_content,
             })
         })
         .prop_map(Arc::new)
@@ -176,8 +177,12 @@ fn applied() -> impl Strategy<Value = Vec<AppliedAt>> {
     vec((life(), count(), any::<Option<u32>>()).prop_map(|(life, seq, age_ms)| AppliedAt { life, seq, age_ms }), 0..4)
 }
 
+fn to_evidence((is_direct, is_attested, refuses, is_lost): (bool, bool, bool, bool)) -> Evidence {
+    Evidence { is_direct, is_attested, refuses, is_lost }
+}
+
 fn members() -> impl Strategy<Value = Vec<MemberAt>> {
-    let evidence = any::<(bool, bool, bool)>().prop_map(|(is_direct, refuses, is_lost)| Evidence { is_direct, refuses, is_lost });
+    let evidence = any::<(bool, bool, bool, bool)>().prop_map(to_evidence);
     let member = (node(), any::<u32>(), any::<bool>(), evidence);
     (vec(member, 0..4), any::<bool>()).prop_map(|(members, tells)| {
         let to_member =

@@ -2,6 +2,7 @@
 //! and that many do not expire at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use muster::model::{Cause, InstanceKey, Life};
 use muster::registry::{Body, BusHealth, Record, Registry, Seen};
@@ -72,6 +73,7 @@ impl World {
         for node in self.running() {
             self.check_bounds(node);
             self.check_alone(node);
+            self.check_preserving(node);
             self.check_secured(node);
             self.check_proof(node);
             self.check_wills(node);
@@ -98,6 +100,21 @@ impl World {
         ];
         if let Some((what, count, max)) = bounds.into_iter().find(|(_, count, max)| count > max) {
             self.violate(Invariant::Bounded, format!("n{node} holds {count} {what}, and there are {max} at the most"));
+        }
+    }
+
+    /// A node says that it preserves where its own records say so, and lists and numbers count what records say.
+    fn check_preserving(&mut self, node: usize) {
+        let Some((registry, life)) = self.registry(node).zip(self.life(node)) else { return };
+        let is_preserved = |record: &&Arc<Record>| record.cause == Cause::Preserved && record.registration().is_some();
+        let own = registry.records().filter(is_preserved).filter(|record| record.version.owner == life).count();
+        let catalog = registry.catalog();
+        let (listed, views) = (catalog.preserved_count(), catalog.services().values().map(|view| view.preserved()).sum::<usize>());
+        let says_so = registry.is_preserving();
+        let has_been_ready = registry.has_been_ready();
+        if says_so != (own > 0) || listed != views || (has_been_ready && listed < own) {
+            let what = format!("n{node} preserves {own} of its own and says {says_so}; {listed} are counted, {views} listed");
+            self.violate(Invariant::NoZombie, what);
         }
     }
 

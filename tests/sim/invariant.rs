@@ -18,7 +18,8 @@ pub(crate) enum Invariant {
     OneWriter,
     /// One node holds the lease of a live record: the one that the record names.
     OneOwner,
-    /// Nobody sees a service empty whose provider is answered.
+    /// Nobody sees a service empty whose provider is answered by a node that is known there: one that left in order and starts anew apart from
+    /// the others is not, until it is heard.
     NoFalseEmpty,
     /// Many do not expire at once.
     BoundedExpiry,

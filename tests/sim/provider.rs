@@ -93,7 +93,7 @@ pub(crate) struct Provider {
     /// The one before.
     succeeded_before: u64,
     /// Which node gave the last.
-    succeeded_at_node: usize,
+    pub(crate) succeeded_at_node: usize,
     /// When a node was killed that had just answered it, and may not have told the owner.
     unheard_at: u64,
     /// Since then no two such answers were further apart than its ttl.
@@ -195,6 +195,7 @@ impl Provider {
         Register {
             incarnation: self.named(),
             says_up: self.habits.reports && self.reported == Reported::Up,
+            attaches: false,
             ack,
             ..Register::new(self.key.clone(), Arc::new(self.content()), 0)
         }

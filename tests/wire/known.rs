@@ -135,6 +135,7 @@ pub(crate) fn full() -> Arc<Record> {
         actor: Some("ops@example.com".into()),
         detail: Some("no heartbeat for 15s".into()),
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 
@@ -148,6 +149,7 @@ pub(crate) fn silent() -> Arc<Record> {
         actor: None,
         detail: None,
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 
@@ -161,6 +163,7 @@ pub(crate) fn deregistered() -> Arc<Record> {
         actor: None,
         detail: None,
         last_heartbeat_ms: None,
+        first_content: None,
     })
 }
 
@@ -205,7 +208,7 @@ fn later_beacon() -> Beacon {
 /// That tells what its sender has seen of each member itself.
 fn evidence_beacon() -> Beacon {
     let all = [(true, false, false), (true, true, false), (true, true, true), (false, false, false)];
-    let evidence = all.map(|(is_direct, refuses, is_lost)| Some(Evidence { is_direct, refuses, is_lost }));
+    let evidence = all.map(|(is_direct, refuses, is_lost)| Some(Evidence { is_direct, refuses, is_lost, ..Evidence::default() }));
     let to_member =
         |(number, evidence)| MemberAt { node: NodeName::parse(&format!("n{number}")).unwrap(), age_ms: 250, has_left: false, evidence };
     Beacon { members: evidence.into_iter().enumerate().map(to_member).collect(), ..beacon() }

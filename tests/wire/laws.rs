@@ -145,7 +145,7 @@ fn the_largest_of_beacons_fits_its_frame() {
                 node: longest(number),
                 age_ms: u32::MAX,
                 has_left: true,
-                evidence: Some(Evidence { is_direct: true, refuses: true, is_lost: true }),
+                evidence: Some(Evidence { is_direct: true, is_attested: true, refuses: true, is_lost: true }),
             })
             .collect(),
         audience: AudienceAt { count: u64::MAX, digest: u64::MAX },

@@ -12,7 +12,7 @@ use crate::http::App;
 use crate::http::extract::PathNames;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
-use crate::model::{Check, CheckKind, Status, Ttl};
+use crate::model::{Cause, Check, CheckKind, Status, Ttl};
 use crate::registry::{Body, Inspected, Looked, Mono, ProbeOutcome, Record, Seen};
 
 /// Everything known of one instance.
@@ -59,7 +59,7 @@ fn to_response(inspected: &Inspected, now: Mono) -> Option<Response> {
         remaining_ms: registration.ttl().filter(|_| !lease.attached).map(|_| lease.remaining_ms),
         last_heartbeat_ms: lease.last_heartbeat_ms,
         attached: lease.attached,
-        preserved: false,
+        preserved: listed.cause == Cause::Preserved,
     });
     let detail = Detail {
         namespace: record.key.service.namespace.as_str().into(),

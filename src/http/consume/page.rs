@@ -5,7 +5,7 @@ use crate::http::query::Query;
 use crate::model::{Namespace, ServiceKey, ServiceName};
 
 /// How many entries one answer may have.
-const LIMIT_MAX: u64 = 10_000;
+pub(in crate::http) const LIMIT_MAX: u64 = 10_000;
 /// How many it has where nobody said.
 const LIMIT_DEFAULT: usize = 1000;
 

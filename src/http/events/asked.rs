@@ -14,7 +14,6 @@ use crate::node::{Event, EventId};
 
 /// How far back `since` may reach: a year.
 const SINCE_MS_MAX: u64 = 8760 * 3_600_000;
-const LIMIT_MAX: u64 = 10_000;
 const LIMIT_DEFAULT: usize = 100;
 
 /// Which events; each part `None`: all.
@@ -95,7 +94,7 @@ impl Asked {
             query.finish()?;
             return Ok(Self::Stream(wanted, begin));
         }
-        let limit = query.number("limit", 1..=LIMIT_MAX).map_or(LIMIT_DEFAULT, |limit| limit as usize);
+        let limit = query.number("limit", 1..=page::LIMIT_MAX).map_or(LIMIT_DEFAULT, |limit| limit as usize);
         let after = page::after(&mut query, |text| text.parse().ok());
         query.finish()?;
         Ok(Self::Page(Page { wanted, limit, after }))

@@ -77,7 +77,7 @@ pub(in crate::http) enum CheckWord {
     None,
 }
 
-const DIGEST_BYTES_MAX: usize = 128;
+pub(in crate::http) const DIGEST_BYTES_MAX: usize = 128;
 
 impl Millis {
     pub(super) fn get(self) -> u64 {
@@ -156,9 +156,21 @@ fn sentence(error: &str) -> String {
     error.find("must be").map_or(error, |start| &error[start..]).to_owned()
 }
 
+impl OpWord {
+    /// Each with its word.
+    pub(in crate::http) const ALL: [(&str, Self); 3] =
+        [("register", Self::Register), ("heartbeat", Self::Heartbeat), ("deregister", Self::Deregister)];
+}
+
+impl CheckWord {
+    /// Each with its word.
+    pub(in crate::http) const ALL: [(&str, Self); 4] =
+        [("http", Self::Http), ("tcp", Self::Tcp), ("grpc", Self::Grpc), ("none", Self::None)];
+}
+
 impl FromText for Text<Reported> {
     fn from_text(text: &str) -> Result<Self, String> {
-        [Reported::Starting, Reported::Up]
+        Reported::ALL
             .into_iter()
             .find(|reported| reported.as_str() == text)
             .map(Self)
@@ -168,24 +180,15 @@ impl FromText for Text<Reported> {
 
 impl FromText for OpWord {
     fn from_text(text: &str) -> Result<Self, String> {
-        match text {
-            "register" => Ok(Self::Register),
-            "heartbeat" => Ok(Self::Heartbeat),
-            "deregister" => Ok(Self::Deregister),
-            _ => Err("must be `register`, `heartbeat` or `deregister`".to_owned()),
-        }
+        let known = Self::ALL.into_iter().find(|(word, _)| *word == text);
+        known.map(|(_, op)| op).ok_or_else(|| "must be `register`, `heartbeat` or `deregister`".to_owned())
     }
 }
 
 impl FromText for CheckWord {
     fn from_text(text: &str) -> Result<Self, String> {
-        match text {
-            "http" => Ok(Self::Http),
-            "tcp" => Ok(Self::Tcp),
-            "grpc" => Ok(Self::Grpc),
-            "none" => Ok(Self::None),
-            _ => Err("must be `http`, `tcp`, `grpc` or `none`".to_owned()),
-        }
+        let known = Self::ALL.into_iter().find(|(word, _)| *word == text);
+        known.map(|(_, kind)| kind).ok_or_else(|| "must be `http`, `tcp`, `grpc` or `none`".to_owned())
     }
 }
 

@@ -56,6 +56,7 @@ impl Pair {
             actor: None,
             detail: None,
             last_heartbeat_ms: None,
+            first_content: None,
         };
         self.to_node.send(record).await.unwrap();
     }

@@ -109,24 +109,6 @@ async fn what_may_not_be_dialled_is_not() {
     assert!(matches!(of("10.0.0.7", denied).await, ProbeOutcome::Forbidden { .. }));
 }
 
-#[tokio::test]
-async fn no_more_are_done_a_second_than_may_be() {
-    let prober = Prober::new(Probing { per_second: 3, ..Probing::default() }, Clock::start());
-    let taken = (0..100).filter(|_| prober.may_begin(0, true)).count();
-    assert!((3..=6).contains(&taken), "a second may have turned: {taken}");
-}
-
-#[tokio::test]
-async fn what_is_only_watched_leaves_room_for_what_presses() {
-    let prober = Prober::new(Probing { per_second: 1_000_000, in_flight: 8, ..Probing::default() }, Clock::start());
-    let most = |is_pressing| (0..100).take_while(|in_flight| prober.may_begin(*in_flight, is_pressing)).count();
-    assert_eq!((most(false), most(true)), (6, 8));
-    let prober = Prober::new(Probing { per_second: 100, in_flight: 1, ..Probing::default() }, Clock::start());
-    assert!(prober.may_begin(0, false), "where there is one it is for all");
-    let taken = [false, true].map(|is_pressing| (0..1000).filter(|_| prober.may_begin(0, is_pressing)).count());
-    assert!(taken[0] + 1 >= 75 && taken[1] >= 25, "a second may have turned: {taken:?}");
-}
-
 /// A server of grpc.health.v1 that always gives this message, under this status.
 async fn serve_grpc(message: &'static [u8], status: &'static str) -> u16 {
     use hyper::body::Frame;

@@ -312,3 +312,75 @@ fn what_a_disk_held_does_not_silence_one_whose_connection_is_open() {
         assert_eq!((is_up, is_told), (is_same, !is_same), "withdrawn: {is_withdrawn}");
     }
 }
+
+/// Attaches `a` with this port; gives the port and the digest that are answered.
+fn attach_with(registry: &mut Registry, ticket: Ticket, port: u16, incarnation: Option<u64>, now: Now) -> (u16, u128) {
+    let register = Register { incarnation: incarnation.and_then(Incarnation::new), ..register("a", port, now) };
+    match answer(&feed(registry, Input::Attach(ticket, [(key("a"), register)].into()), now)) {
+        Answer::Attached(registered) => (registered[0].listed.registration.port().get(), registered[0].digest),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn attaching_again_changes_no_content_however_the_life_is_named() {
+    for incarnation in [None, Some(1)] {
+        let mut registry = node();
+        attach_with(&mut registry, 1, 80, incarnation, START);
+        feed(&mut registry, Input::Register(2, register("a", 81, START)), START);
+        feed(&mut registry, Input::Detached(1), at(100));
+        let later = content_digest(&register("a", 81, START).registration);
+        assert_eq!(attach_with(&mut registry, 3, 80, incarnation, at(200)), (81, later), "what was said last holds");
+        feed(&mut registry, Input::Register(4, register("a", 82, START)), at(300));
+        feed(&mut registry, Input::Detached(3), at(400));
+        assert_eq!(attach_with(&mut registry, 5, 80, incarnation, at(500)).0, 82, "however often it was said");
+        // Something new is something new, and from then on it is what the connection came with.
+        assert_eq!(attach_with(&mut registry, 6, 90, incarnation, at(600)).0, 90);
+        feed(&mut registry, Input::Register(7, register("a", 91, START)), at(700));
+        assert_eq!(attach_with(&mut registry, 8, 90, incarnation, at(800)).0, 91);
+        assert_eq!(attach_with(&mut registry, 9, 80, Some(2), at(900)).0, 80, "a later life says what it likes");
+    }
+}
+
+#[test]
+fn attaching_again_brings_back_the_later_content_of_one_that_went_by_silence_meanwhile() {
+    let mut registry = node();
+    attach(&mut registry, 1, &["a"], START);
+    feed(&mut registry, Input::Register(2, register("a", 81, START)), START);
+    feed(&mut registry, Input::Detached(1), START);
+    pass(&mut registry, 0, 20_000);
+    assert_eq!(registry.record(&key("a")).unwrap().registration(), None);
+    assert_eq!(attach_with(&mut registry, 3, 80, None, at(20_000)).0, 81);
+}
+
+#[test]
+fn what_was_said_at_another_node_holds_when_the_connection_is_opened_anew_here() {
+    let mut registry = node();
+    let said = register("a", 81, START).registration;
+    attach(&mut registry, 1, &["a"], START);
+    hear(&mut registry, Message::Beacon(Beacon::of(NodeState::Ready)), START);
+    let first_content = Some(content_digest(&register("a", 80, START).registration));
+    change(
+        &mut registry,
+        1,
+        "a",
+        |record| {
+            record.version.edition += 1;
+            record.body = Body::Live { registration: Arc::clone(&said), seen: Seen::Well, draining: false };
+            record.first_content = first_content;
+        },
+        START,
+    );
+    feed(&mut registry, Input::Detached(1), START);
+    assert_eq!(attach_with(&mut registry, 2, 80, Some(1), at(100)).0, 81);
+    assert!(registry.holds_lease(&key("a")), "and the lease is here");
+}
+
+#[test]
+fn a_registration_that_is_no_attachment_may_say_what_was_said_first() {
+    let mut registry = node();
+    for (ticket, port) in [(1, 80), (2, 81), (3, 80)] {
+        feed(&mut registry, Input::Register(ticket, register("a", port, START)), START);
+        assert_eq!(registry.record(&key("a")).unwrap().registration().unwrap().port().get(), port);
+    }
+}

@@ -47,7 +47,7 @@ fn registration() -> Arc<Registration> {
 
 fn register(registry: &mut Registry, says_up: bool, now: Now) -> Outbox {
     let (incarnation, takeover, actor, ack, at) = (None, false, None, Ack::Local, now.mono);
-    let register = Register { key: key(), registration: registration(), incarnation, takeover, says_up, actor, ack, at };
+    let register = Register { key: key(), registration: registration(), incarnation, takeover, says_up, attaches: false, actor, ack, at };
     let mut out = Outbox::new();
     registry.handle(Input::Register(1, register), now, &mut out);
     out

@@ -25,7 +25,7 @@
 //! mark                             changes and frames are counted from here
 //! expect n0 KEY :PORT | gone | suspect | down
 //! expect n0 lists N                so many instances of service `s`, as consumers see it
-//! expect n0 ready | warming | unsure | sure | alone | reaches n1 | apart n1
+//! expect n0 ready | preserving | warming | unsure | sure | alone | reaches n1 | apart n1
 //! expect owner KEY n0              that node and no other holds the lease
 //! expect changes N | relays N      at most so many since the mark
 //! expect consumers N               every consumer holds N instances, or fewer are not said to be all
@@ -304,18 +304,19 @@ fn expect(world: &mut World, words: &[&str]) -> Outcome {
         }
         [node, "reaches", peer] => reach(world, node, peer, true),
         [node, "apart", peer] => reach(world, node, peer, false),
-        [node, how @ ("ready" | "warming" | "unsure" | "sure" | "alone")] => {
+        [node, how @ ("ready" | "preserving" | "warming" | "unsure" | "sure" | "alone")] => {
             let node = node_of(world, node)?;
             let registry = world.registry(node).ok_or("it does not run")?;
             let (is_ready, complete, bus) = (world.is_ready(node), registry.complete(), registry.bus());
             let holds = match *how {
-                "ready" => is_ready,
+                "ready" => is_ready && !registry.is_preserving(),
+                "preserving" => registry.is_preserving(),
                 "warming" => !is_ready,
                 "sure" => complete,
                 "unsure" => !complete,
                 _ => bus != BusHealth::Up,
             };
-            hold(holds, || format!("it is {}, complete: {complete}, bus: {}", registry.state().as_str(), bus.as_str()))
+            hold(holds, || format!("it is {}, complete: {complete}, bus: {}", registry.state_word(), bus.as_str()))
         }
         [node, id, how] => {
             let node = node_of(world, node)?;

@@ -177,6 +177,12 @@ impl World {
             nodes.iter().skip(1).all(|peer| matches!(peer.state, "suspect" | "dead" | "leaving"))
         });
         let is_misled = hears_nobody && self.counts.of(Injected::Replayed) > 0;
+        // A node that left in order is no member: where it starts anew apart from the others, none of them can know whom it answers before
+        // they hear it, and to wait for it would keep the last of every service for as long as anybody may come back (seed 96065).
+        let knows_who_answers = |provider: &Provider| {
+            let name = &self.slots[provider.succeeded_at_node].name;
+            self.registry(node).is_some_and(|registry| registry.cluster(self.now_at(node)).nodes.iter().any(|at| at.life.node == *name))
+        };
         let lost = self.providers.iter().find(|provider| {
             let is_heard = self.now < provider.succeeded_at + provider.habits.ttl_ms / 2;
             // The first heartbeats after a silence may still be on their way to the owner.
@@ -184,7 +190,12 @@ impl World {
             let is_answered = provider.runs() && !provider.is_twin() && is_heard && is_steady;
             let is_due = self.protected.contains(&provider.key)
                 || self.is_secured(&provider.key)
-                || is_delta && before.contains(&provider.key.id) && !is_misled && self.now < self.chaos_until && went_by_silence(provider);
+                || is_delta
+                    && before.contains(&provider.key.id)
+                    && !is_misled
+                    && self.now < self.chaos_until
+                    && went_by_silence(provider)
+                    && knows_who_answers(provider);
             provider.key.service == *service && is_answered && is_due
         });
         if let Some(lost) = lost {
