@@ -21,7 +21,7 @@ pub use instance::{
 };
 pub use name::{
     Cluster, INSTANCE_PATTERN, InstanceId, InstanceKey, LABEL_PATTERN, NameError, Namespace, NodeName, OverrideName, Region,
-    SERVICE_PATTERN, ServiceKey, ServiceName, Zone,
+    SERVICE_PATTERN, ServiceKey, ServiceName, Zone, odd_character,
 };
 pub use overrides::{
     AUTHOR_BYTES_MAX, Breadth, EXPIRES_IN_MS_MAX, Imposed, OVERRIDE_BYTES_MAX, Override, OverrideDraft, OverrideKey, REASON_BYTES_MAX,

@@ -101,7 +101,10 @@ fn read_ops(body: &[u8], faults: &mut Faults) -> Result<Option<Vec<Ready<Said>>>
         return Ok(Some(ops.into_iter().map(Ok).collect()));
     }
     match serde_json::from_slice::<BatchSaid<Value>>(body) {
-        Ok(BatchSaid { ops: Ops(trees) }) => Ok(Some(trees.iter().map(read_op).collect())),
+        Ok(BatchSaid { ops: Ops(trees) }) => {
+            let repeated = said::repeated(body);
+            Ok(Some(trees.iter().enumerate().map(|(index, tree)| read_op(tree, within(&repeated, index))).collect()))
+        }
         Err(error) if error.is_data() => {
             faults.push(Fault::pointer("", FaultCode::InvalidValue, format!("the body must be {{\"ops\": [...]}}: {error}")));
             Ok(None)
@@ -110,8 +113,19 @@ fn read_ops(body: &[u8], faults: &mut Faults) -> Result<Option<Vec<Ready<Said>>>
     }
 }
 
-fn read_op(tree: &Value) -> Ready<Said> {
-    let mut faults = Faults::default();
+/// Those faults that are within one operation, with their places there.
+fn within(faults: &[Fault], index: usize) -> Faults {
+    let at = format!("/ops/{index}/");
+    let inside = |fault: &Fault| {
+        let pointer = fault.pointer.as_deref()?.strip_prefix(&at)?;
+        Some(Fault { pointer: Some(format!("/{pointer}")), ..fault.clone() })
+    };
+    let mut found = Faults::default();
+    found.extend(faults.iter().filter_map(inside));
+    found
+}
+
+fn read_op(tree: &Value, mut faults: Faults) -> Ready<Said> {
     let op = tree.get("op").and_then(|op| OpWord::deserialize(op).ok());
     let allowed = op.map_or(Fields::OP, fields_of);
     let said = Said::diagnose(tree, allowed, "", &mut faults);

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::App;
 use super::bodies::Bodies;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, shown as shown_text};
 use crate::units::{show_bytes, show_ms};
 
 /// Room for an answer about one instance, so that it is not moved while it is written.
@@ -57,6 +57,9 @@ pub async fn read(request: Request<Body>, limits: Limits) -> Result<Bytes, Probl
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
+    if let Some(encoding) = head.headers.get(header::CONTENT_ENCODING).filter(|encoding| !is_plain(encoding)) {
+        return Err(encoded(encoding));
+    }
     let is_json = head.method == Method::PUT || says_json(&head.headers);
     if !is_json && body.size_hint().lower() > 0 {
         return Err(not_json());
@@ -67,7 +70,7 @@ pub async fn read(request: Request<Body>, limits: Limits) -> Result<Bytes, Probl
     let whole = tokio::time::timeout(Duration::from_millis(limits.timeout_ms), gather(body, &limits))
         .await
         .map_err(|_| late(limits.timeout_ms))??;
-    if is_json || whole.is_empty() { Ok(whole) } else { Err(not_json()) }
+    if is_json || whole.is_empty() { Ok(without_mark(whole)) } else { Err(not_json()) }
 }
 
 /// An answer with a JSON body.
@@ -130,6 +133,22 @@ fn says_json(headers: &HeaderMap) -> bool {
     let essence = value.split(';').next().unwrap_or_default().trim();
     let subtype = |essence: &str| essence.strip_prefix("application/").map(str::to_owned);
     subtype(&essence.to_ascii_lowercase()).is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// Nothing was done to the body.
+fn is_plain(encoding: &HeaderValue) -> bool {
+    encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+}
+
+fn encoded(encoding: &HeaderValue) -> Problem {
+    let shown = String::from_utf8_lossy(encoding.as_bytes());
+    let detail = format!("A body is read as it is, and not with `content-encoding: {}`; nothing was changed.", shown_text(&shown));
+    Problem::new(Code::UnsupportedMediaType, detail)
+}
+
+/// Some editors and programs put a mark before text in UTF-8.
+fn without_mark(whole: Bytes) -> Bytes {
+    if whole.starts_with("\u{feff}".as_bytes()) { whole.slice('\u{feff}'.len_utf8()..) } else { whole }
 }
 
 fn not_json() -> Problem {

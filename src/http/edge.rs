@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tower::Service;
 
+use super::actor::Peer;
 use super::origin::{Origins, Verdict};
 use super::places::Full;
 use super::problem::{Code, Problem, shown};
@@ -74,6 +75,9 @@ impl Edge {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let passing = self.0.passing(&request);
+        if let Some(problem) = ambiguous_host(&request) {
+            return self.0.finish(problem.into_response(), passing);
+        }
         let response = match self.0.origins.judge(&request) {
             Verdict::Pass => self.0.route(request, &passing).await,
             Verdict::Preflight => StatusCode::NO_CONTENT.into_response(),
@@ -159,6 +163,17 @@ impl Inner {
         counters.seconds.record_ns(took.as_nanos() as u64);
         tracing::debug!(request = ?passing.id, %method, route = self.routes.name(passing.route).as_ref(), status = status.as_u16(), ?took, "answered");
     }
+}
+
+/// Which host is meant must be clear, to whatever stands between as well (RFC 9112, section 3.2). Requests over no connection need none.
+fn ambiguous_host<B>(request: &Request<B>) -> Option<Problem> {
+    request.extensions().get::<Peer>()?;
+    let detail = match request.headers().get_all(header::HOST).iter().count() {
+        0 if request.version() == Version::HTTP_11 => "A request over HTTP/1.1 needs a `Host`; nothing was changed.",
+        0 | 1 => return None,
+        _ => "A request has one `Host` and no more; nothing was changed.",
+    };
+    Some(Problem::new(Code::InvalidRequest, detail))
 }
 
 /// The refusal that a response carries; one of the framework's own, which are empty, gets its code from its status.

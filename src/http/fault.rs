@@ -90,7 +90,7 @@ impl Fault {
     /// A name in the path or the query breaks its rule.
     #[must_use]
     pub fn name(parameter: &str, error: &NameError) -> Self {
-        Self::parameter(parameter, FaultCode::InvalidValue, format!("`{parameter}`: {error}"))
+        Self::parameter(parameter, FaultCode::InvalidValue, format!("`{parameter}`: {}", error.in_full()))
     }
 }
 

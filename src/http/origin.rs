@@ -41,7 +41,11 @@ impl Origins {
         let advertised = config.advertise.iter().map(|authority| host_of(authority).to_ascii_lowercase());
         Self {
             any: config.cors_origins.iter().any(|origin| origin == "*"),
-            allowed: config.cors_origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect(),
+            allowed: config
+                .cors_origins
+                .iter()
+                .map(|origin| without_default_port(&origin.trim_end_matches('/').to_ascii_lowercase()).to_owned())
+                .collect(),
             own_hosts: advertised.chain(["localhost".to_owned()]).collect(),
         }
     }
@@ -70,18 +74,37 @@ impl Origins {
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
-        self.any || origin.to_str().is_ok_and(|origin| self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)))
+        let is_listed = |origin: &str| self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(without_default_port(origin)));
+        self.any || origin.to_str().is_ok_and(is_listed)
     }
 
     fn is_own<B>(&self, origin: &HeaderValue, request: &Request<B>) -> bool {
         let (Ok(origin), Some(host)) = (origin.to_str(), asked_host(request)) else { return false };
-        let Some(authority) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
+        let Some((scheme, authority)) = without_default_port(origin).split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+            return false;
+        };
+        let host = host.strip_suffix(default_port(scheme)).unwrap_or(host);
         authority.eq_ignore_ascii_case(host) && self.is_own_host(host_of(authority))
     }
 
     fn is_own_host(&self, host: &str) -> bool {
         host.parse::<IpAddr>().is_ok() || self.own_hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
     }
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    matches!(scheme, "http" | "https")
+}
+
+/// The port that a browser leaves out of an origin.
+fn default_port(scheme: &str) -> &'static str {
+    if scheme == "https" { ":443" } else { ":80" }
+}
+
+/// An origin as browsers send it.
+fn without_default_port(origin: &str) -> &str {
+    let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
+    if is_scheme(scheme) { origin.strip_suffix(default_port(scheme)).unwrap_or(origin) } else { origin }
 }
 
 /// Whom the client wanted to reach: HTTP/1 says so in a header, HTTP/2 in the target.
@@ -133,6 +156,9 @@ mod tests {
             ("127.0.0.1:6878", "http://127.0.0.1:6878.evil.example"),
             ("evil.example:6878", "http://evil.example:6878"),
             ("127.0.0.1:6878", ""),
+            ("127.0.0.1:443", "http://127.0.0.1"),
+            ("127.0.0.1", "http://127.0.0.1:443"),
+            ("127.0.0.1:6878", "https://console.example:80"),
         ] {
             assert_eq!(judge(&Method::PUT, host, Some(origin)), Verdict::Foreign, "{host} {origin}");
             assert_eq!(judge(&Method::GET, host, Some(origin)), Verdict::Pass, "{host} {origin}");
@@ -147,10 +173,21 @@ mod tests {
             ("[::1]:6878", Some("http://[::1]:6878")),
             ("localhost:6878", Some("http://localhost:6878")),
             ("registry.example", Some("https://registry.example")),
+            ("registry.example:443", Some("https://registry.example")),
+            ("registry.example:80", Some("http://registry.example")),
+            ("registry.example", Some("http://registry.example:80")),
+            ("[::1]:80", Some("http://[::1]")),
+            ("127.0.0.1:6878", Some("https://console.example:443")),
             ("127.0.0.1:6878", Some("https://console.example")),
         ] {
             assert_eq!(judge(&Method::DELETE, host, origin), Verdict::Pass, "{host} {origin:?}");
         }
+    }
+
+    #[test]
+    fn an_origin_that_is_configured_with_its_default_port_is_the_one_that_browsers_send() {
+        let config = HttpConfig { cors_origins: vec!["https://Console.example:443/".to_owned()], ..HttpConfig::default() };
+        assert!(Origins::new(&config).allows(&HeaderValue::from_static("https://console.example")));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! each fault is told with its place. Both passes come from one list of fields.
 
 mod json;
+mod repeated;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use self::json::{FromJson, Life, Millis, OpaqueDigest, Ttl, is_object, unknown_field};
+use self::json::{FromJson, Life, Millis, Once, OpaqueDigest, Ttl, is_object, unknown_field};
 use super::fault::{Fault, FaultCode, Faults};
 use super::problem::{Code, Problem};
 use crate::config::LeasesConfig;
@@ -25,6 +26,7 @@ use crate::units::show_ms;
 
 pub(super) use self::json::{CheckWord, DIGEST_BYTES_MAX, OpWord, Text};
 pub(super) use self::overrides::OverrideSaid;
+pub(super) use self::repeated::repeated;
 
 /// Declares a body's fields once, for both passes. Every field may be absent here; what is needed is said where it is used.
 macro_rules! body {
@@ -119,12 +121,12 @@ body! {
         id: Text<InstanceId>,
         address: Text<Address>,
         port: Port,
-        ports: BTreeMap<String, Port>,
+        ports: Once<Port>,
         weight: u16,
         region: Text<Region>,
         zone: Text<Zone>,
         tags: BTreeSet<String>,
-        metadata: BTreeMap<String, String>,
+        metadata: Once<String>,
         status: Text<Reported>,
         ttl: Ttl,
         evict_after: Millis,
@@ -264,12 +266,12 @@ impl Said {
         let port = needed(self.port, "port", at, faults);
         let (Some(Text(address)), Some(port)) = (address, port) else { return None };
         let registration = Registration::new(RegistrationDraft {
-            ports: self.ports.take().unwrap_or_default(),
+            ports: self.ports.take().map(|Once(ports)| ports).unwrap_or_default(),
             weight: self.weight.unwrap_or(WEIGHT_DEFAULT),
             region: self.region.take().map(|Text(region)| region),
             zone: self.zone.take().map(|Text(zone)| zone),
             tags: self.tags.take().unwrap_or_default(),
-            metadata: self.metadata.take().unwrap_or_default(),
+            metadata: self.metadata.take().map(|Once(metadata)| metadata).unwrap_or_default(),
             reported: self.status.as_ref().map_or(Reported::Up, |Text(status)| *status),
             check,
             evict_after_ms: self.evict_after.map(Millis::saturating),
@@ -342,8 +344,11 @@ pub(super) fn needed<T>(value: Option<T>, name: &str, at: &str, faults: &mut Fau
 /// # Errors
 /// A [`Problem`] when it is no JSON.
 pub(super) fn tree(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::new(Code::InvalidJson, format!("The body is no JSON: {error}; nothing was changed.")))
+    let tree = serde_json::from_slice(body)
+        .map_err(|error| Problem::new(Code::InvalidJson, format!("The body is no JSON: {error}; nothing was changed.")))?;
+    // A tree holds the last of two: that there were two would be hidden.
+    let repeated = repeated(body);
+    if repeated.is_empty() { Ok(tree) } else { Err(Problem::invalid(repeated)) }
 }
 
 const fn same(one: &str, other: &str) -> bool {

@@ -13,6 +13,26 @@ pub struct NameError {
     pub what: &'static str,
     /// The rule, as a sentence's end.
     pub rule: &'static str,
+    /// What was given, its beginning where it is long.
+    pub text: Box<str>,
+}
+
+/// How much of what was given is shown.
+const SHOWN_CHARS_MAX: usize = 64;
+
+impl NameError {
+    /// The rule, what was given, and which of its characters looks like another one.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        format!("{self}, is `{}`{}", self.text.escape_debug(), odd_character(&self.text))
+    }
+}
+
+/// Names the first character that is not plain ASCII, in brackets: a hyphen that was copied from a text looks like any other. Empty: all are.
+#[must_use]
+pub fn odd_character(text: &str) -> String {
+    let odd = text.chars().find(|char| !char.is_ascii() || char.is_ascii_control());
+    odd.map_or_else(String::new, |char| format!(" (`{}` is U+{:04X})", char.escape_debug(), u32::from(char)))
 }
 
 /// The rule of namespaces, nodes, clusters, places and overrides as a regular expression.
@@ -63,7 +83,7 @@ macro_rules! name {
             /// # Errors
             /// [`NameError`] when `text` is not of the grammar.
             pub fn parse(text: &str) -> Result<Self, NameError> {
-                if $accepts(text) { Ok(Self(Arc::from(text))) } else { Err(NameError { what: $what, rule: $rule }) }
+                if $accepts(text) { Ok(Self(Arc::from(text))) } else { Err(NameError { what: $what, rule: $rule, text: text.chars().take(SHOWN_CHARS_MAX).collect() }) }
             }
 
             /// The name as it was given.

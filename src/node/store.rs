@@ -1,7 +1,7 @@
 //! The store: the node's folder on disk. It holds the warm file and the one before it, and a lock that keeps a second process out.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,21 +90,21 @@ impl Store {
     fn read_file(&self, name: &str, now: u64) -> Option<Restored> {
         let file = self.folder.join(name);
         let path = file.display();
-        let bytes = match read_whole(&file) {
-            Ok(bytes) => bytes,
+        let opened = match private_file::read(&file) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::error!(%path, %error, "the warm file cannot be read");
                 return None;
             }
         };
-        let Warm { saved_at, mut records, overrides, knew_enough, lost } = match self.codec.read_warm(&bytes) {
+        let Warm { saved_at, mut records, overrides, knew_enough, lost } = match self.codec.read_warm_from(opened) {
             Ok(warm) => warm,
             Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
                 tracing::warn!(%path, "the warm file is not used: {error}");
                 return None;
             }
-            Err(error @ (NotWarm::Short | NotWarm::Magic | NotWarm::Checksum)) => {
+            Err(error @ (NotWarm::Short | NotWarm::Magic | NotWarm::Checksum | NotWarm::Unreadable(_))) => {
                 tracing::error!(%path, "the warm file is not used: {error}");
                 return None;
             }
@@ -170,12 +170,6 @@ fn tighten(folder: &Path) {
             tracing::warn!(path = %folder.join(name).display(), %error, "this file cannot be made this user's alone (0600)");
         }
     }
-}
-
-fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    private_file::read(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@
 //! begins with a byte that UTF-8 does not have. A block of another file does not pass for one of this: its checksum began elsewhere.
 //! What a block says is checked like what a peer says, and a block of a kind unknown here is a newer version's: it is skipped.
 
+mod window;
+
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,7 @@ use super::reading::Reading;
 use super::record::{self, Records};
 use super::{Codec, FRAME_BYTES_MAX, body};
 use crate::registry::{Entry, Record};
+use window::Window;
 
 const MAGIC: [u8; 8] = *b"MSTRWARM";
 const MAJOR: u8 = 1;
@@ -54,6 +58,8 @@ const BLOCK_HEADER_BYTES: usize = 20;
 
 /// About how much a block carries: what one damaged byte may cost. A record is at most as long, and then has a block for itself.
 const BLOCK_BYTES: usize = 60 * 1024;
+/// What is read of a file: a hundred times what a million instances take. The rest counts as lost.
+const FILE_BYTES_MAX: u64 = 64 << 30;
 /// No block is longer: a length above it is damage.
 const BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
@@ -153,6 +159,9 @@ pub enum NotWarm {
     /// Another cluster's.
     #[error("it is another cluster's")]
     Cluster,
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
 }
 
 impl Codec {
@@ -189,7 +198,19 @@ impl Codec {
     /// # Errors
     /// [`NotWarm`] when it is none of this cluster's, or its header is damaged.
     pub fn read_warm(&self, file: &[u8]) -> Result<Warm, NotWarm> {
-        let header: &[u8; HEADER_BYTES] = file.first_chunk().ok_or(NotWarm::Short)?;
+        self.read_warm_from(file)
+    }
+
+    /// The same from a stream, of which no more than a few blocks are held at once.
+    ///
+    /// # Errors
+    /// [`NotWarm`] likewise, and when it cannot be read.
+    pub fn read_warm_from(&self, file: impl Read) -> Result<Warm, NotWarm> {
+        let unreadable = |error: io::Error| NotWarm::Unreadable(error.kind());
+        let mut file = Window::new(file.take(FILE_BYTES_MAX), BLOCK_HEADER_BYTES + BLOCK_BYTES_MAX);
+        let header: [u8; HEADER_BYTES] = *file.ahead().map_err(unreadable)?.first_chunk().ok_or(NotWarm::Short)?;
+        let header = &header;
+        file.pass(HEADER_BYTES);
         if header[..MAGIC.len()] != MAGIC {
             return Err(NotWarm::Magic);
         }
@@ -212,7 +233,7 @@ impl Codec {
             lost: Lost { end: true, ..Lost::default() },
             reading: Reading::of_nobody(),
         };
-        blocks.read_all(&file[HEADER_BYTES..]);
+        blocks.read_all(&mut file).map_err(unreadable)?;
         let Blocks { records, overrides, lost, .. } = blocks;
         let lost = Lost { records: saved.saturating_sub(records.len() as u64), ..lost };
         let knew_enough = header[KNOWLEDGE_AT] == 0;
@@ -303,44 +324,55 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn read_all(&mut self, mut rest: &[u8]) {
-        while !rest.is_empty() {
-            match self.whole_block(rest) {
-                Some((block, behind)) => {
-                    self.take(block);
-                    rest = behind;
-                }
-                None => {
-                    self.lost.stretches += 1;
-                    rest = self.behind_damage(rest);
-                }
+    fn read_all(&mut self, file: &mut Window<impl Read>) -> io::Result<()> {
+        loop {
+            let ahead = file.ahead()?;
+            if ahead.is_empty() {
+                return Ok(());
+            }
+            if let Some(block) = self.whole_block(ahead) {
+                let bytes = block.len();
+                self.take(block);
+                file.pass(bytes);
+            } else {
+                self.lost.stretches += 1;
+                self.pass_damage(file)?;
             }
         }
     }
 
-    /// The block at the beginning of `rest` and what follows it; `None` when there is no whole one.
-    fn whole_block<'a>(&self, rest: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    /// The block at the beginning of `rest`; `None` when there is no whole one.
+    fn whole_block<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
         let header: &[u8; BLOCK_HEADER_BYTES] = rest.first_chunk()?;
         let length = u32::from_le_bytes(array(header, BLOCK_LENGTH_AT)) as usize;
         if header[..MARKER.len()] != MARKER || length > BLOCK_BYTES_MAX {
             return None;
         }
-        let (block, behind) = rest.split_at_checked(BLOCK_HEADER_BYTES + length)?;
+        let block = rest.get(..BLOCK_HEADER_BYTES + length)?;
         let is_whole = u32::from_le_bytes(array(header, BLOCK_CHECKSUM_AT)) == block_checksum(self.checksum, block);
-        is_whole.then_some((block, behind))
+        is_whole.then_some(block)
     }
 
-    /// What follows a damaged beginning: from the next whole block on.
-    fn behind_damage<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
-        let mut from = 1;
-        while let Some(found) = rest.get(from..).and_then(|rest| rest.windows(MARKER.len()).position(|bytes| bytes == MARKER)) {
-            from += found;
-            if self.whole_block(&rest[from..]).is_some() {
-                return &rest[from..];
+    /// Passes a damaged beginning, up to the next whole block.
+    fn pass_damage(&self, file: &mut Window<impl Read>) -> io::Result<()> {
+        file.pass(1);
+        loop {
+            let ahead = file.ahead()?;
+            match ahead.windows(MARKER.len()).position(|bytes| bytes == MARKER) {
+                Some(0) if self.whole_block(ahead).is_some() => return Ok(()),
+                Some(at) => file.pass(at.max(1)),
+                None if ahead.len() < MARKER.len() => {
+                    let rest = ahead.len();
+                    file.pass(rest);
+                    return Ok(());
+                }
+                // A marker may begin in what is passed last.
+                None => {
+                    let passed = ahead.len() - (MARKER.len() - 1);
+                    file.pass(passed);
+                }
             }
-            from += 1;
         }
-        &[]
     }
 
     fn take(&mut self, block: &[u8]) {

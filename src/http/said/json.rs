@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::CheckSaid;
 use crate::api::Hex;
 use crate::http::fault::{Fault, FaultCode, Faults};
 use crate::http::problem::shown;
-use crate::model::{Address, INCARNATION_MAX, Incarnation, InstanceId, Namespace, Port, Region, Reported, ServiceName, Zone};
+use crate::model::{
+    Address, INCARNATION_MAX, Incarnation, InstanceId, Namespace, Port, Region, Reported, ServiceName, Zone, odd_character,
+};
 use crate::nearest::nearest;
 use crate::units::{DURATION_RULE, parse_ms};
 
@@ -37,6 +39,10 @@ trait FromSpan: Sized {
 /// Text that becomes a value of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::http) struct Text<T>(pub(in crate::http) T);
+
+/// A map, each of whose keys stands once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::http) struct Once<T>(pub(in crate::http) BTreeMap<String, T>);
 
 /// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +116,7 @@ fn refuse<T>(at: &str, rule: &str, value: &Value, faults: &mut Faults) -> Option
         Value::Null => "null".to_owned(),
         Value::Bool(bool) => bool.to_string(),
         Value::Number(number) => shown(&number.to_string()).into_owned(),
-        Value::String(text) => format!("\"{}\"", shown(text).escape_debug()),
+        Value::String(text) => format!("\"{}\"{}", shown(text).escape_debug(), odd_character(text)),
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     };
@@ -274,6 +280,34 @@ impl<T: FromJson> FromJson for BTreeMap<String, T> {
             }
         }
         Some(read)
+    }
+}
+
+impl<T: FromJson> FromJson for Once<T> {
+    fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
+        BTreeMap::from_json(value, at, faults).map(Self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Once<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Once<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Once<T>, A::Error> {
+                let mut read = BTreeMap::new();
+                while let Some((name, value)) = fields.next_entry::<String, T>()? {
+                    if read.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a key stands twice"));
+                    }
+                }
+                Ok(Once(read))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What an operator says: an override's JSON into the model's types, and everything that is wrong with it at once.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::json::{self, FromJson, FromText, Millis, Text, is_object, unknown_field};
+use super::json::{self, FromJson, FromText, Millis, Once, Text, is_object, unknown_field};
 use super::{Fields, needed, tree};
 use crate::http::fault::{Fault, FaultCode, Faults};
 use crate::http::problem::Problem;
@@ -28,7 +27,7 @@ body! {
         select: String,
         status: Text<Imposed>,
         weight: u16,
-        metadata: BTreeMap<String, String>,
+        metadata: Once<String>,
         evict_after: Millis,
         preserve: bool,
         reason: String,
@@ -85,7 +84,7 @@ impl OverrideSaid {
             select,
             status: self.status.map(|Text(status)| status),
             weight: self.weight,
-            metadata: self.metadata.unwrap_or_default(),
+            metadata: self.metadata.map(|Once(metadata)| metadata).unwrap_or_default(),
             evict_after_ms: self.evict_after.map(Millis::saturating),
             preserve: self.preserve,
             reason: reason.unwrap_or_default(),
@@ -175,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_key_that_stands_twice_is_refused() {
-        assert_eq!(read(r#"{"reason":"a","reason":"b","weight":1}"#).unwrap_err(), [(String::new(), "invalid_value".to_owned())]);
+        let refused = OverrideSaid::read(br#"{"reason":"a","reason":"b","weight":1}"#, &mut Faults::default()).unwrap_err();
+        assert_eq!(refused.errors()[0].pointer.as_deref(), Some("/reason"));
         assert_eq!(read("[]").unwrap_err()[0], (String::new(), "invalid_value".to_owned()));
     }
 }

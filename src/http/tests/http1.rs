@@ -196,6 +196,24 @@ async fn who_sends_slowly_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn a_request_over_http1_has_one_host() {
+    let door = Door::open("http1-host");
+    let address = listening(&door);
+    for (head, status) in [
+        ("GET /livez HTTP/1.1\r\n", "400 Bad Request"),
+        ("GET /livez HTTP/1.1\r\nhost: a\r\nhost: a\r\n", "400 Bad Request"),
+        ("GET /livez HTTP/1.0\r\nhost: a\r\nhost: b\r\n", "400 Bad Request"),
+        ("GET /livez HTTP/1.0\r\n", "200 OK"),
+        ("GET /livez HTTP/1.1\r\nhost: a\r\n", "200 OK"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = say(&mut stream, format!("{head}connection: close\r\n\r\n").as_bytes()).await;
+        assert!(answer.lines().next().unwrap().ends_with(status), "{head}: {answer}");
+        assert!(status.starts_with("200") || answer.contains("\"code\":\"invalid_request\""), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn malformed_requests_are_answered_or_cut_and_hurt_nobody() {
     let door = Door::open("http1-malformed");
     let address = listening(&door);

@@ -10,6 +10,53 @@ use super::Door;
 const USER_1: &str = "/v1/services/user/instances/user-1";
 
 #[tokio::test]
+async fn what_is_not_read_as_it_is_or_stands_twice_is_refused_and_changes_nothing() {
+    let door = Door::open("provide-odd-bodies");
+    let path = "/v1/services/user/instances/u1";
+    let body = r#"{"address":"10.0.0.7","port":80}"#;
+    let put = |encoding: &str, body: &[u8]| {
+        let request = Request::put(path).header("content-encoding", encoding).body(Body::from(body.to_vec())).unwrap();
+        door.send(request)
+    };
+    let gzip = put("gzip", body.as_bytes()).await;
+    assert!(gzip.problem(415, "unsupported_media_type")["detail"].as_str().unwrap().contains("`content-encoding: gzip`"));
+    for (body, places) in [
+        (r#"{"address":"10.0.0.7","port":80,"metadata":{"a":"1","a":"2"}}"#, &["/metadata/a"][..]),
+        (r#"{"address":"10.0.0.7","port":80,"ports":{"g":1,"g":1}}"#, &["/ports/g"]),
+        (r#"{"address":"10.0.0.7","port":80,"port":81}"#, &["/port"]),
+        (r#"{"address":"10.0.0.7","port":80,"check":{"kind":"tcp","kind":"none"}}"#, &["/check/kind"]),
+    ] {
+        let faults = door.put(path, body).await.faults();
+        assert_eq!(faults.iter().map(|(place, _)| place.as_str()).collect::<Vec<_>>(), places, "{body}");
+        let member = format!(r#"{{"instances":[{{"service":"user","id":"u1",{}]}}"#, &body[1..]);
+        let faults = door.post("/v1/attach", &member).await.faults();
+        assert_eq!(faults[0].0, format!("/instances/0{}", places[0]));
+        let ops = format!(
+            r#"{{"ops":[{{"op":"register","service":"user","id":"u1",{},{{"op":"heartbeat","service":"user","id":"u1"}}]}}"#,
+            &body[1..]
+        );
+        let results = door.post("/v1/batch", &ops).await.json();
+        assert_eq!((&results["results"][0]["status"], &results["results"][1]["status"]), (&400.into(), &404.into()), "{results}");
+        assert!(results["results"][0].to_string().contains(places[0]), "{results}");
+    }
+    let faults = door.put("/v1/overrides/o", r#"{"reason":"x","metadata":{"a":"1","a":"2"}}"#).await.faults();
+    assert_eq!(faults[0].0, "/metadata/a");
+    assert_eq!(door.app.node.catalog().instance_count(), 0);
+    let marked = put("identity", format!("\u{feff}{body}").as_bytes()).await;
+    assert_eq!(marked.status, 201, "{}", marked.text());
+}
+
+#[tokio::test]
+async fn a_refused_name_is_shown_with_the_character_that_looks_like_another() {
+    let door = Door::open("provide-odd-names");
+    let answer = door.put("/v1/services/user%E2%80%901/instances/u1", r#"{"address":"10.0.0.7","port":80}"#).await;
+    let detail = answer.problem(400, "invalid_request")["errors"][0]["detail"].to_string();
+    assert!(detail.contains("`user\u{2010}1`") && detail.contains("U+2010"), "{detail}");
+    let answer = door.post("/v1/attach", "{\"service\":\"user\u{2010}1\",\"id\":\"a\",\"address\":\"10.0.0.7\",\"port\":80}").await;
+    assert!(answer.text().contains("U+2010"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn a_registration_is_answered_as_the_contract_spells_it() {
     let door = Door::open("provide-spelling");
     let body = r#"{"address":"10.0.0.7","port":8080,"zone":"eu-a","incarnation":1763600000000}"#;

@@ -40,7 +40,7 @@ fn about_to_join(nodes: usize, count: usize, values: usize) -> World {
 
 /// Starts the node and waits until it is ready; it then knows all. Gives how long that took.
 fn join(world: &mut World, node: usize, within_ms: u64) -> u64 {
-    let (began, expected) = (world.now, world.registry(0).map_or(0, |registry| registry.record_count()));
+    let (began, expected) = (world.now, world.registry(0).map_or(0, muster::registry::Registry::record_count));
     world.start(node);
     while !world.is_ready(node) && world.now < began + within_ms {
         world.run_for(50);
