@@ -154,7 +154,10 @@ impl World {
             Ask::Deregister(deregister) => deregister.ack != Ack::Local,
             Ask::Attach(_) | Ask::Heartbeat(_) | Ask::Drain(_) => false,
         };
-        let awaits = is_acknowledged.then(|| key.clone());
+        // What is said again is a heartbeat: it writes nothing, and its answer is about the record that is there.
+        let known = self.registry(node).and_then(|registry| registry.record(&key)).and_then(|record| record.registration().cloned());
+        let repeats = matches!(&ask, Ask::Register(register) if known.as_ref() == Some(&register.registration) && !known.as_ref().is_some_and(|known| known.is_fixed()));
+        let awaits = (is_acknowledged && !repeats).then(|| key.clone());
         let pending = Pending { asker, written: None, awaits, asked_at: self.now, was_ready, lives, deregisters };
         self.slots[node].pending.insert(ticket, pending);
         let input = match ask {
