@@ -29,18 +29,21 @@ pub(super) struct Socket<S> {
 /// What can be waited for without a buffer to read into.
 pub(super) trait Readable {
     /// Something can be read, or the other end has closed.
-    async fn readable(&self) -> io::Result<()>;
+    async fn readable(&mut self) -> io::Result<()>;
 }
 
 impl Readable for TcpStream {
-    async fn readable(&self) -> io::Result<()> {
+    async fn readable(&mut self) -> io::Result<()> {
         Self::readable(self).await
     }
 }
 
 impl Readable for TlsStream<TcpStream> {
-    async fn readable(&self) -> io::Result<()> {
-        self.get_ref().0.readable().await
+    async fn readable(&mut self) -> io::Result<()> {
+        let (stream, tls) = self.get_mut();
+        // What came together with the handshake's end has left the socket: it is held here, and no more may come.
+        let held = tls.process_new_packets().map_err(io::Error::other)?;
+        if held.plaintext_bytes_to_read() > 0 || held.peer_has_closed() { Ok(()) } else { stream.readable().await }
     }
 }
 
@@ -73,7 +76,7 @@ impl<S> Socket<S> {
 
 impl<S: Readable> Socket<S> {
     /// Waits until something comes.
-    pub(super) async fn readable(&self) -> io::Result<()> {
+    pub(super) async fn readable(&mut self) -> io::Result<()> {
         if self.prefix.is_empty() { self.io.readable().await } else { Ok(()) }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::cluster::{dev, stdout};
+use super::tools::fetched;
 use super::{Running, eventually};
 
 /// An address behind which a node stands, and another one later: as a load balancer's.
@@ -61,18 +62,13 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
-/// The folder into which `tests/run` puts the libraries.
-fn tools() -> PathBuf {
-    let fetched = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/sse"));
-    let folder = std::env::var_os("MUSTER_TEST_SSE").map_or_else(fetched, PathBuf::from);
-    assert!(folder.is_dir(), "no libraries in {}: run `tests/run cli`, which fetches them", folder.display());
-    folder
-}
-
 /// The program that follows a stream with a library.
 fn follower(library: &str, url: &str) -> Running {
-    let (tools, scripts) = (tools(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sse"));
-    let mut command = if tools.join(library).is_dir() {
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sse");
+    let is_python = |tools: &PathBuf| tools.join(library).is_dir();
+    let is_npm = |tools: &PathBuf| tools.join("npm/node_modules").join(library).is_dir();
+    let tools = fetched("sse", library, |tools| is_python(tools) || is_npm(tools));
+    let mut command = if is_python(&tools) {
         let mut command = Command::new("python3");
         command.arg(format!("{scripts}/follow.py")).env("PYTHONPATH", tools.join(library)).env("PYTHONDONTWRITEBYTECODE", "1");
         command

@@ -6,16 +6,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::cluster::dev;
+use super::tools::fetched;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
-
-/// The folder into which `tests/run` puts the generators.
-fn tools() -> PathBuf {
-    let fetched = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/clients"));
-    let folder = std::env::var_os("MUSTER_TEST_CLIENTS").map_or_else(fetched, PathBuf::from);
-    assert!(folder.is_dir(), "no generators in {}: run `tests/run cli`, which fetches them", folder.display());
-    folder
-}
 
 /// What a program says on stdout, which must succeed.
 fn said(command: &mut Command) -> String {
@@ -41,7 +34,8 @@ fn read(line: &str) -> Value {
 
 #[test]
 fn a_generated_python_client_is_of_use() {
-    let ((_dev, urls), tools) = (dev(1), tools());
+    let tools = fetched("clients", "openapi-python-client", |tools| tools.join("venv/bin/openapi-python-client").exists());
+    let (_dev, urls) = dev(1);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (description, package) = (describe(&urls[0], folder.path()), folder.path().join("generated"));
     let mut generate = Command::new(tools.join("venv/bin/openapi-python-client"));
@@ -59,18 +53,19 @@ fn a_generated_python_client_is_of_use() {
 
 #[test]
 fn a_generated_typescript_client_is_of_use() {
-    let ((_dev, urls), tools) = (dev(1), tools());
+    let npm = |tools: &PathBuf, name: &str| tools.join("npm/node_modules/.bin").join(name);
+    let tools = fetched("clients", "openapi-typescript", |tools| npm(tools, "openapi-typescript").exists() && npm(tools, "tsc").exists());
+    let (_dev, urls) = dev(1);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let in_folder = |name: &str| folder.path().join(name);
-    let npm = |name: &str| tools.join("npm/node_modules/.bin").join(name);
     let description = describe(&urls[0], folder.path());
-    said(Command::new(npm("openapi-typescript")).arg(&description).arg("-o").arg(in_folder("schema.d.ts")));
+    said(Command::new(npm(&tools, "openapi-typescript")).arg(&description).arg("-o").arg(in_folder("schema.d.ts")));
     std::fs::copy(format!("{SCRIPTS}/use.ts"), in_folder("use.ts")).expect("a copy");
     std::fs::write(in_folder("package.json"), r#"{"type":"module"}"#).expect("a file");
     std::os::unix::fs::symlink(tools.join("npm/node_modules"), in_folder("node_modules")).expect("a link");
     let options =
         ["--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,dom,dom.iterable", "use.ts"];
-    said(Command::new(npm("tsc")).args(options).current_dir(folder.path()));
+    said(Command::new(npm(&tools, "tsc")).args(options).current_dir(folder.path()));
     let expected = json!({"address": "2001:db8::1", "renewed": "up", "digests": [32], "listed": ["b0", "u1"], "found": ["u1"],
         "cause": "registered", "refused": "invalid_request", "gone": 204, "registered": 2, "history": ["deregistered", "registered"],
         "bus": "up", "unused": 2});

@@ -11,6 +11,7 @@ mod many_services;
 mod refusals;
 mod seeing;
 mod tls;
+mod tools;
 mod transfer;
 mod usage;
 mod waiting;

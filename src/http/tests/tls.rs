@@ -1,5 +1,6 @@
 //! The listener over TLS: what is agreed on, and who does not get so far.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,12 +43,18 @@ fn secured(name: &str, change: impl FnOnce(&mut HttpConfig)) -> Secured {
 impl Secured {
     /// A handshake that offers these protocols.
     async fn greet(&self, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.greet_with(protocols, b"").await
+    }
+
+    /// The same, whose last message goes out in one write with these bytes.
+    async fn greet_with(&self, protocols: &[&[u8]], first: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
         let builder = ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions().unwrap();
         let authorities = tls::authorities(self.cert.as_bytes()).unwrap();
         let mut config = builder.with_root_certificates(authorities).with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let stream = TcpStream::connect(self.address).await?;
-        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect_with(name, stream, |tls| tls.writer().write_all(first).unwrap()).await
     }
 
     /// Waits until this was counted so often: the other side hears of its end before it is counted.
@@ -83,6 +90,20 @@ async fn the_best_protocol_that_both_speak_is_spoken() {
         }
     }
     assert!(door.greet(&[b"gopher"]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_comes_with_the_handshakes_end_is_answered() {
+    let door = secured("tls-together", |_| {});
+    let stream = door.greet_with(&[b"http/1.1"], b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let answer = read_all(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
+
+    // Its preface, and settings without any: the other side's settings are its answer.
+    let mut stream = door.greet_with(&[b"h2"], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut frame = [0; 9];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut frame)).await.expect("an answer in time").unwrap();
+    assert_eq!(frame[3], 4);
 }
 
 #[tokio::test]
