@@ -46,13 +46,16 @@ impl Ledger {
         }
         let numbers = (version.incarnation.get(), version.edition, version.deregistered, version.generation);
         let greatest = self.greatest.entry((holder.clone(), record.key.clone())).or_insert(numbers);
-        if numbers < *greatest {
+        // A deregistration that was forgotten may be taken again from another node, an older one too: nothing is listed. What is live is held
+        // to the greatest that was ever seen.
+        let is_gone_again = numbers.2 && greatest.2;
+        if numbers < *greatest && !is_gone_again {
             return broken(
                 Invariant::NoResurrection,
                 format!("{} rose again at {holder}: {greatest:?} was followed by {numbers:?}", record.key),
             );
         }
-        *greatest = numbers;
+        *greatest = numbers.max(*greatest);
         Ok(())
     }
 }

@@ -251,7 +251,7 @@ impl World {
         let Some(life) = self.life(node) else { return };
         for changed in &effects.changed {
             if changed.own {
-                self.note_written(node, &changed.record.key, &changed.record.version);
+                self.note_written(node, &changed.record);
                 self.last_write = self.now;
                 self.writes += 1;
             }

@@ -1,7 +1,11 @@
 //! Requests: what providers ask nodes, and what becomes of the answers.
 
-use muster::model::{InstanceKey, Life, NodeName, Version};
-use muster::registry::{Ack, AckReport, Answer, Deregister, Drain, Heartbeat, Input, Mono, Refusal, Register, Ticket, content_digest};
+use std::sync::Arc;
+
+use muster::model::{InstanceKey, Life, NodeName, Registration, Version};
+use muster::registry::{
+    Ack, AckReport, Answer, Deregister, Drain, Heartbeat, Input, Mono, Record, Refusal, Register, Ticket, content_digest,
+};
 
 use super::{Event, World};
 use crate::counts::Injected;
@@ -84,7 +88,7 @@ pub(super) struct Pending {
     /// What the answer is about, once it is written.
     written: Option<(InstanceKey, Version)>,
     /// The instance that it is about, while nothing is written: a word that is to be acknowledged asks first.
-    awaits: Option<InstanceKey>,
+    awaits: Option<(InstanceKey, Option<Arc<Registration>>)>,
     /// When.
     asked_at: u64,
     /// The node was ready when it was asked.
@@ -157,7 +161,8 @@ impl World {
         // What is said again is a heartbeat: it writes nothing, and its answer is about the record that is there.
         let known = self.registry(node).and_then(|registry| registry.record(&key)).and_then(|record| record.registration().cloned());
         let repeats = matches!(&ask, Ask::Register(register) if known.as_ref() == Some(&register.registration) && !known.as_ref().is_some_and(|known| known.is_fixed()));
-        let awaits = (is_acknowledged && !repeats).then(|| key.clone());
+        let content = if let Ask::Register(register) = &ask { Some(Arc::clone(&register.registration)) } else { None };
+        let awaits = (is_acknowledged && !repeats).then(|| (key.clone(), content));
         let pending = Pending { asker, written: None, awaits, asked_at: self.now, was_ready, lives, deregisters };
         self.slots[node].pending.insert(ticket, pending);
         let input = match ask {
@@ -180,10 +185,11 @@ impl World {
     }
 
     /// A node has written a record: the first one since the question is what it is answered with.
-    pub(super) fn note_written(&mut self, node: usize, key: &InstanceKey, version: &Version) {
-        for pending in self.slots[node].pending.values_mut().filter(|pending| pending.awaits.as_ref() == Some(key)) {
+    pub(super) fn note_written(&mut self, node: usize, record: &Record) {
+        let written = Some((record.key.clone(), record.registration().cloned()));
+        for pending in self.slots[node].pending.values_mut().filter(|pending| pending.awaits == written) {
             pending.awaits = None;
-            pending.written = Some((key.clone(), version.clone()));
+            pending.written = Some((record.key.clone(), record.version.clone()));
         }
     }
 
