@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::failure::Failure;
 use super::serve::directives;
-use crate::config::{Loaded, Setting};
+use crate::config::{Loaded, Origin, Setting};
 use crate::log;
 
 /// What is logged about it is shown whatever else is: whoever sends the signal is to see what came of it.
@@ -50,7 +50,9 @@ impl Reload {
         let mut settings = self.settings.lock();
         let (mut reloaded, mut waiting) = (Vec::new(), Vec::new());
         for (before, now) in settings.iter_mut().zip(loaded.settings()) {
-            if before.value == now.value {
+            // What nobody gave follows from what somebody did, and is no change of its own.
+            let is_given = [&before.origin, &now.origin].iter().any(|origin| **origin != Origin::Default);
+            if before.value == now.value || !is_given {
                 continue;
             }
             if now.key == "log.filter" {

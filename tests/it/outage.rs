@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::agreement::all_agree;
 use crate::support::node::muster;
 use crate::support::{Connection, Nats, Node, Request, Subscriber, eventually};
 
@@ -65,6 +66,8 @@ async fn each_node_goes_on_alone_and_all_converge_when_the_bus_is_back() {
     nodes[2].post("/v1/services/user/instances/before-0/heartbeat", &json!({})).await.expect(200);
 
     nats.start_again().await;
+    // What is on its way is no divergence: that `muster nodes` exits 0 does not say that it has come.
+    all_agree(&nodes, 4 * ROUNDS, Duration::from_secs(30)).await;
     for node in &nodes {
         until_nodes_exits(node, 0).await;
         let list = node.get("/v1/services/user/instances").await.expect(200);

@@ -48,18 +48,19 @@ impl Host {
         Self { namespace, node, _nats: nats }
     }
 
-    /// What a verb of the command line answers here: its exit code, and what it printed.
-    fn ask(&self, args: &[&str]) -> (Option<i32>, String) {
+    /// What a verb of the command line answers here: its exit code, what it printed, and what it remarked beside it.
+    fn ask(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let url = self.node.url();
         let args = [args, &["-s", &url]].concat();
         let mut command = netns::at(&self.namespace, &muster(&args));
         let output = command.stdin(Stdio::null()).output().expect("muster");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
     fn must(&self, args: &[&str]) -> String {
-        let (code, said) = self.ask(args);
-        assert_eq!(code, Some(0), "{args:?} at {}: {said}", self.node.name);
+        let (code, said, remarks) = self.ask(args);
+        assert_eq!(code, Some(0), "{args:?} at {}: {said}{remarks}", self.node.name);
         said
     }
 
@@ -70,8 +71,8 @@ impl Host {
     /// How the cluster looks from here; `Err` when `nodes` does not exit with this code.
     fn cluster(&self, code: i32) -> Result<Value, String> {
         match self.ask(&["nodes", "-o", "json"]) {
-            (Some(got), said) if got == code => serde_json::from_str(&said).map_err(|error| format!("{error}: {said}")),
-            (got, said) => Err(format!("{} exits {got:?}: {said}", self.node.name)),
+            (Some(got), said, _) if got == code => serde_json::from_str(&said).map_err(|error| format!("{error}: {said}")),
+            (got, said, remarks) => Err(format!("{} exits {got:?}: {said}{remarks}", self.node.name)),
         }
     }
 

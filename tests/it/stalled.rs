@@ -14,7 +14,7 @@ use muster::model::{
     Address, Cluster, Epoch, InstanceId, InstanceKey, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName,
     Ttl,
 };
-use muster::node::{self, Asking, Handle, History, Watching};
+use muster::node::{self, Asking, Guard, Handle, History, Probing, Watching};
 use muster::registry::{Register, Settings};
 use muster::shutdown::Shutdown;
 
@@ -29,7 +29,10 @@ fn start(hub: &Hub, number: u64, shutdown: &Shutdown) -> Handle {
     let bound = Bound::bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let settings = Settings { http: bound.address().to_string(), bootstrap_wait_ms: 200, ..Settings::new(name.clone(), Epoch(number)) };
     let life = settings.life();
-    let (handle, port) = node::spawn_with(settings, None, Clock::start(), &Asking::default(), shutdown);
+    // They listen on loopback, and so ask there.
+    let guard = Guard { loopback: true, ..Guard::default() };
+    let asking = Asking { probing: Probing { guard, ..Probing::default() }, ..Asking::default() };
+    let (handle, port) = node::spawn_with(settings, None, Clock::start(), &asking, shutdown);
     handle.watch_over(WATCHING, shutdown).expect("a thread");
     hub.attach(port, life, shutdown);
     let config = Config { node: NodeConfig { name, ..NodeConfig::default() }, ..Config::default() };
