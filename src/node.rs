@@ -29,7 +29,7 @@ pub use probe::Probing;
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
-use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
+use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
     AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input, Inspected,
     Knowledge, Mono, NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings,
@@ -94,6 +94,8 @@ pub enum Refused {
 pub struct Condition {
     /// Its own state.
     pub state: NodeState,
+    /// This life of it.
+    pub epoch: Epoch,
     /// In this life it knew enough to be ready: a leaving node without this never did.
     pub has_been_ready: bool,
     /// Nothing that could be known is missing.

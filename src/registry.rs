@@ -24,6 +24,7 @@ mod divergence;
 mod drain;
 mod expiry;
 mod forget;
+mod handover;
 mod health;
 mod hearing;
 mod inspect;
@@ -151,6 +152,7 @@ pub struct Registry {
     adoption: adoption::Adoption,
     contests: contest::Contests,
     leaving: leave::Leaving,
+    handover: handover::Handover,
     namesake: namesake::Namesake,
     /// It leaves because another node runs under its name.
     has_stepped_down: bool,
@@ -204,6 +206,7 @@ impl Registry {
             adoption: adoption::Adoption::default(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
+            handover: handover::Handover::default(),
             namesake: namesake::Namesake::default(),
             has_stepped_down: false,
             forget_cursor: None,
@@ -281,6 +284,7 @@ impl Registry {
         self.advance_repair(now, out);
         self.advance_adoption(now, out);
         self.advance_leaving(now, out);
+        self.advance_handover(now, out);
         if self.link.has_bus() && now.mono >= self.next_beacon {
             self.send_beacon(now, out);
         }
@@ -312,6 +316,7 @@ impl Registry {
             self.next_repair(),
             self.next_adoption(),
             self.leaving.next_deadline().filter(|_| self.state == NodeState::Leaving),
+            self.handover.next_deadline(),
             Some(self.health.next_deadline()),
         ]
         .into_iter()

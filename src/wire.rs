@@ -241,6 +241,8 @@ fn seq_of(message: &Message) -> Seq {
         | Message::ToldAudience { .. }
         | Message::AskDelivery { .. }
         | Message::ToldDelivery { .. }
+        | Message::HandOver { .. }
+        | Message::TookOver { .. }
         | Message::Overrides(_) => 0,
     }
 }

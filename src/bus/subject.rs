@@ -64,6 +64,8 @@ impl Topic {
             | Message::ToldProbe { .. }
             | Message::AskDelivery { .. }
             | Message::ToldDelivery { .. }
+            | Message::HandOver { .. }
+            | Message::TookOver { .. }
             | Message::Overrides(_) => Self::Ask,
         }
     }

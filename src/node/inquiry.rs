@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 
-use crate::model::NodeName;
+use crate::model::{Epoch, NodeName};
 use crate::registry::PeerAnswer;
 use crate::tls;
 
@@ -12,6 +12,8 @@ use crate::tls;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Every answer of a node's HTTP names it.
 const NODE_HEADER: &str = "muster-node";
+/// `/livez` says which life of the node answers: 16 hex digits.
+const EPOCH_HEADER: &str = "muster-epoch";
 
 /// Asks peers over HTTP.
 #[derive(Clone)]
@@ -37,13 +39,19 @@ impl Inquiry {
         Self { http, scheme: if is_secure { "https" } else { "http" }, own, witness }
     }
 
-    /// Whether the node at this address answers under its own name: with a wrong address, this node might ask itself.
-    pub(super) async fn ask(&self, node: &NodeName, address: &str, needs_witness: bool) -> PeerAnswer {
+    /// Whether the node at this address answers under its own name, and in this life where one is asked for: with a wrong address, this node
+    /// might ask itself.
+    pub(super) async fn ask(&self, node: &NodeName, epoch: Option<Epoch>, address: &str, needs_witness: bool) -> PeerAnswer {
         if address.is_empty() {
             return PeerAnswer::Unsure;
         }
         let answer = self.http.get(format!("{}://{address}/livez", self.scheme)).send().await;
+        let says = |answer: &reqwest::Response, epoch: Epoch| {
+            answer.headers().get(EPOCH_HEADER).is_some_and(|said| said.as_bytes() == epoch.to_string().as_bytes())
+        };
         let seen = match answer {
+            // Another life of that name proves nothing.
+            Ok(answer) if epoch.is_some_and(|epoch| !says(&answer, epoch)) => PeerAnswer::Unsure,
             Ok(answer) => self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)),
             // No address at all: nothing was asked.
             Err(error) if error.is_builder() => return PeerAnswer::Unsure,
@@ -102,7 +110,7 @@ mod tests {
             let _ = stream.read(&mut [0; 1024]).await.unwrap();
             stream.write_all(format!("HTTP/1.1 200 OK\r\n{header}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
         });
-        Inquiry::new(name("n1"), false, None).ask(&name("n2"), &address, false).await
+        Inquiry::new(name("n1"), false, None).ask(&name("n2"), None, &address, false).await
     }
 
     #[tokio::test]
@@ -113,7 +121,7 @@ mod tests {
         assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");
         let inquiry = Inquiry::new(name("n1"), false, None);
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        assert_eq!(inquiry.ask(&name("n2"), &closed, false).await, PeerAnswer::Refused);
-        assert_eq!(inquiry.ask(&name("n2"), "", false).await, PeerAnswer::Unsure);
+        assert_eq!(inquiry.ask(&name("n2"), None, &closed, false).await, PeerAnswer::Refused);
+        assert_eq!(inquiry.ask(&name("n2"), None, "", false).await, PeerAnswer::Unsure);
     }
 }

@@ -119,6 +119,11 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::error!(%node, "of two nodes with this name this one gives way: it takes no writes any more and hands over what it owns");
             "stepped_down"
         }
+        Notice::NotHandedOver { count, keys } => {
+            let keys = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::error!(%node, count, keys, "written here under a name that another node has, and no node could take it over: register it again");
+            "not_handed_over"
+        }
         Notice::PeerDead(life) => {
             tracing::warn!(%node, peer = %life, "peer is dead: silent, and does not answer directly; what it owned is taken over");
             "peer_dead"

@@ -341,8 +341,8 @@ impl Task {
                 }
                 Output::Send(to, message) => self.send(to, message),
                 Output::Reconnect => self.bus.reconnect.notify_one(),
-                Output::CheckPeer { ticket, node, http, needs_witness } => {
-                    self.eyes.ask_peer(ticket, node, http, needs_witness);
+                Output::CheckPeer { ticket, node, epoch, http, needs_witness } => {
+                    self.eyes.ask_peer(ticket, (node, epoch), http, needs_witness);
                 }
                 Output::Probe { ticket, probe, is_pressing } => inputs.extend(self.eyes.look_at(ticket, probe, is_pressing)),
                 Output::HandedOver { left } => {
@@ -408,6 +408,8 @@ impl Task {
             | Message::ToldProbe { .. }
             | Message::AskDelivery { .. }
             | Message::ToldDelivery { .. }
+            | Message::HandOver { .. }
+            | Message::TookOver { .. }
             | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(self.said((to, message))) {
@@ -446,6 +448,7 @@ impl Task {
 pub(super) fn condition(registry: &Registry, now: Now) -> Condition {
     Condition {
         state: registry.state(),
+        epoch: registry.settings().epoch,
         has_been_ready: registry.has_been_ready(),
         complete: registry.complete(),
         knowledge: registry.knowledge(now),

@@ -46,6 +46,8 @@ impl Registry {
                 let until = now.mono + within_ms.min(WITHIN_MS_MAX);
                 self.handle_ask_delivery(&from, question, (key, seq), until, out);
             }
+            Message::HandOver { ticket, records, heard } => self.handle_hand_over(&from, ticket, &records, &heard, now, out),
+            Message::TookOver { ticket } => self.handle_took_over(ticket),
             Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
             Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, out),
@@ -54,11 +56,9 @@ impl Registry {
     }
 
     fn hear_own_name(&mut self, from: &Life, message: &Message, now: Now, out: &mut Outbox) {
-        if !matches!(message, Message::Beacon(_)) {
-            return;
-        }
+        let Message::Beacon(beacon) = message else { return };
         if from.epoch != self.life.epoch {
-            self.hear_namesake(from.epoch, now, out);
+            self.hear_namesake(from.epoch, beacon, now, out);
         } else if self.link.echoed(now.mono) {
             self.settle.reach();
             out.push(Output::Noticed(Notice::Hearing));
@@ -81,7 +81,7 @@ impl Registry {
     }
 
     /// Speaks soon, to one who may not know that there is anybody.
-    fn greet(&mut self, now: Now) {
+    pub(super) fn greet(&mut self, now: Now) {
         self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
     }
 

@@ -93,6 +93,9 @@ impl Registry {
     }
 
     fn join_on(&mut self, now: Now, out: &mut Outbox) {
+        if self.look_at_name(now.mono) {
+            return;
+        }
         if now.mono >= self.join.began_at + GIVE_UP_MS {
             out.push(Output::Noticed(Notice::Incomplete));
             self.become_ready(false, now, out);

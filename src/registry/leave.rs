@@ -62,7 +62,8 @@ impl Registry {
             out.push(Output::HandedOver { left: self.leases.len() });
             return;
         }
-        if self.leaving.heirs.is_empty() {
+        // Under a name that another node has this life's relays are nobody's: see `handover`.
+        if self.leaving.heirs.is_empty() || self.has_stepped_down {
             return;
         }
         if self.leaving.queue.is_empty() && now.mono >= self.leaving.next_round {
@@ -80,18 +81,24 @@ impl Registry {
         let has_heirs = !self.leaving.heirs.is_empty();
         let has_hope = has_heirs || self.peers.alive(now).next().is_some();
         let holds_any = !self.store.records().is_empty() || self.shared.len() > 0;
-        let has_more = self.leases.len() > 0 || (!has_heirs && holds_any);
+        let has_untaken = self.has_stepped_down && !self.handover.is_done();
+        let has_more = self.leases.len() > 0 || has_untaken || (!has_heirs && holds_any);
         !has_hope || !has_more
     }
 
     /// Those who can take a lease over.
-    fn heirs(&self, now: Mono) -> Vec<NodeName> {
+    pub(super) fn heirs(&self, now: Mono) -> Vec<NodeName> {
         self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).map(|(node, _)| node.clone()).collect()
     }
 
     /// The shell has told when a lease that is handed over was last renewed.
     pub(super) fn hand_over(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let (Some(lease), Some(record)) = (self.leases.get(key), self.store.get(key)) else { return };
+        if self.gives_way() {
+            let age_ms = now.mono.saturating_sub(lease.last_sign(last_heartbeat, now.mono));
+            self.handover.put(record.clone(), Some(u32::try_from(age_ms).unwrap_or(u32::MAX)));
+            return;
+        }
         let Some(heir) = Self::first_for(record, &self.leaving.heirs) else { return };
         let at = lease.last_sign(last_heartbeat, now.mono);
         let beat = Beat { incarnation: lease.incarnation, digest: Some(lease.digest), at };

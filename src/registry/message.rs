@@ -115,6 +115,20 @@ pub enum Message {
         /// To be answered within this time.
         within_ms: u64,
     },
+    /// To one: what this life wrote under a name that another node has, so that nobody heard it. Hold it.
+    HandOver {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// The sender's own, withdrawn ones too.
+        records: Vec<Arc<Record>>,
+        /// Of those of them whose lease the sender holds: its seq, and how long ago it was renewed, in ms.
+        heard: Vec<(Seq, u32)>,
+    },
+    /// The answer to a `HandOver`: all of it is held here, or something greater.
+    TookOver {
+        /// The question's.
+        ticket: u64,
+    },
     /// The answer to an `AskDelivery`.
     ToldDelivery {
         /// The question's.

@@ -75,6 +75,13 @@ pub enum Notice {
     NameTaken(Epoch),
     /// This node leaves, because another runs under its name and its own epoch is the greater one.
     SteppedDown,
+    /// What was written here under a name that another node has, and nobody took.
+    NotHandedOver {
+        /// How many records.
+        count: usize,
+        /// The first of them.
+        keys: Vec<InstanceKey>,
+    },
     /// A silent peer did not answer directly either: others take over what it owned.
     PeerDead(Life),
     /// The address of a silent node has refused everybody who knows it for `cluster.dead_after`: it counts no more.

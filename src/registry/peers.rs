@@ -16,7 +16,7 @@ pub(super) const DEAD_MS: u64 = 15_000;
 /// A node that said goodbye and then was silent for this long has gone.
 const GONE_MS: u64 = 1500;
 /// Another life of a node becomes the present one when the present one has been silent for this long.
-const EPOCH_SILENT_MS: u64 = 3000;
+pub(super) const EPOCH_SILENT_MS: u64 = 3000;
 /// How many former lives of a node are remembered, so that a late frame of one is known as such.
 const FORMER_MAX: usize = 64;
 /// How many nodes are followed. Past it a silent one makes room: the one that ceases to count first. Without any a beacon of one more

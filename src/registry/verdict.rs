@@ -108,12 +108,15 @@ impl Registry {
             self.checks.asked.insert(node.clone(), Asked { ticket, at: now.mono });
             let beacon = self.peers.get(&node).and_then(|peer| peer.beacon.as_ref());
             let http = beacon.map_or_else(String::new, |beacon| beacon.http.clone());
-            out.push(Output::CheckPeer { ticket, node, http, needs_witness });
+            out.push(Output::CheckPeer { ticket, node, epoch: None, http, needs_witness });
         }
     }
 
     /// What the direct question brought. A peer that has been heard meanwhile lives, whatever was seen.
     pub(super) fn handle_peer_checked(&mut self, ticket: Ticket, answer: PeerAnswer, now: Now, out: &mut Outbox) {
+        if self.namesake.is_asked(ticket) {
+            return self.namesake_checked(answer, now, out);
+        }
         let Some(node) = self.checks.asked.iter().find(|(_, asked)| asked.ticket == ticket).map(|(node, _)| node.clone()) else { return };
         let may_judge = self.may_judge(now.mono);
         let Some(peer) = self.peers.get_mut(&node) else { return };

@@ -57,10 +57,12 @@ pub(super) enum Kind {
     ToldAudience = 15,
     AskDelivery = 16,
     ToldDelivery = 17,
+    HandOver = 24,
+    TookOver = 25,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -77,6 +79,8 @@ impl Kind {
         Self::ToldAudience,
         Self::AskDelivery,
         Self::ToldDelivery,
+        Self::HandOver,
+        Self::TookOver,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -97,6 +101,8 @@ impl Kind {
             Message::ToldAudience { .. } => Self::ToldAudience,
             Message::AskDelivery { .. } => Self::AskDelivery,
             Message::ToldDelivery { .. } => Self::ToldDelivery,
+            Message::HandOver { .. } => Self::HandOver,
+            Message::TookOver { .. } => Self::TookOver,
         }
     }
 

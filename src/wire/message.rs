@@ -11,7 +11,7 @@ use super::overrides::{Entries, entries_of, to_entries};
 use super::probe::Outcome;
 use super::pull::{Have, Want};
 use super::reading::Reading;
-use super::record::{Key, counted};
+use super::record::{Key, Records, counted, records_of, to_records};
 use super::relay::{Lease, Renewal, Verdict};
 use super::{Rejected, TooLarge, body};
 use crate::model::Epoch;
@@ -100,6 +100,22 @@ struct ToldDelivery<'a> {
     report: Report<'a>,
 }
 
+/// More records than fit into a frame.
+const HANDED_MAX: usize = 65_536;
+
+#[derive(Serialize, Deserialize)]
+struct HandOver<'a> {
+    ticket: u64,
+    #[serde(borrow)]
+    records: Records<'a>,
+    heard: List<(u64, u32), HANDED_MAX>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TookOver {
+    ticket: u64,
+}
+
 /// Appends a message's body to a frame.
 pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLarge> {
     match message {
@@ -125,6 +141,10 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
         Message::AskDelivery { question, key, seq, within_ms } => {
             body::write(&AskDelivery { question: *question, key: Key::of(key), seq: *seq, within_ms: *within_ms }, frame)
         }
+        Message::HandOver { ticket, records, heard } => {
+            body::write(&HandOver { ticket: *ticket, records: records_of(records), heard: heard.iter().copied().collect() }, frame)
+        }
+        Message::TookOver { ticket } => body::write(&TookOver { ticket: *ticket }, frame),
         Message::ToldDelivery { question, report } => body::write(&ToldDelivery { question: *question, report: Report::of(report) }, frame),
     }
 }
@@ -185,6 +205,14 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
         Kind::AskDelivery => {
             let AskDelivery { question, key, seq, within_ms } = body::read(bytes)?;
             Message::AskDelivery { question, key: key.into_model(reading)?, seq: counted(seq, "seq")?, within_ms }
+        }
+        Kind::HandOver => {
+            let HandOver { ticket, records, heard } = body::read(bytes)?;
+            Message::HandOver { ticket, records: to_records(records, reading), heard: heard.into_iter().collect() }
+        }
+        Kind::TookOver => {
+            let TookOver { ticket } = body::read(bytes)?;
+            Message::TookOver { ticket }
         }
         Kind::ToldDelivery => {
             let ToldDelivery { question, report } = body::read(bytes)?;

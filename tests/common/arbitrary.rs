@@ -390,6 +390,12 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             seq,
             within_ms
         }),
+        (any::<u64>(), vec(record(), 0..3), vec((count(), any::<u32>()), 0..3)).prop_map(|(ticket, records, heard)| Message::HandOver {
+            ticket,
+            records,
+            heard
+        }),
+        any::<u64>().prop_map(|ticket| Message::TookOver { ticket }),
         (any::<u64>(), report()).prop_map(|(question, report)| Message::ToldDelivery { question, report }),
     ]
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
+use muster::model::{Cluster, Epoch, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
 use muster::registry::{Answer, Body, DeliveryReport, Input, ProbeOutcome, Record, Settings, Ticket};
 use muster::wire::Codec;
 
@@ -87,6 +87,7 @@ pub(crate) enum Event {
         life: u32,
         ticket: Ticket,
         peer: NodeName,
+        epoch: Option<Epoch>,
     },
     /// What a node sees that looked at an instance.
     Seen {
@@ -312,7 +313,7 @@ impl World {
                     self.crash(node);
                 }
             }
-            Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, &peer),
+            Event::Checked { node, life, ticket, peer, epoch } => self.checked(node, life, ticket, (&peer, epoch)),
             Event::Seen { node, life, ticket, outcome } => {
                 if self.slots[node].life == life {
                     self.feed(node, Input::Probed { ticket, outcome });

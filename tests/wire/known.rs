@@ -68,6 +68,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("told_audience", Message::ToldAudience { ticket: 15, page: audience() }),
         ("ask_delivery", Message::AskDelivery { question: 16, key: key("web", "w-1"), seq: 43, within_ms: 29_500 }),
         ("told_delivery", Message::ToldDelivery { question: 16, report: report() }),
+        ("hand_over", Message::HandOver { ticket: 17, records: vec![full(), deregistered()], heard: vec![(41, 6000)] }),
+        ("took_over", Message::TookOver { ticket: 17 }),
     ]
 }
 

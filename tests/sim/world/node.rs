@@ -300,21 +300,21 @@ impl World {
         for (ticket, probe) in effects.probes {
             self.look_out(node, ticket, &probe);
         }
-        for (ticket, peer) in effects.checks {
+        for (ticket, peer, epoch) in effects.checks {
             let life = self.slots[node].life;
             let after = self.chance.between(5, 2000);
-            self.after(after, Event::Checked { node, life, ticket, peer });
+            self.after(after, Event::Checked { node, life, ticket, peer, epoch });
         }
         self.schedule(node);
     }
 
     /// A node that asked a peer directly sees whether it lives.
-    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, peer: &NodeName) {
+    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, (peer, epoch): (&NodeName, Option<Epoch>)) {
         if self.slots[node].life != life {
             return;
         }
         let answer = match () {
-            () if self.is_answered_by(node, peer) => PeerAnswer::Alive,
+            () if self.is_answered_by(node, peer, epoch) => PeerAnswer::Alive,
             () if self.is_refused_by(node, peer) && !self.is_sabotaged(Sabotage::NeverRefuse) => PeerAnswer::Refused,
             () => PeerAnswer::Silent,
         };
