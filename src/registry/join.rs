@@ -78,7 +78,8 @@ impl Registry {
         self.join.next_look = now.mono + LOOK_EVERY_MS;
         match self.state {
             NodeState::Warming => self.join_on(now, out),
-            NodeState::Ready => self.note_complete(now, out),
+            NodeState::Ready if !self.complete => self.note_complete(now, out),
+            NodeState::Ready => {}
             NodeState::Leaving => {}
         }
     }
