@@ -400,8 +400,8 @@ pub fn spawn_with(
     let mut registry = Registry::new(settings, seed, now);
     let (store, restored) = disk.unzip();
     let mut outbox = Outbox::new();
-    if let Some(Restored { records, overrides, age_ms }) = restored {
-        registry.handle(Input::Restore { records, overrides, saved_at: now.mono.saturating_sub(age_ms) }, now, &mut outbox);
+    if let Some(Restored { records, overrides, left, age_ms }) = restored {
+        registry.handle(Input::Restore { records, overrides, left, saved_at: now.mono.saturating_sub(age_ms) }, now, &mut outbox);
     }
     let (recorder, history) = history::open();
     let shared = Arc::new(Shared {

@@ -61,6 +61,7 @@ mod sight;
 mod store;
 mod time;
 mod turns;
+mod unheard;
 mod verdict;
 mod view;
 mod walk;
@@ -93,6 +94,7 @@ pub use restore::Picture;
 pub use settings::{Limits, ProbeLimits, Settings};
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
+pub use unheard::LeaseLeft;
 pub use view::{Catalog, View, service_digest};
 
 use crate::model::{InstanceKey, Life, Seq};
@@ -138,6 +140,7 @@ pub struct Registry {
     join: join::Join,
     repair: repair::Repair,
     restore: restore::Restore,
+    unheard: unheard::Unheard,
     copies: serve::Copies,
     acks: ack::Acks,
     drains: drain::Drains,
@@ -190,6 +193,7 @@ impl Registry {
             join: join::Join::new(now.mono),
             repair: repair::Repair::default(),
             restore: restore::Restore::new(is_alone),
+            unheard: unheard::Unheard::default(),
             copies: serve::Copies::default(),
             acks: ack::Acks::default(),
             drains: drain::Drains::default(),
@@ -245,7 +249,7 @@ impl Registry {
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
-            Input::Restore { records, overrides, saved_at } => self.handle_restore(&records, overrides, saved_at, now, out),
+            Input::Restore { records, overrides, left, saved_at } => self.handle_restore(&records, overrides, &left, saved_at, now, out),
             Input::Leave => self.become_leaving(now, out),
         }
         self.begin_deliveries(out);

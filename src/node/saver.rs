@@ -23,6 +23,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(1);
 /// What does not change is saved all the same: a file that is a day old is not read.
 const REFRESH: Duration = Duration::from_hours(1);
+/// While providers of restored records have not been heard: a node that is killed again and again is to know what was left of each lease.
+const REFRESH_RESTORED: Duration = Duration::from_secs(5);
 /// A node that holds nothing worth being written yet is asked again this often.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -39,6 +41,8 @@ pub(super) struct Saver {
     shared: Arc<Shared>,
     /// How many writes have failed in a row.
     failures: u32,
+    /// Some providers of restored records had not been heard when that was saved last.
+    has_unheard: bool,
 }
 
 /// What a saver and its node have between them.
@@ -56,7 +60,7 @@ pub(super) fn channel(commands: mpsc::Sender<Command>) -> (ToSaver, Ends) {
 
 impl Saver {
     pub(super) fn new(store: Store, shared: Arc<Shared>) -> Self {
-        Self { store: Arc::new(store), shared, failures: 0 }
+        Self { store: Arc::new(store), shared, failures: 0, has_unheard: false }
     }
 
     /// Runs until the stop begins; then what the node held at its end is written.
@@ -65,7 +69,7 @@ impl Saver {
         loop {
             tokio::select! {
                 () = changed.notified() => {}
-                () = tokio::time::sleep(REFRESH) => {}
+                () = tokio::time::sleep(if self.has_unheard { REFRESH_RESTORED } else { REFRESH }) => {}
                 () = shutdown.begun() => break,
             }
             let mut pause = GATHER;
@@ -98,10 +102,15 @@ impl Saver {
     async fn save(&mut self, picture: Picture) -> Duration {
         let (store, clock) = (Arc::clone(&self.store), self.shared.clock);
         let began = clock.instant();
-        let records = picture.len();
-        let written = tokio::task::spawn_blocking(move || store.write(&picture, clock.wall())).await;
+        let (records, shared) = (picture.len(), Arc::clone(&self.shared));
+        let write = move || {
+            let left = picture.left(|key| shared.leases.last(key));
+            (!left.is_empty(), store.write(&picture, left, clock.wall()))
+        };
+        let written = tokio::task::spawn_blocking(write).await;
         let took = began.elapsed();
-        self.report(written, records, took);
+        self.has_unheard = written.as_ref().is_ok_and(|(has_unheard, _)| *has_unheard);
+        self.report(written.map(|(_, written)| written), records, took);
         took
     }
 

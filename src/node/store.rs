@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::Cluster;
-use crate::registry::{Entry, Picture, Record};
+use crate::registry::{Entry, LeaseLeft, Picture, Record};
 use crate::wire::{Codec, NotWarm, Warm};
 
 /// What was saved longer ago is not read: whoever it names has gone or has registered again. As long as a silent node is remembered.
@@ -37,6 +37,8 @@ pub struct Restored {
     pub records: Vec<Arc<Record>>,
     /// Likewise the overrides, with the time that was left of each.
     pub overrides: Vec<Entry>,
+    /// Likewise what was left of leases.
+    pub left: Vec<LeaseLeft>,
     /// How long ago they were saved, by the wall clock; 0 where that says it is still to come.
     pub age_ms: u64,
 }
@@ -93,7 +95,7 @@ impl Store {
                 return None;
             }
         };
-        let Warm { saved_at, mut records, overrides, lost } = match self.codec.read_warm(&bytes) {
+        let Warm { saved_at, mut records, overrides, left, lost } = match self.codec.read_warm(&bytes) {
             Ok(warm) => warm,
             Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
                 tracing::warn!(%path, "the warm file is not used: {error}");
@@ -114,16 +116,16 @@ impl Store {
             tracing::error!(%path, records, stretches, unknown_blocks, cut, "a part of the warm file is lost");
         }
         tracing::info!(%path, records = records.len(), age_ms, "read the warm file");
-        Some(Restored { records, overrides, age_ms })
+        Some(Restored { records, overrides, left, age_ms })
     }
 
-    /// Saves a picture in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
+    /// Saves a picture, and what is left of leases, in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
     ///
     /// # Errors
     /// What the system says; the files that were there are as they were.
-    pub fn write(&self, picture: &Picture, now: u64) -> io::Result<()> {
+    pub fn write(&self, picture: &Picture, left: Vec<LeaseLeft>, now: u64) -> io::Result<()> {
         let unfinished = self.folder.join(UNFINISHED);
-        let written = self.write_file(&unfinished, picture, now).and_then(|()| self.put_in_place(&unfinished));
+        let written = self.write_file(&unfinished, picture, left, now).and_then(|()| self.put_in_place(&unfinished));
         if written.is_err() {
             // A disk that is full has room again; where even that fails the next write begins the file anew.
             let _ = fs::remove_file(&unfinished);
@@ -131,9 +133,10 @@ impl Store {
         written
     }
 
-    fn write_file(&self, path: &Path, picture: &Picture, now: u64) -> io::Result<()> {
+    fn write_file(&self, path: &Path, picture: &Picture, left: Vec<LeaseLeft>, now: u64) -> io::Result<()> {
         let mut file = File::create(path)?;
-        for piece in self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, picture.records().cloned()) {
+        let pieces = self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, picture.records().cloned());
+        for piece in pieces.with_left(left) {
             file.write_all(&piece)?;
         }
         file.sync_all()
@@ -190,8 +193,8 @@ mod tests {
         let path = folder.path().join("a/b");
         let store = Store::open(&path, &cluster()).unwrap();
         assert_eq!(store.read(NOW).records.len(), 0);
-        store.write(&picture(3), NOW).unwrap();
-        store.write(&picture(2), NOW + 10).unwrap();
+        store.write(&picture(3), Vec::new(), NOW).unwrap();
+        store.write(&picture(2), Vec::new(), NOW + 10).unwrap();
         let restored = store.read(NOW + 60_010);
         assert_eq!((restored.records.len(), restored.age_ms), (2, 60_000));
         assert_eq!(restored.records, picture(2).records().cloned().collect::<Vec<_>>());
@@ -201,8 +204,8 @@ mod tests {
     fn the_file_before_stands_in_for_one_that_cannot_be_used() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &cluster()).unwrap();
-        store.write(&picture(3), NOW).unwrap();
-        store.write(&picture(2), NOW).unwrap();
+        store.write(&picture(3), Vec::new(), NOW).unwrap();
+        store.write(&picture(2), Vec::new(), NOW).unwrap();
         drop(store);
         let current = folder.path().join(CURRENT);
         let mut bytes = fs::read(&current).unwrap();
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_too_old_or_another_clusters_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        Store::open(folder.path(), &cluster()).unwrap().write(&picture(3), NOW).unwrap();
+        Store::open(folder.path(), &cluster()).unwrap().write(&picture(3), Vec::new(), NOW).unwrap();
         assert_eq!(read(folder.path(), NOW + FORGET_AFTER_MS), 3);
         assert_eq!(read(folder.path(), NOW + FORGET_AFTER_MS + 1), 0);
         assert_eq!(read(folder.path(), NOW - 3_600_000), 3);
@@ -237,9 +240,9 @@ mod tests {
     fn a_write_that_fails_leaves_what_was_there() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &cluster()).unwrap();
-        store.write(&picture(3), NOW).unwrap();
+        store.write(&picture(3), Vec::new(), NOW).unwrap();
         fs::create_dir(folder.path().join(UNFINISHED)).unwrap();
-        assert!(store.write(&picture(2), NOW).is_err());
+        assert!(store.write(&picture(2), Vec::new(), NOW).is_err());
         assert_eq!(store.read(NOW).records.len(), 3);
     }
 }

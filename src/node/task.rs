@@ -111,11 +111,12 @@ impl Task {
             epoch: registry.settings().epoch,
             history,
             is_warming: registry.state() == NodeState::Warming,
+            // What was read from disk is soon written again, with what is left of its leases by then.
+            has_changed: registry.has_restored(),
             registry,
             shared,
             bus,
             saver,
-            has_changed: false,
             published: 0,
             next_ticket: 0,
             waiting: HashMap::default(),

@@ -15,6 +15,7 @@ use super::merge::{Step, Why};
 use super::record::{Body, Record, Seen, key_hash};
 use super::store::Slot;
 use super::time::{Mono, Now};
+use super::unheard::Patience;
 use super::verdict::Fate;
 use super::{Outbox, Registry};
 use crate::model::{Cause, Life, NodeName, Seq, Ttl};
@@ -83,7 +84,7 @@ impl Registry {
             .adoption
             .lost
             .iter()
-            .map(|(life, lost)| (life.clone(), (lost.since + settle_ms(lost.fate), lost.fate)))
+            .map(|(life, lost)| (life.clone(), (lost.since + self.settle_ms(lost.fate), lost.fate)))
             .filter(|(life, (from, _))| *from <= now.mono && !is_owed(life))
             .collect();
         if ready.is_empty() {
@@ -113,6 +114,15 @@ impl Registry {
         self.adoption.cursor = cursor;
         for (record, fate) in mine {
             self.adopt(&record, fate, now, out);
+        }
+    }
+
+    /// How long a life must look over; without a bus no frame of it can be late.
+    fn settle_ms(&self, fate: Fate) -> u64 {
+        match fate {
+            Fate::Open | Fate::Over | Fate::Unknown if !self.link.has_bus() => 0,
+            Fate::Open | Fate::Over => SETTLE_MS,
+            Fate::Unknown => UNKNOWN_SETTLE_MS,
         }
     }
 
@@ -175,25 +185,19 @@ impl Registry {
     /// Holds the lease of a record whose provider was not heard here: for its ttl and grace, whatever its phase.
     pub(super) fn hold_unheard(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
         let Some(registration) = record.registration() else { return };
-        let ttl = registration.ttl().unwrap_or(Ttl::LONGEST);
-        let patience = if self.peers.member_count(now.mono) == 2 { PATIENCE_OF_TWO } else { 1 };
-        let not_before = now.mono + ttl.ms() * patience + ttl.grace_ms();
+        let ttls = if self.peers.member_count(now.mono) == 2 { PATIENCE_OF_TWO } else { 1 };
+        let Patience { until, made_up } = self.patience_with(&record.key, registration.ttl(), ttls, now.mono);
+        // Where its time was over in a former life of this node it goes on from there.
+        let since = until.min(now.mono);
         let phase = match &record.body {
-            Body::Live { seen: Seen::Down, .. } => Phase::Over(now.mono),
-            Body::Live { seen: Seen::Suspect, .. } => Phase::Late(now.mono),
+            Body::Live { seen: Seen::Down, .. } => Phase::Over(since),
+            Body::Live { seen: Seen::Suspect, .. } => Phase::Late(since),
             Body::Live { seen: Seen::Well, .. } | Body::Withdrawn { .. } => Phase::Held,
         };
-        self.hold_as(record, phase, now.mono.saturating_sub(ttl.ms()), not_before, out);
+        self.hold_as(record, phase, made_up, until, out);
         if let Some(lease) = self.leases.get_mut(&record.key) {
             lease.made_up = Some(lease.renewed_at);
         }
-    }
-}
-
-fn settle_ms(fate: Fate) -> u64 {
-    match fate {
-        Fate::Open | Fate::Over => SETTLE_MS,
-        Fate::Unknown => UNKNOWN_SETTLE_MS,
     }
 }
 

@@ -12,6 +12,7 @@ use super::probe::{Probe, ProbeOutcome};
 use super::record::Record;
 use super::shared::Entry;
 use super::time::Mono;
+use super::unheard::LeaseLeft;
 use crate::model::{Cause, Epoch, Incarnation, InstanceKey, NodeName, Override, OverrideKey, Registration, Reported, ServiceKey, Status};
 
 /// Names a question of the shell's, so that its answer finds back. Chosen by the shell, never repeated within a life.
@@ -79,6 +80,8 @@ pub enum Input {
         records: Vec<Arc<Record>>,
         /// With the time that was left of each when it was saved.
         overrides: Vec<Entry>,
+        /// What was left of the leases of those that had not been heard for longer than that life lasted.
+        left: Vec<LeaseLeft>,
         /// When they were saved, as far as a wall clock can tell; the present where it cannot.
         saved_at: Mono,
     },

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::shared::Entry;
 use super::store::{Records, Store};
 use super::time::{Mono, Now};
+use super::unheard::{LeaseLeft, Unheard};
 use super::view::Catalog;
 use super::{Outbox, Registry};
 use crate::model::{InstanceKey, Life, Listed, Override, OverrideKey, ServiceKey};
@@ -44,6 +45,9 @@ pub(super) struct Restore {
 pub struct Picture {
     records: Records,
     overrides: Vec<Entry>,
+    pub(super) unheard: Unheard,
+    /// When that was.
+    pub(super) at: Mono,
 }
 
 impl Picture {
@@ -120,12 +124,21 @@ impl Registry {
     /// Takes what was read from disk; to be done before anything else is handled.
     ///
     /// Overrides are no replica of anything: they hold whatever becomes of the records.
-    pub(super) fn handle_restore(&mut self, records: &[Arc<Record>], overrides: Vec<Entry>, saved_at: Mono, now: Now, out: &mut Outbox) {
+    pub(super) fn handle_restore(
+        &mut self,
+        records: &[Arc<Record>],
+        overrides: Vec<Entry>,
+        left: &[LeaseLeft],
+        saved_at: Mono,
+        now: Now,
+        out: &mut Outbox,
+    ) {
         let age_ms = now.mono.saturating_sub(saved_at);
         self.restore_shared(overrides.into_iter().map(|entry| entry.older_by(age_ms)).collect(), now, out);
         if records.is_empty() {
             return;
         }
+        self.unheard.restore(left, age_ms, now.mono);
         self.restore.picture = Some(Store::new());
         self.restore.saved_at = Some(saved_at);
         let held: Vec<Arc<Record>> = self.store.records().values().cloned().collect();
@@ -167,7 +180,12 @@ impl Registry {
     /// All records and overrides, to be written to disk; `None` while what is there holds more.
     #[must_use]
     pub fn picture(&self, now: Now) -> Option<Picture> {
-        let picture = || Picture { records: self.store.records().clone(), overrides: self.shared_entries(now) };
+        let picture = || Picture {
+            records: self.store.records().clone(),
+            overrides: self.shared_entries(now),
+            unheard: self.unheard.clone(),
+            at: now.mono,
+        };
         self.restore.is_settled.then(picture)
     }
 

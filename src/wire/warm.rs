@@ -30,11 +30,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::list::List;
 use super::overrides::{self, Entries};
 use super::reading::Reading;
-use super::record::{self, Records};
-use super::{Codec, FRAME_BYTES_MAX, body};
-use crate::registry::{Entry, Record};
+use super::record::{self, Key, Records};
+use super::{Codec, FRAME_BYTES_MAX, Invalid, body};
+use crate::registry::{Entry, LeaseLeft, Record};
 
 const MAGIC: [u8; 8] = *b"MSTRWARM";
 const MAJOR: u8 = 1;
@@ -63,11 +64,36 @@ enum Kind {
     /// Operators' overrides, with the time that was left of each when it was saved.
     Overrides = 2,
     End = 3,
+    /// What was left of leases whose providers had not been heard for longer than the life that saved them lasted.
+    Left = 4,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Records, Self::Overrides, Self::End].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Records, Self::Overrides, Self::End, Self::Left].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// How many leases a block tells of.
+const LEFT_MAX: usize = 128;
+
+type Lefts<'a> = List<Left<'a>, LEFT_MAX>;
+
+/// What was left of one lease.
+#[derive(Serialize, Deserialize)]
+struct Left<'a> {
+    #[serde(borrow)]
+    key: Key<'a>,
+    left_ms: i64,
+}
+
+impl<'a> Left<'a> {
+    fn of(left: &'a LeaseLeft) -> Self {
+        Self { key: Key::of(&left.key), left_ms: left.left_ms }
+    }
+
+    fn into_model(self, reading: &mut Reading) -> Result<LeaseLeft, Invalid> {
+        Ok(LeaseLeft { key: self.key.into_model(reading)?, left_ms: self.left_ms })
     }
 }
 
@@ -83,6 +109,8 @@ pub struct WarmPieces<I> {
     /// Each has a block for itself, before all records.
     overrides: std::vec::IntoIter<Entry>,
     records: I,
+    /// Behind all records, before the end.
+    left: std::vec::IntoIter<LeaseLeft>,
     header: [u8; HEADER_BYTES],
     next: Piece,
     written: Totals,
@@ -106,6 +134,8 @@ pub struct Warm {
     pub records: Vec<Arc<Record>>,
     /// Those of the saved overrides that are sound, likewise.
     pub overrides: Vec<Entry>,
+    /// What was left of leases, likewise.
+    pub left: Vec<LeaseLeft>,
     /// What of the file was not taken.
     pub lost: Lost,
 }
@@ -172,6 +202,7 @@ impl Codec {
         WarmPieces {
             overrides: overrides.into_iter(),
             records,
+            left: Vec::new().into_iter(),
             header,
             next: Piece::Header,
             written: Totals { records: 0, blocks: 0 },
@@ -205,13 +236,14 @@ impl Codec {
             checksum,
             records: Vec::new(),
             overrides: Vec::new(),
+            left: Vec::new(),
             lost: Lost { end: true, ..Lost::default() },
             reading: Reading::of_nobody(),
         };
         blocks.read_all(&file[HEADER_BYTES..]);
-        let Blocks { records, overrides, lost, .. } = blocks;
+        let Blocks { records, overrides, left, lost, .. } = blocks;
         let lost = Lost { records: saved.saturating_sub(records.len() as u64), ..lost };
-        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, lost })
+        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, left, lost })
     }
 }
 
@@ -231,6 +263,11 @@ impl<I: Iterator<Item = Arc<Record>>> Iterator for WarmPieces<I> {
                 }
                 let records = self.next_records();
                 if records.is_empty() {
+                    let left: Vec<LeaseLeft> = self.left.by_ref().take(LEFT_MAX).collect();
+                    if !left.is_empty() {
+                        self.written.blocks += 1;
+                        return Some(block(&self.header, Kind::Left, &left.iter().map(Left::of).collect::<Lefts>()));
+                    }
                     self.next = Piece::Nothing;
                     return Some(block(&self.header, Kind::End, &self.written));
                 }
@@ -244,6 +281,12 @@ impl<I: Iterator<Item = Arc<Record>>> Iterator for WarmPieces<I> {
 }
 
 impl<I: Iterator<Item = Arc<Record>>> WarmPieces<I> {
+    /// With what is left of these leases.
+    #[must_use]
+    pub fn with_left(self, left: Vec<LeaseLeft>) -> Self {
+        Self { left: left.into_iter(), ..self }
+    }
+
     /// With blocks of about this many bytes, and not of 60 KiB: smaller ones lose less and take longer.
     #[must_use]
     pub fn in_blocks_of(self, bytes: usize) -> Self {
@@ -284,6 +327,7 @@ struct Blocks {
     checksum: u32,
     records: Vec<Arc<Record>>,
     overrides: Vec<Entry>,
+    left: Vec<LeaseLeft>,
     lost: Lost,
     reading: Reading,
 }
@@ -337,6 +381,9 @@ impl Blocks {
             }),
             Some(Kind::Overrides) => body::read::<Entries>(bytes).map(|entries| {
                 self.overrides.extend(overrides::to_entries(entries, &mut self.reading));
+            }),
+            Some(Kind::Left) => body::read::<Lefts>(bytes).map(|left| {
+                self.left.extend(left.into_iter().filter_map(|left| left.into_model(&mut self.reading).ok()));
             }),
             Some(Kind::End) => body::read::<Totals>(bytes).map(|_| self.lost.end = false),
             None => {

@@ -95,7 +95,7 @@ impl World {
         let saved_at = now.mono.saturating_sub(now.wall.saturating_sub(warm.saved_at));
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
         if !self.is_sabotaged(Sabotage::BlankDisks) {
-            self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at });
+            self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, left: Vec::new(), saved_at });
         }
     }
 

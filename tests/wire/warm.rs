@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use muster::model::{Cluster, Version};
-use muster::registry::Record;
+use muster::registry::{LeaseLeft, Record};
 use muster::wire::{Codec, Lost, NotWarm, Warm};
 use proptest::prelude::*;
 
@@ -59,7 +59,7 @@ impl Sample {
 #[test]
 fn what_was_saved_is_read() {
     let Sample { file, blocks } = sample();
-    let Warm { saved_at, records: read, overrides: _, lost } = codec().read_warm(&file).unwrap();
+    let Warm { saved_at, records: read, overrides: _, left: _, lost } = codec().read_warm(&file).unwrap();
     assert_eq!((saved_at, read, lost), (SAVED_AT, records(), Lost::default()));
     assert_eq!(blocks.last().map(|(_, records)| records.len()), Some(0));
 }
@@ -171,6 +171,36 @@ fn the_golden_file_is_written_and_read_as_ever() {
     let golden = std::fs::read(golden).unwrap();
     assert!(file == golden, "the warm file is written in another way than ever");
     assert_eq!(codec().read_warm(&golden).unwrap().records, records());
+}
+
+fn left() -> Vec<LeaseLeft> {
+    vec![LeaseLeft { key: known::key("web", "w-1"), left_ms: 12_345 }, LeaseLeft { key: known::key("db", "d-1"), left_ms: -60_000 }]
+}
+
+/// As above, with what was left of leases.
+#[test]
+fn the_golden_file_with_leases_is_written_and_read_as_ever() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire/golden_warm_left.bin");
+    let pieces = codec().warm_pieces(SAVED_AT, Vec::new(), 8, records().into_iter()).in_blocks_of(500).with_left(left());
+    let file = pieces.flatten().collect::<Vec<u8>>();
+    if std::env::var_os("MUSTER_WRITE_GOLDEN").is_some() {
+        std::fs::write(golden, &file).unwrap();
+    }
+    let golden = std::fs::read(golden).unwrap();
+    assert!(file == golden, "the warm file is written in another way than ever");
+    let warm = codec().read_warm(&golden).unwrap();
+    assert_eq!((warm.records, warm.left, warm.lost), (records(), left(), Lost::default()));
+}
+
+#[test]
+fn what_is_left_of_many_leases_is_read_whole_and_without_a_block_that_is_damaged() {
+    let many: Vec<LeaseLeft> = (0..300).map(|at| LeaseLeft { key: known::key("web", &format!("i{at}")), left_ms: at }).collect();
+    let mut pieces: Vec<Vec<u8>> = codec().warm_pieces(SAVED_AT, Vec::new(), 0, std::iter::empty()).with_left(many.clone()).collect();
+    let whole = codec().read_warm(&pieces.concat()).unwrap();
+    assert_eq!((whole.left, whole.lost), (many.clone(), Lost::default()));
+    pieces[2][BLOCK_HEADER_BYTES] ^= 1;
+    let rest = codec().read_warm(&pieces.concat()).unwrap();
+    assert_eq!((rest.left, rest.lost.stretches), ([&many[..128], &many[256..]].concat(), 1));
 }
 
 proptest! {

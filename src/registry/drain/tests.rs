@@ -291,7 +291,7 @@ fn warming(name: &str) -> Registry {
     register(&mut former, false, START);
     let records = vec![Arc::clone(former.record(&key()).unwrap())];
     let mut registry = Registry::new(Settings::new(life(name).node, Epoch(2)), 1, START);
-    let restore = Input::Restore { records, overrides: Vec::new(), saved_at: START.mono };
+    let restore = Input::Restore { records, overrides: Vec::new(), left: Vec::new(), saved_at: START.mono };
     registry.handle(restore, START, &mut Outbox::new());
     registry
 }
