@@ -18,7 +18,7 @@ use super::time::{Mono, Now};
 use super::unheard::Patience;
 use super::verdict::Fate;
 use super::{Outbox, Registry};
-use crate::model::{Cause, Life, NodeName, Seq, Ttl};
+use crate::model::{Cause, Life, NodeName, Seq};
 
 /// A life must look over for this long before its records are taken: late frames of a former life make it look so for 3 s.
 const SETTLE_MS: u64 = 5000;

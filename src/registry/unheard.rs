@@ -80,7 +80,11 @@ impl Registry {
         let (is_fixed, ttl) = (ttl.is_none(), ttl.unwrap_or(Ttl::LONGEST));
         let whole = Patience { until: now + ttl.ms() * ttls + ttl.grace_ms(), made_up: now.saturating_sub(ttl.ms()) };
         let patience = match self.unheard.0.get(key) {
-            Some(left) => Patience { until: left.until.min(whole.until), made_up: left.made_up.min(whole.made_up) },
+            Some(left) => {
+                let until = left.until.min(whole.until);
+                // Nobody was heard after the time was over.
+                Patience { until, made_up: left.made_up.min(whole.made_up).min(until.saturating_sub(ttl.ms())) }
+            }
             None => whole,
         };
         if !is_fixed && self.unheard.0.len() < UNHEARD_MAX {
