@@ -1,3 +1,5 @@
+//! What is waited for a lease over the lives of a node: killed again and again, down for long, paused, and beside peers.
+
 use std::sync::Arc;
 
 use super::*;
