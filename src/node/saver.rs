@@ -122,7 +122,7 @@ impl Saver {
             is_full.store(written.as_ref().is_err_and(is_of_full_disk), Ordering::Release);
             (written, !unrenewed.is_empty())
         });
-        let (written, has_unrenewed) = written.await.map_or_else(|error| (Err(io::Error::other(error)), true), |done| done);
+        let (written, has_unrenewed) = written.await.unwrap_or_else(|error| (Err(io::Error::other(error)), true));
         self.has_unrenewed = has_unrenewed;
         let took = began.elapsed();
         self.report(written, records, took);

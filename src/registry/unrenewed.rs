@@ -121,7 +121,9 @@ impl Unrenewed {
         if !lives.is_empty() && !self.waits.is_empty() {
             let is_theirs = |key: &InstanceKey| owner(key).is_some_and(|owner| lives.contains(&owner));
             let theirs: Vec<InstanceKey> = self.waits.keys().filter(|key| is_theirs(key)).cloned().collect();
-            theirs.iter().for_each(|key| self.end(key));
+            for key in &theirs {
+                self.end(key);
+            }
         }
     }
 
