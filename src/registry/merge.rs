@@ -186,6 +186,7 @@ impl Registry {
         self.follow_attached(record, now, out);
         self.note_place(record, put.before.as_deref(), now);
         self.note_preserved(record, now);
+        self.unrenewed.follow(record, &self.life);
         if let Some(before) = &put.before {
             self.note_turn(before, record, now, out);
         }

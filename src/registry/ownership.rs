@@ -298,6 +298,7 @@ impl Registry {
             return record;
         };
         lease.renewed_at = lease.renewed_at.max(at);
+        self.unrenewed.end(&record.key);
         out.push(Output::RenewLease { key: record.key.clone(), at });
         if lease.phase() == Phase::Held { record } else { self.recover(&record, at, now, out) }
     }
@@ -355,6 +356,7 @@ impl Registry {
         let registration = record.registration().expect("unreachable: only live records have leases");
         let mut lease = self.to_lease(record, registration, digest, at, Phase::Held);
         lease.unnamed = unnamed;
+        self.unrenewed.end(&record.key);
         let due = at + lease.ttl_ms;
         self.hold_lease(record, registration, lease, due, out);
     }

@@ -13,6 +13,8 @@ use crate::world::{Event, World};
 
 /// From a change to the file: a write is done within a second of it.
 const SAVE_MS: u64 = 700;
+/// What changes with the time alone is saved again after this long, while leases wait for a heartbeat.
+const REFRESH_MS: u64 = 1000;
 /// So small that damage leaves something.
 const BLOCK_BYTES: usize = 500;
 
@@ -41,11 +43,13 @@ pub(crate) struct Disk {
     pub(crate) habit: Habit,
     pub(crate) file: Option<Vec<u8>>,
     is_due: bool,
+    /// When it is written next though nothing changed.
+    refreshed_at: Option<u64>,
 }
 
 impl Disk {
     pub(crate) fn new(habit: Habit) -> Self {
-        Self { habit, file: None, is_due: false }
+        Self { habit, file: None, is_due: false, refreshed_at: None }
     }
 }
 
@@ -64,15 +68,23 @@ impl World {
         }
         let now = self.now_at(node);
         let picture = self.registry(node).and_then(|registry| registry.picture(now));
+        let unrenewed = picture.as_ref().and_then(|picture| Some(self.slots[node].shell.as_ref()?.unrenewed(picture))).unwrap_or_default();
+        let is_waiting = !unrenewed.is_empty();
         let pieces = picture.map(|picture| {
             let records: Vec<_> = picture.records().cloned().collect();
             let pieces = self.codec.warm_pieces(now.wall_ms(), picture.overrides().to_vec(), records.len() as u64, records.into_iter());
-            pieces.of_one_that_knew(picture.knows_enough()).in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
+            let pieces = pieces.of_one_that_knew(picture.knows_enough()).with_unrenewed(unrenewed);
+            pieces.in_blocks_of(BLOCK_BYTES).flatten().collect::<Vec<u8>>()
         });
         let Some(disk) = self.disks.get_mut(&node) else { return };
         disk.is_due = false;
+        let habit = disk.habit;
+        if is_waiting && disk.refreshed_at.is_none_or(|at| at <= self.now) {
+            disk.refreshed_at = Some(self.now + REFRESH_MS);
+            self.after(REFRESH_MS, Event::Save { node, life });
+        }
         let Some(mut file) = pieces else { return };
-        match disk.habit {
+        match habit {
             Habit::Sound => {}
             Habit::Full => return self.counts.add(Injected::DiskFull),
             Habit::Cuts => {
@@ -85,13 +97,13 @@ impl World {
                 file[middle] ^= 0x10;
             }
         }
-        disk.file = Some(file);
+        self.disks.entry(node).and_modify(|disk| disk.file = Some(file));
     }
 
     /// A node that has just started reads its disk.
     pub(crate) fn restore(&mut self, node: usize) {
         let Some(disk) = self.disks.get_mut(&node) else { return };
-        disk.is_due = false;
+        (disk.is_due, disk.refreshed_at) = (false, None);
         let Some(warm) = self.read_disk(node) else { return };
         self.counts.add(Injected::WarmStarted);
         let now = self.now_at(node);
@@ -99,7 +111,10 @@ impl World {
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
         if !matches!(self.sabotage, Some(Sabotage::BlankDisks | Sabotage::LostDisks)) {
             let knew_enough = warm.knew_enough && warm.lost.is_nothing();
-            self.feed(node, Input::Restore { records: warm.records, overrides: warm.overrides, saved_at, knew_enough });
+            self.feed(
+                node,
+                Input::Restore { records: warm.records, overrides: warm.overrides, unrenewed: warm.unrenewed, saved_at, knew_enough },
+            );
         }
     }
 
