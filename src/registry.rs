@@ -270,6 +270,7 @@ impl Registry {
             Input::Probed { ticket, outcome } => self.handle_probed(ticket, outcome, now, out),
             Input::BusConnected => {
                 self.link.connected(now.mono);
+                self.relays.forgive_unanswered();
                 self.next_beacon = now.mono;
             }
             Input::BusDisconnected => self.link.disconnected(),
