@@ -271,6 +271,7 @@ impl Registry {
             Input::BusConnected => {
                 self.link.connected(now.mono);
                 self.relays.forgive_unanswered();
+                self.repair.hasten_all(now.mono);
                 self.next_beacon = now.mono;
             }
             Input::BusDisconnected => self.link.disconnected(),

@@ -210,7 +210,9 @@ fn small_groups_that_are_preserved_for_ever_are_found() {
         world.run_for(3000);
         let group: Vec<usize> = (0..count).map(|id| provider(&mut world, &format!("i{id}"), Route::Sticky)).collect();
         world.run_for(20_000);
-        group.into_iter().for_each(|index| world.stop_provider(index));
+        for index in group {
+            world.stop_provider(index);
+        }
         world.run_for(120_000);
         world.check_nothing_preserved();
         world.violation.map(|violation| violation.what)
