@@ -194,9 +194,24 @@ fn a_silent_node_that_is_taken_to_have_left_is_found() {
     assert_eq!(apart(Some(Sabotage::BurySilent)), Some(Invariant::NothingLost));
 }
 
+/// Four of ten fall silent together.
 #[test]
 fn a_registry_that_preserves_nothing_is_found() {
-    is_found(Sabotage::PreserveNever, &[Invariant::BoundedExpiry]);
+    let found = |sabotage| {
+        let mut world = World::new(7, 3);
+        world.sabotage = sabotage;
+        (0..3).for_each(|node| world.start(node));
+        world.run_for(3000);
+        for id in 0..10 {
+            provider(&mut world, &format!("i{id}"), Route::Sticky);
+        }
+        world.run_for(20_000);
+        (0..4).for_each(|index| world.stop_provider(index));
+        world.run_for(30_000);
+        world.violation.map(|violation| violation.of)
+    };
+    assert_eq!(found(None), None);
+    assert_eq!(found(Some(Sabotage::PreserveNever)), Some(Invariant::BoundedExpiry));
 }
 
 /// Three that nobody looks at and that one node holds fall silent in few histories, and fewer of them go on for long enough.
