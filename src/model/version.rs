@@ -8,8 +8,8 @@ use super::NodeName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(u64);
 
-/// 2^53 − 1: the greatest whole number that every JSON reader keeps exact.
-pub const INCARNATION_MAX: u64 = (1 << 53) - 1;
+/// 2^52: every JSON reader keeps it exact. No door, frame or file has a greater one, so that no node holds what others refuse.
+pub const INCARNATION_MAX: u64 = 1 << 52;
 
 impl Incarnation {
     /// The incarnation of an instance whose provider names none and of which nothing is known.
@@ -21,10 +21,10 @@ impl Incarnation {
         (1..=INCARNATION_MAX).contains(&number).then_some(Self(number))
     }
 
-    /// The life after this one; stays at the greatest there is.
+    /// The life after this one; `None` for the greatest.
     #[must_use]
-    pub fn next(self) -> Self {
-        Self((self.0 + 1).min(INCARNATION_MAX))
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1)
     }
 
     /// The number.

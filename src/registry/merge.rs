@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::io::{Changed, Output, Purpose};
 use super::lease::Ended;
 use super::notice::Notice;
-use super::plausible::{EDITION_FREE_MAX, GENERATION_FIRST_MAX, implausible, next_life};
+use super::plausible::{EDITION_FREE_MAX, GENERATION_FIRST_MAX, implausible};
 use super::record::{Body, Record, Seen, content_digest};
 use super::stamp::StampTime;
 use super::time::Now;
@@ -34,7 +34,7 @@ impl Step {
 
     /// A word that names no life. After an edition that no stamp comes to, and that peers who do not know it would not take, it begins one.
     pub(super) fn unnamed_word(known: &Version, stamp: StampTime) -> Self {
-        match next_life(known.incarnation).filter(|_| known.edition >= EDITION_FREE_MAX) {
+        match known.incarnation.next().filter(|_| known.edition >= EDITION_FREE_MAX) {
             Some(next) => Self::life(next, stamp),
             None => Self::word(known, stamp),
         }
@@ -102,7 +102,7 @@ impl Registry {
         if known.is_some_and(|known| record.version <= *known) {
             return false;
         }
-        if let Some(why) = implausible(&record.version, known) {
+        if let Some(why) = implausible(&record.version, known, self.stamps.running(now)) {
             quarantine(record, from, why, out);
             return false;
         }
@@ -265,7 +265,7 @@ mod tests {
         assert!(told(&known, Record { cause: Cause::Recovered, ..known.clone() }).is_visible);
         let moved = Version { owner: owner("n2"), ..known.version.clone() };
         assert!(told(&known, Record { version: moved.clone(), ..known.clone() }).is_visible);
-        let life = Version { incarnation: incarnation.next(), ..known.version.clone() };
+        let life = Version { incarnation: incarnation.next().unwrap(), ..known.version.clone() };
         assert!(told(&known, Record { version: life, ..known.clone() }).is_visible);
         let withdrawn = Version { live: false, ..known.version.clone() };
         let gone = Record { version: withdrawn, body: Body::Withdrawn { kept: None, named: false, of_unknown: false }, ..known.clone() };

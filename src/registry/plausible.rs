@@ -1,27 +1,20 @@
 //! Which numbers of a version a node takes: what no honest node comes to is quarantined, so that no forged number ends what its provider may
 //! still write. What is written here is always within these bounds.
 
-use super::stamp::STAMP_MAX;
-use crate::model::{Incarnation, Version};
+use super::stamp::{STAMP_MAX, StampTime};
+use crate::model::Version;
 
 /// A number that far above the known one cannot have come about honestly.
 pub(super) const JUMP_MAX: u64 = 1 << 20;
 /// Up to here an edition is taken whatever is known: it may be a stamp.
 pub(super) const EDITION_FREE_MAX: u64 = STAMP_MAX;
-/// No greater edition is taken of a key that is not known.
-pub(super) const EDITION_FIRST_MAX: u64 = 1 << 50;
 /// No greater generation is taken of an edition that is not known.
 pub(super) const GENERATION_FIRST_MAX: u64 = 1 << 32;
-/// No greater incarnation is taken of an instance of which none so great is known.
-pub(super) const INCARNATION_FIRST_MAX: u64 = 1 << 52;
 
-/// Why this version cannot have come about honestly, beside the known one; `None`: it can.
-pub(super) fn implausible(version: &Version, known: Option<&Version>) -> Option<&'static str> {
-    let is_known_life = known.is_some_and(|known| known.incarnation.get() > INCARNATION_FIRST_MAX);
-    if version.incarnation.get() > INCARNATION_FIRST_MAX && !is_known_life {
-        return Some("its incarnation is above 2^52");
-    }
-    if !is_plausible_count(version.edition, known.map(|known| known.edition)) {
+/// Why this version cannot have come about honestly, beside the known one; `None`: it can. `clock` is as in [`is_plausible_count`].
+pub(super) fn implausible(version: &Version, known: Option<&Version>, clock: StampTime) -> Option<&'static str> {
+    let is_jump = known.is_some_and(|known| version.edition > known.edition.max(EDITION_FREE_MAX).saturating_add(JUMP_MAX));
+    if is_jump || !is_plausible_count(version.edition, clock) {
         return Some("its edition is far above the known one");
     }
     let word = |version: &Version| (version.incarnation, version.edition, version.deregistered);
@@ -32,21 +25,18 @@ pub(super) fn implausible(version: &Version, known: Option<&Version>) -> Option<
     (version.generation > most).then_some("its generation is far above the known one")
 }
 
-/// Whether a number that follows the stamp clock, and counts on from the known one where that is greater, may be so great.
-pub(super) fn is_plausible_count(count: u64, known: Option<u64>) -> bool {
-    // A clock that was driven to its end stands still there, and words count on: peers need not have heard of each.
-    count <= known.map_or(EDITION_FIRST_MAX, |known| known.max(EDITION_FREE_MAX).saturating_add(JUMP_MAX))
-}
-
-/// The life after this one, where peers take it.
-pub(super) fn next_life(known: Incarnation) -> Option<Incarnation> {
-    Some(known.next()).filter(|next| next.get() <= INCARNATION_FIRST_MAX)
+/// Whether a number that words count on from may be so great now. `clock` is the stamp clock as it runs on past its end.
+///
+/// No fixed bound would do: who forges sends the bound, the next word is one more, and a node that joins later would refuse that. This one
+/// runs with the clock that all nodes share, faster than words count.
+pub(super) fn is_plausible_count(count: u64, clock: StampTime) -> bool {
+    count <= EDITION_FREE_MAX.saturating_add(clock)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, INCARNATION_MAX, Life, NodeName};
+    use crate::model::{Epoch, Incarnation, Life, NodeName};
 
     fn version(incarnation: u64, edition: u64, generation: u64) -> Version {
         let owner = Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) };
@@ -56,20 +46,29 @@ mod tests {
 
     #[test]
     fn each_number_has_a_bound_at_first_sight_and_beside_a_known_one() {
-        let is_taken = |one: (u64, u64, u64), known: Option<(u64, u64, u64)>| {
-            let known = known.map(|(incarnation, edition, generation)| version(incarnation, edition, generation));
-            implausible(&version(one.0, one.1, one.2), known.as_ref()).is_none()
+        const CLOCK: u64 = 10 * JUMP_MAX;
+        let is_taken = |one: (u64, u64), known: Option<(u64, u64)>| {
+            let known = known.map(|(edition, generation)| version(1, edition, generation));
+            implausible(&version(1, one.0, one.1), known.as_ref(), CLOCK).is_none()
         };
-        let small = Some((1, 5, 5));
-        assert!(is_taken((1, EDITION_FREE_MAX, 0), None) && is_taken((1, EDITION_FREE_MAX, 0), small));
-        assert!(is_taken((1, EDITION_FIRST_MAX, 0), None) && !is_taken((1, EDITION_FIRST_MAX + 1, 0), None));
+        let small = Some((5, 5));
+        assert!(is_taken((EDITION_FREE_MAX, 0), None) && is_taken((EDITION_FREE_MAX, 0), small));
+        assert!(is_taken((EDITION_FREE_MAX + CLOCK, 0), None) && !is_taken((EDITION_FREE_MAX + CLOCK + 1, 0), None));
         let above = EDITION_FREE_MAX + JUMP_MAX;
-        assert!(is_taken((1, above, 0), small) && !is_taken((1, above + 1, 0), small) && !is_taken((2, above + 1, 0), small));
-        let great = Some((1, EDITION_FIRST_MAX, 0));
-        assert!(is_taken((1, EDITION_FIRST_MAX + JUMP_MAX, 0), great) && !is_taken((1, EDITION_FIRST_MAX + JUMP_MAX + 1, 0), great));
-        assert!(is_taken((1, 5, 5 + JUMP_MAX), small) && !is_taken((1, 5, 6 + JUMP_MAX), small));
-        assert!(is_taken((1, 6, GENERATION_FIRST_MAX), small) && !is_taken((1, 6, GENERATION_FIRST_MAX + 1), small));
-        assert!(is_taken((INCARNATION_FIRST_MAX, 0, 0), None) && !is_taken((INCARNATION_FIRST_MAX + 1, 0, 0), small));
-        assert!(is_taken((INCARNATION_MAX, 6, 0), Some((INCARNATION_MAX, 5, 0))));
+        assert!(is_taken((above, 0), small) && !is_taken((above + 1, 0), small) && is_taken((above + 1, 0), Some((above, 0))));
+        assert!(!is_taken((EDITION_FREE_MAX + CLOCK + 1, 0), Some((EDITION_FREE_MAX + CLOCK, 0))));
+        assert!(is_taken((5, 5 + JUMP_MAX), small) && !is_taken((5, 6 + JUMP_MAX), small));
+        assert!(is_taken((6, GENERATION_FIRST_MAX), small) && !is_taken((6, GENERATION_FIRST_MAX + 1), small));
+    }
+
+    /// Whatever somebody drove a number to, a node that comes later takes the word that was written above it.
+    #[test]
+    fn a_word_above_a_forged_one_is_taken_by_whoever_joins_later() {
+        for clock in [0, 1 << 46, STAMP_MAX, STAMP_MAX + 1000] {
+            let forged = version(1, EDITION_FREE_MAX + clock, 0);
+            assert_eq!(implausible(&forged, None, clock), None);
+            let next = version(1, forged.edition + 1, 0);
+            assert_eq!(implausible(&next, None, clock + 1), None);
+        }
     }
 }

@@ -142,7 +142,7 @@ impl Registry {
         self.restore.saved_at = Some(saved_at);
         let held: Vec<Arc<Record>> = self.store.records().values().cloned().collect();
         // What no honest node comes to is not passed on: an older version may have taken and kept it.
-        let sound = records.iter().filter(|record| implausible(&record.version, None).is_none());
+        let sound = records.iter().filter(|record| implausible(&record.version, None, self.stamps.running(now)).is_none());
         for record in sound.chain(&held) {
             let listed = self.listed(record);
             self.restore.put(record, listed, now.mono);
