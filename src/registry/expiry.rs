@@ -95,6 +95,7 @@ impl Registry {
         let Some(lease) = self.leases.get(key).filter(|lease| !lease.is_fixed() && !lease.is_attached()).cloned() else { return };
         let Some(record) = self.store.get(key).cloned() else { return };
         let last = lease.last_heard(last_heartbeat);
+        self.unrenewed.note_last(key, last);
         let anew_from = |since: Option<Mono>| since.map_or(0, |since| since + lease.ttl_ms + grace_ms(&record));
         let trusted_until = anew_from(self.hears_majority.since).max(lease.not_before);
         let heard_until = anew_from(self.is_heard.since);

@@ -240,7 +240,7 @@ impl Registry {
     }
 
     fn write_override(&mut self, key: &OverrideKey, value: Option<Arc<Override>>, lasts_ms: Option<u64>, now: Now, out: &mut Outbox) {
-        let touched = self.shared.write(key.clone(), value, lasts_ms, &self.life, self.stamps.running(now), now.mono);
+        let touched = self.shared.write(key.clone(), value, lasts_ms, &self.life, now.mono);
         let said = self.shared.to_entry(key, now.mono).into_iter().collect::<Vec<_>>();
         let peers = self.peers.alive(now.mono).map(|(peer, _)| To::Node(peer.clone()));
         out.extend(peers.map(|peer| Output::Send(peer, Message::Overrides(said.clone()))));
@@ -260,7 +260,7 @@ impl Registry {
                 continue;
             }
             let key = entry.key.clone();
-            match self.shared.merge(entry, self.stamps.running(now), now.mono) {
+            match self.shared.merge(entry, now.mono) {
                 Ok(touched) => self.note_touched(touched, out),
                 Err(why) => out.push(Output::Noticed(Notice::OverrideQuarantined { from: from.clone(), key, why })),
             }
@@ -420,7 +420,7 @@ mod tests {
         let key = OverrideKey { namespace: Namespace::default(), name: OverrideName::parse("o").unwrap() };
         let draft = OverrideDraft { status: Some(Imposed::Down), reason: "r".to_owned(), ..OverrideDraft::default() };
         let value = Arc::new(Override::new(draft).unwrap());
-        registry.shared.write(key, Some(value), None, &registry.life.clone(), 0, 1_000_000);
+        registry.shared.write(key, Some(value), None, &registry.life.clone(), 1_000_000);
         assert_eq!(hear(&mut registry, 5, 3), 3);
         let often = hear(&mut registry, 5, 200);
         assert!((20..=40).contains(&often), "told {often} times");

@@ -222,6 +222,12 @@ impl Pull {
         }
     }
 
+    /// The way to the peer is back: what went unanswered is asked again now.
+    pub(super) fn hasten(&mut self, now: Mono) {
+        self.pace.forget_unanswered();
+        self.asked.values_mut().for_each(|question| question.again_at = question.again_at.min(now));
+    }
+
     /// The question that this answers.
     fn answered(&mut self, ticket: u64, have: &Have, now: Mono) -> Option<Task> {
         let question = self.asked.remove(&ticket)?;

@@ -13,27 +13,32 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::applied::FORGET_AFTER_MS;
-use super::plausible::{EDITION_FREE_MAX, is_plausible_count};
+use super::plausible::{EDITION_FREE_MAX, EDITION_MAX, is_plausible_count};
 use super::record::Canonical;
-use super::stamp::StampTime;
 use super::time::Mono;
 use crate::model::{
-    InstanceId, InstanceKey, Life, Listed, Namespace, NodeName, Override, OverrideKey, OverrideName, ServiceKey, ServiceName,
+    Epoch, InstanceId, InstanceKey, Life, Listed, Namespace, NodeName, Override, OverrideKey, OverrideName, ServiceKey, ServiceName,
 };
 
 /// Which of two entries for one name is the later: a Lamport number over the whole map, then the life that wrote it, which
 /// writes no number twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
-    /// One more than the greatest that its writer knew, or of the clock where somebody drove that to its end; 1 to [`Stamp::COUNTER_MAX`].
+    /// One more than the greatest that its writer knew, as far as that is plausible; 1 to [`Stamp::COUNTER_MAX`].
     pub counter: u64,
-    /// Its writer.
+    /// Its writer; past the last counter a name after that of the writer before it.
     pub by: Life,
 }
 
 impl Stamp {
     /// The greatest counter that a peer may say.
     pub const COUNTER_MAX: u64 = (1 << 53) - 1;
+
+    /// The one after the last counter that peers take, written by this life: it counts on in the writer, in whose name it then may not be.
+    fn followed_by(&self, by: &Life) -> Self {
+        let next = Life { node: self.by.node.clone(), epoch: Epoch(by.epoch.0.max(self.by.epoch.0.saturating_add(1))) };
+        Self { counter: self.counter, by: if *by > self.by { by.clone() } else { next } }
+    }
 }
 
 /// An override as it travels, and as it is kept on disk.
@@ -158,42 +163,38 @@ impl Shared {
         self.entries.get(key)?.value.as_ref()
     }
 
-    /// Writes an entry above all that is known. `None` is a deletion. `clock` is as in [`is_plausible_count`].
+    /// Writes an entry above all that is known. `None` is a deletion.
     pub(super) fn write(
         &mut self,
         key: OverrideKey,
         value: Option<Arc<Override>>,
         lasts_ms: Option<u64>,
         by: &Life,
-        clock: StampTime,
         now: Mono,
     ) -> Option<Touched> {
-        // However far somebody has driven the greatest counter, or this entry's: peers take what is written. Past the counter's end entries
-        // are ordered by the clock.
-        let known = self.entries.get(&key).map_or(0, |held| held.stamp.counter);
-        let next = if self.counter < EDITION_FREE_MAX { self.counter + 1 } else { EDITION_FREE_MAX.saturating_add(clock / 2) };
-        let counter = next.max(known + 1);
-        let stamp = Stamp { counter, by: by.clone() };
+        // However far somebody has driven the greatest counter, or this entry's: peers take what is written.
+        let known = self.entries.get(&key).map(|held| &held.stamp);
+        let counter = (self.counter + 1).min(EDITION_FREE_MAX).max(known.map_or(0, |known| known.counter) + 1);
+        let stamp = match known.filter(|_| counter > EDITION_MAX) {
+            Some(known) => known.followed_by(by),
+            None => Stamp { counter, by: by.clone() },
+        };
         let willed = match value {
             Some(value) => Willed::Set { value, expires_in_ms: lasts_ms },
             None => Willed::Deleted { forget_in_ms: FORGET_AFTER_MS },
         };
-        self.take_greater(Entry { key, stamp, willed }, now).unwrap_or_default()
+        self.merge(Entry { key, stamp, willed }, now).unwrap_or_default()
     }
 
-    /// Takes a peer's entry that is greater than the known one.
+    /// Takes an entry that is greater than the known one.
     ///
     /// # Errors
     /// The rule, when it breaks one; it was not taken.
-    pub(super) fn merge(&mut self, entry: Entry, clock: StampTime, now: Mono) -> Result<Option<Touched>, &'static str> {
-        if !is_plausible_count(entry.stamp.counter, clock) {
-            return Err("its counter is far above what can have been counted");
-        }
-        self.take_greater(entry, now)
-    }
-
-    fn take_greater(&mut self, entry: Entry, now: Mono) -> Result<Option<Touched>, &'static str> {
+    pub(super) fn merge(&mut self, entry: Entry, now: Mono) -> Result<Option<Touched>, &'static str> {
         let Entry { key, stamp, willed } = entry;
+        if !is_plausible_count(stamp.counter) {
+            return Err("its counter is above all that writes come to");
+        }
         let held = match willed {
             Willed::Set { value, expires_in_ms } => {
                 Held { stamp, value: Some(value), until: expires_in_ms.map(|ms| now.saturating_add(ms)) }
@@ -363,7 +364,7 @@ fn fingerprint(key: &OverrideKey, stamp: &Stamp) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Imposed, OverrideDraft};
+    use crate::model::{Imposed, OverrideDraft};
 
     fn life(number: u64) -> Life {
         Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(number) }
@@ -378,17 +379,14 @@ mod tests {
         Arc::new(Override::new(draft).unwrap())
     }
 
-    /// As it was in 2026.
-    const CLOCK: StampTime = 64 * 1_790_000_000_000;
-
     fn copied(from: &Shared, into: &mut Shared, now: Mono) {
-        from.to_entries(now).into_iter().for_each(|entry| drop(into.merge(entry, CLOCK, now)));
+        from.to_entries(now).into_iter().for_each(|entry| drop(into.merge(entry, now)));
     }
 
     #[test]
     fn what_is_over_does_not_come_back_from_a_node_whose_clock_is_slower() {
         let (mut one, mut other) = (Shared::default(), Shared::default());
-        one.write(key("a"), Some(value("a")), Some(100), &life(1), CLOCK, 0);
+        one.write(key("a"), Some(value("a")), Some(100), &life(1), 0);
         copied(&one, &mut other, 10);
         assert_eq!((one.digest(), one.len()), (other.digest(), 1));
         assert!(one.end_one(99).is_none());
@@ -403,8 +401,8 @@ mod tests {
     #[test]
     fn a_deletion_that_is_passed_around_is_forgotten_after_its_day() {
         let (mut one, mut other) = (Shared::default(), Shared::default());
-        one.write(key("a"), Some(value("a")), None, &life(1), CLOCK, 0);
-        one.write(key("a"), None, None, &life(1), CLOCK, 0);
+        one.write(key("a"), Some(value("a")), None, &life(1), 0);
+        one.write(key("a"), None, None, &life(1), 0);
         for hour in (1..48).map(|hour| hour * 3_600_000) {
             if hour >= FORGET_AFTER_MS / 2 {
                 copied(&one, &mut other, hour);
@@ -418,7 +416,7 @@ mod tests {
     #[test]
     fn a_map_that_is_too_large_for_one_telling_is_told_on_from_where_it_was_left() {
         let mut shared = Shared::default();
-        (0..10).for_each(|number| drop(shared.write(key(&format!("o{number}")), Some(value("x")), None, &life(1), CLOCK, 0)));
+        (0..10).for_each(|number| drop(shared.write(key(&format!("o{number}")), Some(value("x")), None, &life(1), 0)));
         let (mut told, mut after) = (Vec::new(), None);
         loop {
             let (parts, last) = shared.parts(after.as_ref(), 250, 2, 0);
@@ -435,9 +433,9 @@ mod tests {
     #[test]
     fn a_counter_out_of_all_proportion_is_not_taken() {
         let mut shared = Shared::default();
-        let stamp = Stamp { counter: EDITION_FREE_MAX + CLOCK + 1, by: life(1) };
+        let stamp = Stamp { counter: EDITION_MAX + 1, by: life(1) };
         let willed = Willed::Set { value: value("a"), expires_in_ms: None };
-        assert!(shared.merge(Entry { key: key("a"), stamp, willed }, CLOCK, 0).is_err());
+        assert!(shared.merge(Entry { key: key("a"), stamp, willed }, 0).is_err());
         assert_eq!((shared.counter, shared.len()), (0, 0));
     }
 
@@ -445,52 +443,40 @@ mod tests {
     fn whoever_drives_the_counters_ends_no_override_for_good() {
         let (mut one, mut other) = (Shared::default(), Shared::default());
         let willed = Willed::Set { value: value("forged"), expires_in_ms: None };
-        one.write(key("a"), Some(value("a")), None, &life(1), CLOCK, 0);
-        one.write(key("b"), Some(value("b")), None, &life(1), CLOCK, 0);
+        one.write(key("a"), Some(value("a")), None, &life(1), 0);
+        one.write(key("b"), Some(value("b")), None, &life(1), 0);
         copied(&one, &mut other, 0);
-        for counter in [EDITION_FREE_MAX, EDITION_FREE_MAX + CLOCK / 2, EDITION_FREE_MAX + CLOCK] {
+        for counter in [EDITION_FREE_MAX, EDITION_MAX] {
+            // One node may have missed it, or may not know the name at all.
             let forged = Entry { key: key("a"), stamp: Stamp { counter, by: life(9) }, willed: willed.clone() };
-            assert!(one.merge(forged.clone(), CLOCK, 0).is_ok() && other.merge(forged, CLOCK, 0).is_ok());
+            assert!(one.merge(forged, 0).is_ok());
         }
         for name in ["a", "b", "c"] {
-            assert!(one.write(key(name), Some(value("true")), None, &life(1), CLOCK, 0).is_some(), "{name}");
-            one.write(key(name), Some(value("later")), None, &life(1), CLOCK, 0);
+            assert!(one.write(key(name), Some(value("true")), None, &life(1), 0).is_some(), "{name}");
+            one.write(key(name), Some(value("later")), None, &life(1), 0);
         }
-        // A millisecond later, as messages take.
         let mut joins = Shared::default();
         for entry in one.to_entries(0) {
-            assert!(other.merge(entry.clone(), CLOCK + 64, 1).is_ok() && joins.merge(entry, CLOCK + 64, 1).is_ok());
+            assert!(other.merge(entry.clone(), 0).is_ok() && joins.merge(entry, 0).is_ok());
         }
         assert_eq!((one.digest(), one.len()), (other.digest(), 3));
         assert_eq!(one.digest(), joins.digest());
     }
 
     #[test]
-    fn past_the_counters_end_the_later_entry_has_the_greater_one() {
-        let mut shared = Shared::default();
-        let willed = Willed::Set { value: value("forged"), expires_in_ms: None };
-        let forged = Entry { key: key("z"), stamp: Stamp { counter: EDITION_FREE_MAX, by: life(9) }, willed };
-        assert!(shared.merge(forged, CLOCK, 0).is_ok());
-        shared.write(key("b"), Some(value("first")), None, &life(1), CLOCK, 0);
-        shared.write(key("a"), Some(value("second")), None, &life(1), CLOCK + 64, 1);
-        let counter = |name: &str| shared.to_entry(&key(name), 1).map(|entry| entry.stamp.counter);
-        assert!(counter("b") < counter("a"));
-    }
-
-    #[test]
     fn past_the_bound_deletions_make_room_and_then_nothing_does() {
         let mut shared = Shared::default();
         for number in 0..ENTRIES_MAX {
-            shared.write(key(&format!("o{number}")), Some(value("x")), None, &life(1), CLOCK, 0);
+            shared.write(key(&format!("o{number}")), Some(value("x")), None, &life(1), 0);
         }
         let entry = |name: &str, counter| Entry {
             key: key(name),
             stamp: Stamp { counter, by: life(2) },
             willed: Willed::Set { value: value("x"), expires_in_ms: None },
         };
-        assert!(shared.merge(entry("late", 99_999), CLOCK, 0).is_err());
-        shared.write(key("o7"), None, None, &life(1), CLOCK, 0);
-        assert!(shared.merge(entry("late", 99_999), CLOCK, 0).is_ok());
+        assert!(shared.merge(entry("late", 99_999), 0).is_err());
+        shared.write(key("o7"), None, None, &life(1), 0);
+        assert!(shared.merge(entry("late", 99_999), 0).is_ok());
         assert_eq!((shared.entries.len(), shared.len()), (ENTRIES_MAX, ENTRIES_MAX));
     }
 

@@ -33,12 +33,7 @@ impl StampClock {
     }
 
     pub(super) fn at(&self, now: Now) -> StampTime {
-        self.running(now).min(STAMP_MAX)
-    }
-
-    /// As it runs on past its end: for bounds of what is taken, which may never stand still.
-    pub(super) fn running(&self, now: Now) -> StampTime {
-        self.base.saturating_add(now.mono_fine().saturating_sub(self.since))
+        self.base.saturating_add(now.mono_fine().saturating_sub(self.since)).min(STAMP_MAX)
     }
 
     /// Sets it forward to a stamp that is ahead of it; gives by how much.
