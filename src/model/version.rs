@@ -8,8 +8,10 @@ use super::NodeName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(u64);
 
-/// 2^52: every JSON reader keeps it exact. No door, frame or file has a greater one, so that no node holds what others refuse.
-pub const INCARNATION_MAX: u64 = 1 << 52;
+/// 2^53 − 1: the greatest whole number that every JSON reader keeps exact.
+pub const INCARNATION_MAX: u64 = (1 << 53) - 1;
+/// 2^52: the greatest that a provider may name. Peers quarantine a greater one at first sight, so no door takes it.
+pub const INCARNATION_NAMED_MAX: u64 = 1 << 52;
 
 impl Incarnation {
     /// The incarnation of an instance whose provider names none and of which nothing is known.
@@ -21,10 +23,16 @@ impl Incarnation {
         (1..=INCARNATION_MAX).contains(&number).then_some(Self(number))
     }
 
-    /// The life after this one; `None` for the greatest.
+    /// Takes a number that a provider names; `None` when it is not 1 to [`INCARNATION_NAMED_MAX`].
     #[must_use]
-    pub fn next(self) -> Option<Self> {
-        Self::new(self.0 + 1)
+    pub fn named(number: u64) -> Option<Self> {
+        (1..=INCARNATION_NAMED_MAX).contains(&number).then_some(Self(number))
+    }
+
+    /// The life after this one; stays at the greatest there is.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self((self.0 + 1).min(INCARNATION_MAX))
     }
 
     /// The number.

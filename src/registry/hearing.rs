@@ -92,6 +92,11 @@ impl Registry {
 
     fn hear_change(&mut self, from: &Life, change: Change, now: Now, out: &mut Outbox) {
         if !self.is_present(from, now, out) {
+            // A node that has just started again counts once its former life is silent; what a provider said to it is true already.
+            let is_known = self.peers.get(&from.node).is_some();
+            for record in change.records.iter().filter(|record| is_known && record.version.owner == *from) {
+                self.wait_for_word(record, now.mono);
+            }
             return;
         }
         let (wants_ack, last) = (change.wants_ack, change.last);

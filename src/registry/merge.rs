@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::io::{Changed, Output, Purpose};
 use super::lease::Ended;
 use super::notice::Notice;
-use super::plausible::{EDITION_FREE_MAX, EDITION_MAX, GENERATION_MAX, implausible};
+use super::plausible::{EDITION_FREE_MAX, EDITION_MAX, GENERATION_MAX, implausible, next_life};
 use super::record::{Body, Record, Seen, content_digest};
 use super::stamp::StampTime;
 use super::time::Now;
@@ -46,7 +46,7 @@ impl Step {
 
     /// A word that names no life. After an edition that no stamp comes to, and that peers who do not know it would not take, it begins one.
     pub(super) fn unnamed_word(known: &Version, stamp: StampTime) -> Self {
-        match known.incarnation.next().filter(|_| known.edition >= EDITION_FREE_MAX) {
+        match next_life(known.incarnation).filter(|_| known.edition >= EDITION_FREE_MAX) {
             Some(next) => Self::life(next, stamp),
             None => Self::word(known, stamp),
         }
@@ -63,7 +63,7 @@ impl Step {
 
     /// Where not even another life is left to begin, it counts on past what peers take: nothing greater can be written.
     fn next_life(known: &Version) -> Self {
-        match known.incarnation.next() {
+        match next_life(known.incarnation) {
             // No word that is remembered is above the end of stamps.
             Some(next) => Self { incarnation: next, edition: EDITION_FREE_MAX, generation: 0, ..Self::same(known) },
             None => Self { generation: known.generation + 1, ..Self::same(known) },
@@ -303,7 +303,7 @@ mod tests {
         assert!(told(&known, Record { cause: Cause::Recovered, ..known.clone() }).is_visible);
         let moved = Version { owner: owner("n2"), ..known.version.clone() };
         assert!(told(&known, Record { version: moved.clone(), ..known.clone() }).is_visible);
-        let life = Version { incarnation: incarnation.next().unwrap(), ..known.version.clone() };
+        let life = Version { incarnation: incarnation.next(), ..known.version.clone() };
         assert!(told(&known, Record { version: life, ..known.clone() }).is_visible);
         let withdrawn = Version { live: false, ..known.version.clone() };
         let gone = Record { version: withdrawn, body: Body::Withdrawn { kept: None, named: false, of_unknown: false }, ..known.clone() };

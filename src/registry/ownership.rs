@@ -9,6 +9,7 @@ use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
 use super::message::NodeState;
+use super::plausible::next_life;
 use super::record::{Body, Record, Seen, content_digest};
 use super::relay::Beat;
 use super::reuse::place_of;
@@ -126,7 +127,7 @@ impl Registry {
         let version = &known.version;
         let replaces = if known.registration().is_some() { Cause::Superseded } else { Cause::Registered };
         if register.takeover {
-            let next = version.incarnation.next().unwrap_or(version.incarnation);
+            let next = next_life(version.incarnation).unwrap_or(version.incarnation);
             let above = next.max(named.unwrap_or(Incarnation::FIRST));
             let step = if above > version.incarnation { Step::life(above, stamp) } else { Step::word(version, stamp) };
             return Ok(Placing::New(step, replaces));

@@ -6,7 +6,7 @@
 //! stamp (`shared`).
 
 use super::stamp::STAMP_MAX;
-use crate::model::Version;
+use crate::model::{INCARNATION_NAMED_MAX, Incarnation, Version};
 
 /// Up to here an edition may be a stamp.
 pub(super) const EDITION_FREE_MAX: u64 = STAMP_MAX;
@@ -14,9 +14,15 @@ pub(super) const EDITION_FREE_MAX: u64 = STAMP_MAX;
 pub(super) const EDITION_MAX: u64 = EDITION_FREE_MAX + (1 << 20);
 /// No greater generation is taken: after it an edition begins.
 pub(super) const GENERATION_MAX: u64 = 1 << 20;
+/// No greater incarnation is taken of an instance of which none so great is known.
+pub(super) const INCARNATION_FIRST_MAX: u64 = INCARNATION_NAMED_MAX;
 
 /// Why this version cannot have come about honestly, beside the known one; `None`: it can.
 pub(super) fn implausible(version: &Version, known: Option<&Version>) -> Option<&'static str> {
+    let is_known_life = known.is_some_and(|known| known.incarnation.get() > INCARNATION_FIRST_MAX);
+    if version.incarnation.get() > INCARNATION_FIRST_MAX && !is_known_life {
+        return Some("its incarnation is above 2^52");
+    }
     if !is_plausible_count(version.edition) {
         return Some("its edition is above all that stamps come to");
     }
@@ -28,10 +34,15 @@ pub(super) fn is_plausible_count(count: u64) -> bool {
     count <= EDITION_MAX
 }
 
+/// The life after this one, where peers take it.
+pub(super) fn next_life(known: Incarnation) -> Option<Incarnation> {
+    Some(known.next()).filter(|next| next.get() <= INCARNATION_FIRST_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Incarnation, Life, NodeName};
+    use crate::model::{Epoch, INCARNATION_MAX, Life, NodeName};
 
     fn version(incarnation: u64, edition: u64, generation: u64) -> Version {
         let owner = Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) };
@@ -52,5 +63,7 @@ mod tests {
             assert!(is_taken((1, EDITION_MAX, 0), known) && !is_taken((1, EDITION_MAX + 1, 0), known), "{known:?}");
             assert!(is_taken((1, 5, GENERATION_MAX), known) && !is_taken((1, 5, GENERATION_MAX + 1), known), "{known:?}");
         }
+        assert!(is_taken((INCARNATION_FIRST_MAX, 0, 0), None) && !is_taken((INCARNATION_FIRST_MAX + 1, 0, 0), small));
+        assert!(is_taken((INCARNATION_MAX, 6, 0), Some((INCARNATION_MAX, 5, 0))));
     }
 }

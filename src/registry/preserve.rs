@@ -314,7 +314,7 @@ mod tests {
             Apart { teller: "n2", ..APART },
             Apart { is_last: false, ..APART },
             Apart { knows: true, ..APART },
-            Apart { withdrawn: |record| record.version.incarnation = Incarnation::FIRST.next().unwrap(), ..APART },
+            Apart { withdrawn: |record| record.version.incarnation = Incarnation::FIRST.next(), ..APART },
         ] {
             assert_eq!(apart.stands(), (Cause::Expired, None));
         }

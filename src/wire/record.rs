@@ -9,7 +9,7 @@ use super::Invalid;
 use super::list::List;
 use super::reading::{self, Reading};
 use super::registration::Registration;
-use crate::model::{self, Epoch, Incarnation, InstanceKey, ServiceKey};
+use crate::model::{self, Epoch, INCARNATION_MAX, Incarnation, InstanceKey, ServiceKey};
 use crate::registry::{self, NOTE_BYTES_MAX};
 
 /// More records than fit into a frame.
@@ -24,7 +24,7 @@ pub(super) type Extras<'a> = List<(u16, Cow<'a, [u8]>), EXTRAS_MAX>;
 const EXTRAS_MAX: usize = 32;
 
 /// No log, edition or generation honestly comes to more; far enough below what a number holds that nobody who counts on from it overflows.
-const COUNT_MAX: u64 = (1 << 53) - 1;
+const COUNT_MAX: u64 = INCARNATION_MAX;
 
 /// A number that somebody counts on from.
 pub(super) fn counted(number: u64, what: &'static str) -> Result<u64, Invalid> {
