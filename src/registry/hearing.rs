@@ -35,7 +35,7 @@ impl Registry {
             Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),
             Message::Applied { epoch, seq } => {
                 if epoch == self.life.epoch && self.peers.is_life_alive(&from, now.mono) {
-                    self.acks.note(&from.node, &self.life, seq);
+                    self.note_ack(&from.node, &self.life.clone(), seq);
                     self.settle_acks(now, out);
                 }
             }
@@ -140,6 +140,9 @@ impl Registry {
             self.peers.note_waiting(from, now.mono);
             return;
         }
+        if self.applied.said_end(from, beacon.head, now.mono) {
+            out.push(Output::Noticed(Notice::LogCut(from.clone())));
+        }
         self.applied.heard(from, beacon.head, Some(0), now.mono);
         self.follow_stamp(from, beacon.stamp, now, out);
         for at in &beacon.applied {
@@ -147,7 +150,7 @@ impl Registry {
                 let hop_ms = if at.life == *from { 0 } else { HOP_MS };
                 self.applied.heard(&at.life, at.seq, at.age_ms.map(|age_ms| age_ms.saturating_add(hop_ms)), now.mono);
             }
-            self.acks.note(&from.node, &at.life, at.seq);
+            self.note_ack(&from.node, &at.life, at.seq);
         }
         let leaves = beacon.state == NodeState::Leaving && self.peers.get(&from.node).is_some_and(|peer| !peer.has_left());
         if leaves {
