@@ -71,7 +71,7 @@ pub struct Events<'a> {
 #[non_exhaustive]
 pub enum StreamEvent {
     /// `event: change`
-    Change(Event<'static>),
+    Change(Box<Event<'static>>),
     /// `event: gap`
     Gap(Gap),
     /// `event: goodbye`
