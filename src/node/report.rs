@@ -107,6 +107,10 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::warn!(%node, %peer, "three comparisons brought nothing, and the digests still differ; the next ones wait");
             "still_differs"
         }
+        Notice::LogCut(life) => {
+            tracing::error!(%node, peer = %life, "messages said that this peer had written more than it has; that is forgotten, and compared");
+            "log_cut"
+        }
         Notice::ClockAhead { from, ms } => {
             tracing::warn!(%node, peer = %from, ms, "the clock of a peer is ahead, or was when it started; stamps follow it: check the time there");
             "clock_ahead"
@@ -123,6 +127,11 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             let until = crate::clock::shown(shared.clock.wall() + ms);
             tracing::info!(%node, until, "nothing is known of before: lists say complete: false until every provider had its turn");
             "settling"
+        }
+        Notice::NotCompared { peers } => {
+            let (count, first) = (peers.len(), peers.first().map(|peer| peer.as_str()));
+            tracing::warn!(%node, count, first, "peers answer no pull, or warm, for long: not waiting for what they hold; compare with `muster diff`");
+            "not_compared"
         }
         Notice::Settled => {
             tracing::info!(%node, "this node knows all that can be known");

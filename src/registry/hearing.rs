@@ -35,7 +35,7 @@ impl Registry {
             Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),
             Message::Applied { epoch, seq } => {
                 if epoch == self.life.epoch && self.peers.is_life_alive(&from, now.mono) {
-                    self.acks.note(&from.node, &self.life, seq);
+                    self.note_ack(&from.node, &self.life.clone(), seq);
                     self.settle_acks(now, out);
                 }
             }
@@ -142,6 +142,9 @@ impl Registry {
         }
         // A node follows no more lives than that; its own is the first.
         beacon.applied.truncate(LIVES_MAX);
+        if self.applied.said_end(from, beacon.head, now.mono) {
+            out.push(Output::Noticed(Notice::LogCut(from.clone())));
+        }
         self.applied.heard_itself(from, beacon.head, &self.peers, now.mono);
         self.follow_stamp(from, beacon.stamp, now, out);
         for at in &beacon.applied {
@@ -149,7 +152,7 @@ impl Registry {
                 let hop_ms = if at.life == *from { 0 } else { HOP_MS };
                 self.applied.heard(&at.life, at.seq, at.age_ms.map(|age_ms| age_ms.saturating_add(hop_ms)), now.mono);
             }
-            self.acks.note(&from.node, &at.life, at.seq);
+            self.note_ack(&from.node, &at.life, at.seq);
         }
         let leaves = beacon.state == NodeState::Leaving && self.peers.get(&from.node).is_some_and(|peer| !peer.has_left());
         if leaves {

@@ -6,7 +6,7 @@
 //! stamp (`shared`).
 
 use super::stamp::STAMP_MAX;
-use crate::model::{Incarnation, Version};
+use crate::model::{INCARNATION_NAMED_MAX, Incarnation, Version};
 
 /// Up to here an edition may be a stamp.
 pub(super) const EDITION_FREE_MAX: u64 = STAMP_MAX;
@@ -15,7 +15,7 @@ pub(super) const EDITION_MAX: u64 = EDITION_FREE_MAX + (1 << 20);
 /// No greater generation is taken: after it an edition begins.
 pub(super) const GENERATION_MAX: u64 = 1 << 20;
 /// No greater incarnation is taken of an instance of which none so great is known.
-pub(super) const INCARNATION_FIRST_MAX: u64 = 1 << 52;
+pub(super) const INCARNATION_FIRST_MAX: u64 = INCARNATION_NAMED_MAX;
 
 /// Why this version cannot have come about honestly, beside the known one; `None`: it can.
 pub(super) fn implausible(version: &Version, known: Option<&Version>) -> Option<&'static str> {
