@@ -1,3 +1,5 @@
+//! Joining, beside peers that give nothing: nobody keeps a node from being ready, or from settling, for ever.
+
 use super::*;
 use crate::model::Epoch;
 use crate::registry::{Beacon, Envelope, Have, Input, Message, Settings, To};
