@@ -129,7 +129,7 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             "settling"
         }
         Notice::NotCompared { peers } => {
-            let (count, first) = (peers.len(), peers.first().map(|peer| peer.as_str()));
+            let (count, first) = (peers.len(), peers.first().map(crate::model::NodeName::as_str));
             tracing::warn!(%node, count, first, "peers answer no pull, or warm, for long: not waiting for what they hold; compare with `muster diff`");
             "not_compared"
         }

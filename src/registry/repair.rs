@@ -224,7 +224,9 @@ impl Registry {
         for (node, peer) in self.peers.heard_now(now) {
             let said = peer.beacon.iter().flat_map(|beacon| &beacon.applied);
             let more: BTreeSet<&Life> = said.filter(|at| gaps.get(&at.life).is_some_and(|seq| at.seq > *seq)).map(|at| &at.life).collect();
-            more.into_iter().for_each(|life| holders.entry(life.clone()).or_default().push(node.clone()));
+            for life in more {
+                holders.entry(life.clone()).or_default().push(node.clone());
+            }
         }
         holders
     }
