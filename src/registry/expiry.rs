@@ -274,7 +274,7 @@ impl Registry {
     }
 
     /// Takes a silent instance from the list; a late heartbeat can still bring it back.
-    fn withdraw(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
+    pub(super) fn withdraw(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
         let why = self.why_silent(record, cause, last, now.mono);
         self.end_lease(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
