@@ -278,7 +278,8 @@ impl Registry {
         let why = self.why_silent(record, cause, last, now.mono);
         self.end_lease(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
-        let body = Body::Withdrawn { kept: record.registration().cloned(), named: false, of_unknown: false };
+        let body =
+            Body::Withdrawn { kept: record.registration().cloned(), named: false, of_unknown: false, draining: record.is_draining() };
         self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
     }
 

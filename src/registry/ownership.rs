@@ -332,7 +332,8 @@ impl Registry {
         if beat.digest.is_some_and(|theirs| theirs != digest) {
             return None;
         }
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: false };
+        let draining = record.keeps_drain();
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining };
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, Cause::Recovered.into(), now, out);
         self.hold(&written, digest, beat.at, false, out);
         Some(written)
@@ -424,6 +425,7 @@ impl Registry {
             kept: None,
             named: named.is_some() || matches!(known_end, Some(Body::Withdrawn { named: true, .. })),
             of_unknown: known.as_ref().is_none_or(|known| known.is_of_unknown()),
+            draining: false,
         };
         self.clear_words(&deregister.key);
         let why = Why { actor: deregister.actor, ..Why::from(Cause::Deregistered) };
@@ -491,7 +493,7 @@ impl Registry {
 /// A registration of the same life leaves a drain as it is, unless it says that the instance is up.
 fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bool {
     let is_same_life = |known: &Record| known.version.incarnation == step.incarnation;
-    !register.says_up && !register.takeover && known.is_some_and(|known| known.is_draining() && is_same_life(known))
+    !register.says_up && !register.takeover && known.is_some_and(|known| known.keeps_drain() && is_same_life(known))
 }
 
 /// A heartbeat that says so means that the instance is to be used again.
