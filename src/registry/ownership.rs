@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::answer::{Answer, Refusal, Registered, Renewed};
 use super::attachment::{self, Added};
+use super::drain::{ends_drain, stays_draining};
 use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
@@ -15,7 +16,7 @@ use super::relay::Beat;
 use super::reuse::place_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
-use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Reported, Ttl};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Ttl};
 
 /// How many instances are marked to be asked again at the most; past it the first in order is let go, and its provider is
 /// listed with its former content until it registers again.
@@ -332,8 +333,7 @@ impl Registry {
         if beat.digest.is_some_and(|theirs| theirs != digest) {
             return None;
         }
-        let draining = record.keeps_drain();
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: record.keeps_drain() };
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, Cause::Recovered.into(), now, out);
         self.hold(&written, digest, beat.at, false, out);
         Some(written)
@@ -488,15 +488,4 @@ impl Registry {
         let written = self.write(record.key.clone(), step, body, Cause::Registered.into(), now, out);
         self.hold(&written, lease.digest, at, false, out);
     }
-}
-
-/// A registration of the same life leaves a drain as it is, unless it says that the instance is up.
-fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bool {
-    let is_same_life = |known: &Record| known.version.incarnation == step.incarnation;
-    !register.says_up && !register.takeover && known.is_some_and(|known| known.keeps_drain() && is_same_life(known))
-}
-
-/// A heartbeat that says so means that the instance is to be used again.
-fn ends_drain(reported: Reported, record: &Record) -> bool {
-    reported == Reported::Up && record.is_draining()
 }

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::model::{
-    Address, Incarnation, InstanceId, Namespace, Port, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Status,
-    Subscriber, Ttl,
+    Address, Incarnation, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Subscriber, Ttl,
 };
 use crate::registry::NodeState;
 use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
