@@ -250,7 +250,7 @@ fn who_went_by_silence_while_it_left_still_leaves_when_it_comes_back() {
         let registration = registration();
         let said = |says_up, incarnation, now: Now| {
             let of = Register::new(key(), Arc::clone(&registration), now.mono);
-            Input::Register(1, Register { says_up, incarnation, ..of })
+            Input::Register(1, Register { incarnation, says_up, ..of })
         };
         registry.handle(said(false, None, START), START, &mut Outbox::new());
         drain(&mut registry, 1000, false, false);
