@@ -217,18 +217,21 @@ impl Registry {
             return Err(Refusal::UnknownLease);
         }
         let beat = Beat { incarnation, digest: heartbeat.digest, at: heartbeat.at };
-        let record = match &record.body {
-            Body::Withdrawn { .. } => self.revive(&record, &beat, now, out).ok_or(Refusal::UnknownLease)?,
-            Body::Live { registration, .. } => match heartbeat.reported {
-                Some(reported) if reported != registration.reported() || ends_drain(reported, &record) => {
-                    let mut draft = registration.to_draft();
-                    draft.reported = reported;
-                    let registration = Registration::new(draft).expect("unreachable: another status breaks no rule");
-                    let draining = record.is_draining() && !ends_drain(reported, &record);
-                    self.say_anew(&record, Arc::new(registration), draining, &beat, now, out)
-                }
-                Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
-            },
+        let (record, is_back) = match &record.body {
+            Body::Withdrawn { .. } => (self.revive(&record, &beat, now, out).ok_or(Refusal::UnknownLease)?, true),
+            Body::Live { .. } => (record, false),
+        };
+        let registration = record.registration().expect("unreachable: it is live, or has just come back");
+        let record = match heartbeat.reported {
+            Some(reported) if reported != registration.reported() || ends_drain(reported, &record) => {
+                let mut draft = registration.to_draft();
+                draft.reported = reported;
+                let registration = Registration::new(draft).expect("unreachable: another status breaks no rule");
+                let draining = record.is_draining() && !ends_drain(reported, &record);
+                self.say_anew(&record, Arc::new(registration), draining, &beat, now, out)
+            }
+            _ if is_back => record,
+            Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
         };
         let listed = self.listed(&record).expect("unreachable: a renewal leaves a live record");
         Ok(Renewed {

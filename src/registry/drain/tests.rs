@@ -245,7 +245,7 @@ fn the_node_that_is_asked_becomes_the_owner_and_the_flag_stays_through_silence()
 
 #[test]
 fn who_went_by_silence_while_it_left_still_leaves_when_it_comes_back() {
-    for comes_back in ["heartbeat", "registration", "up", "life"] {
+    for comes_back in ["heartbeat", "registration", "up", "beat up", "life"] {
         let mut registry = node("n1");
         let registration = registration();
         let said = |says_up, incarnation, now: Now| {
@@ -260,6 +260,10 @@ fn who_went_by_silence_while_it_left_still_leaves_when_it_comes_back() {
         let now = at(90_500);
         let input = match comes_back {
             "heartbeat" => Input::Heartbeat(2, Heartbeat { key: key(), incarnation: None, digest: None, reported: None, at: now.mono }),
+            "beat up" => {
+                let reported = Some(Reported::Up);
+                Input::Heartbeat(2, Heartbeat { key: key(), incarnation: None, digest: None, reported, at: now.mono })
+            }
             "registration" => said(false, None, now),
             "up" => said(true, None, now),
             _ => said(false, Incarnation::new(2), now),
