@@ -159,6 +159,8 @@ pub struct Registry {
     unrenewed: unrenewed::Unrenewed,
     copies: serve::Copies,
     turns: pull_turns::Turns,
+    /// What is given to peers beside pulls.
+    replies: pull_turns::Turns,
     acks: ack::Acks,
     consultations: consult::Consultations,
     drains: drain::Drains,
@@ -218,6 +220,7 @@ impl Registry {
             unrenewed: unrenewed::Unrenewed::default(),
             copies: serve::Copies::default(),
             turns: pull_turns::Turns::default(),
+            replies: pull_turns::Turns::default(),
             acks: ack::Acks::default(),
             consultations: consult::Consultations::default(),
             drains: drain::Drains::default(),

@@ -211,7 +211,7 @@ impl Registry {
 /// The node that is asked.
 impl Registry {
     /// Tells the records of these instances, of as many as fit.
-    pub(super) fn handle_ask_records(&self, from: &Life, ticket: u64, keys: &[InstanceKey], out: &mut Outbox) {
+    pub(super) fn handle_ask_records(&mut self, from: &Life, ticket: u64, keys: &[InstanceKey], now: Now, out: &mut Outbox) {
         let (mut bytes, mut answered, mut records) = (0, 0, Vec::new());
         for key in keys {
             let record = self.store.get(key);
@@ -221,6 +221,9 @@ impl Registry {
             }
             answered += 1;
             records.extend(record.cloned());
+        }
+        if !self.may_reply(from, bytes, now) {
+            return;
         }
         out.push(Output::Send(To::Node(from.node.clone()), Message::ToldRecords { ticket, answered, records }));
     }

@@ -39,13 +39,13 @@ impl Registry {
                     self.settle_acks(now, out);
                 }
             }
-            Message::AskRecords { ticket, keys } => self.handle_ask_records(&from, ticket, &keys, out),
+            Message::AskRecords { ticket, keys } => self.handle_ask_records(&from, ticket, &keys, now, out),
             Message::ToldRecords { ticket, answered, records } => {
                 self.handle_told_records(&from, ticket, answered, &records, now, out);
             }
             Message::AskLease { ticket, key } => Self::handle_ask_lease(&from, ticket, key, out),
             Message::ToldLease { ticket, lease } => self.handle_told(ticket, lease, out),
-            Message::AskAudience { ticket, from: first } => self.handle_ask_audience(&from, ticket, first, out),
+            Message::AskAudience { ticket, from: first } => self.handle_ask_audience(&from, ticket, first, now, out),
             Message::ToldAudience { ticket, page } => self.handle_told_audience(&from, ticket, page, now, out),
             Message::AskDelivery { question, key, seq, within_ms } => {
                 let until = now.mono + within_ms.min(WITHIN_MS_MAX);
@@ -160,7 +160,7 @@ impl Registry {
         }
         self.compare_beacon(&from.node, &beacon, now, out);
         let was_long_alone = self.peers.any_heard_at.is_some_and(|at| at + FORGET_AFTER_MS <= now.mono);
-        self.compare_overrides(&from.node, &beacon, now.mono, out);
+        self.compare_overrides(from, &beacon, now, out);
         self.compare_audience(from, &beacon, now.mono, out);
         self.peers.heard(&from.node, beacon, now.mono);
         if was_long_alone {

@@ -5,6 +5,7 @@
 //! interval. Where every try fails other nodes are asked to try: they may reach it when this one cannot.
 
 mod flapping;
+mod help;
 mod tried;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,8 +125,10 @@ pub(super) struct Look {
     waits: Option<(u64, Kind)>,
     /// The probe that is on its way.
     asked: Option<Ticket>,
-    /// Others were asked: the question, and how many have not answered.
-    help: Option<(u64, usize)>,
+    /// Others were asked.
+    help: Option<help::Help>,
+    /// So often in a row none of those asked had a turn for it.
+    untried: u32,
     /// Who reached it when this node could not.
     pub(super) helper: Option<NodeName>,
     /// Its check failed while its lease was held: heartbeats do not make it well.
@@ -149,6 +152,7 @@ impl Look {
             waits: None,
             asked: None,
             help: None,
+            untried: 0,
             helper: None,
             is_failing: false,
             failures: 0,
@@ -194,7 +198,7 @@ impl Look {
 
     fn pass(&mut self, plan: Plan, now: Mono) -> Turn {
         self.successes += 1;
-        (self.failures, self.refusals, self.helper) = (0, 0, None);
+        (self.failures, self.refusals, self.untried, self.helper) = (0, 0, 0, None);
         self.tried.clear();
         let is_enough = match self.mood {
             Mood::Watch => self.sight != Sight::Fails || (self.successes >= plan.successes && self.is_calm(now)),
@@ -244,6 +248,7 @@ impl Look {
 
     /// Nobody reaches it.
     fn give_up(&mut self) {
+        self.untried = 0;
         self.sight = Sight::Fails;
         self.helper = None;
         if self.is_of_silent() {
@@ -331,8 +336,8 @@ impl Looking {
         if let Some((errand, _)) = look.asked.and_then(|ticket| self.errands.get_mut(&ticket)) {
             *errand = Errand::Over;
         }
-        if let Some((question, _)) = look.help {
-            self.questions.remove(&question);
+        if let Some(help) = &look.help {
+            self.questions.remove(&help.question);
         }
         Some(look)
     }
@@ -422,68 +427,5 @@ impl Looking {
         let (turn, after_ms) = look.take(outcome, plan, now, rng);
         self.reschedule(key, now + if after_ms == 0 { 0 } else { rng.around(after_ms) });
         turn
-    }
-
-    /// So many others are asked.
-    pub(super) fn ask_others(&mut self, key: &InstanceKey, question: u64, count: usize, timeout_ms: u64, now: Mono) {
-        if let Some(look) = self.looks.get_mut(key) {
-            look.help = Some((question, count));
-            self.questions.insert(question, key.clone());
-        }
-        self.reschedule(key, now + timeout_ms + HELP_GRACE_MS);
-    }
-
-    /// Another has answered; says about which instance, once that decides something.
-    pub(super) fn note_help(
-        &mut self,
-        node: &NodeName,
-        question: u64,
-        outcome: &ProbeOutcome,
-        plan: Plan,
-        now: Mono,
-    ) -> Option<InstanceKey> {
-        let key = self.questions.get(&question).cloned()?;
-        let look = self.looks.get_mut(&key)?;
-        let (_, awaited) = look.help.as_mut()?;
-        *awaited = awaited.saturating_sub(1);
-        let is_last = *awaited == 0;
-        match outcome {
-            ProbeOutcome::Passed { .. } => {
-                look.pass(plan, now);
-                look.helper = Some(node.clone());
-                (look.sight, look.is_failing) = (Sight::Answers, false);
-            }
-            ProbeOutcome::Refused | ProbeOutcome::Failed { .. } => {
-                look.note_tried(format!("{node}: {}", outcome.to_words()).into());
-                if !is_last {
-                    return None;
-                }
-                look.give_up();
-            }
-            ProbeOutcome::Forbidden { .. } | ProbeOutcome::NotTried if is_last => look.give_up(),
-            ProbeOutcome::Forbidden { .. } | ProbeOutcome::NotTried => return None,
-        }
-        self.end_help(&key, plan, now);
-        Some(key)
-    }
-
-    /// Nobody else can be asked, or nobody has answered.
-    pub(super) fn give_up(&mut self, key: &InstanceKey, plan: Plan, now: Mono) {
-        if let Some(look) = self.looks.get_mut(key) {
-            look.give_up();
-        }
-        self.end_help(key, plan, now);
-    }
-
-    fn end_help(&mut self, key: &InstanceKey, plan: Plan, now: Mono) {
-        if let Some((question, _)) = self.looks.get_mut(key).and_then(|look| look.help.take()) {
-            self.questions.remove(&question);
-        }
-        self.reschedule(key, now + plan.interval_ms);
-    }
-
-    /// Which instance others were asked about.
-    pub(super) fn asked_about(&self, question: u64) -> Option<&InstanceKey> {
-        self.questions.get(&question)
     }
 }

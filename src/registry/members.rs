@@ -156,11 +156,12 @@ impl Members {
             return None;
         }
         if !self.known.contains_key(node) && self.known.len() >= MEMBERS_MAX {
-            let rank = |(node, member): (&NodeName, &Member)| (if member.counts(now) { member.counts_until() } else { 0 }, node.clone());
-            let (first_until, first) = self.known.iter().map(rank).min()?;
+            let ranked = self.known.iter().map(|(node, member)| (if member.counts(now) { member.counts_until() } else { 0 }, node));
+            let (first_until, first) = ranked.min()?;
             if first_until >= until {
                 return None;
             }
+            let first = first.clone();
             self.known.remove(&first);
         }
         Some(self.known.entry(node.clone()).or_default())
@@ -195,7 +196,7 @@ impl Members {
         self.known.get(node).is_some_and(|member| member.has_left)
     }
 
-    /// Beacons of it came here, and it may count for that: 0 where none did.
+    /// Until when it counts, for its own beacons or for what others know of it: 0 for one that is not known.
     pub(super) fn counts_until(&self, node: &NodeName) -> Mono {
         self.known.get(node).map_or(0, Member::counts_until)
     }

@@ -269,7 +269,8 @@ impl Registry {
     }
 
     /// Tells a peer our entries when its beacon says that it has others; it does the same.
-    pub(super) fn compare_overrides(&mut self, peer: &NodeName, beacon: &Beacon, now: Mono, out: &mut Outbox) {
+    pub(super) fn compare_overrides(&mut self, from: &Life, beacon: &Beacon, at: Now, out: &mut Outbox) {
+        let (peer, now) = (&from.node, at.mono);
         if beacon.overrides_digest == self.shared.digest() {
             self.shared.told.remove(peer);
             return;
@@ -283,6 +284,10 @@ impl Registry {
         }
         let after = told.and_then(|told| told.up_to.clone());
         let (parts, up_to) = self.shared.parts(after.as_ref(), ANSWER_BYTES_MAX, TELL_PARTS_MAX, now);
+        // Whoever says another digest each time is told no more than others.
+        if !self.admits_reply(from, parts.iter().flatten().map(Entry::size_bytes).sum(), at) {
+            return;
+        }
         out.extend(parts.into_iter().map(|part| Output::Send(To::Node(peer.clone()), Message::Overrides(part))));
         // One that does not hear this node was told nothing.
         let was_told_all = up_to.is_none() && self.is_heard_by(beacon);

@@ -27,9 +27,13 @@ const PEERS_MAX: usize = 1024;
 /// A name that has been there for less than this makes room as soon as two of its beacons are missing.
 const BRIEF_MS: u64 = 10_000;
 const MISSING_MS: u64 = 2500;
+/// Where none is silent, one is looked for so much later again, not at each frame of a name that has no room.
+const FULL_MS: u64 = 50;
 
 pub(super) struct Peers {
     known: BTreeMap<NodeName, Peer>,
+    /// No silent node that could make room is looked for again before.
+    full_until: Mono,
     /// Also those that only others have heard.
     pub(super) members: Members,
     /// When any of them was heard last; `None`: none was, or all that were have said goodbye, and nobody was missed since.
@@ -111,7 +115,7 @@ impl Peer {
 impl Peers {
     /// Nobody is known yet; `own` is this node's name.
     pub(super) fn new(own: NodeName) -> Self {
-        Self { known: BTreeMap::new(), members: Members::new(own), any_heard_at: None }
+        Self { known: BTreeMap::new(), full_until: 0, members: Members::new(own), any_heard_at: None }
     }
 
     /// Notes that a frame of this life came, and says whether it counts.
@@ -158,10 +162,17 @@ impl Peers {
 
     /// Forgets a silent node where there is one; says whether there was.
     fn make_room(&mut self, now: Mono) -> bool {
+        if now < self.full_until {
+            return false;
+        }
         let is_missing = |node: &NodeName, peer: &Peer| peer.heard_at + MISSING_MS < now && self.members.is_brief(node, BRIEF_MS);
         let silent = self.known.iter().filter(|(node, peer)| !peer.is_alive(now) || is_missing(node, peer));
         let first = silent.min_by_key(|(node, peer)| (self.members.counts_until(node), peer.heard_at)).map(|(node, _)| node.clone());
-        first.is_some_and(|first| self.known.remove(&first).is_some())
+        let has_made = first.is_some_and(|first| self.known.remove(&first).is_some());
+        if !has_made {
+            self.full_until = now + FULL_MS;
+        }
+        has_made
     }
 
     /// Keeps the beacon of a present life.

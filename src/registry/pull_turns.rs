@@ -157,6 +157,24 @@ impl Turns {
         oldest.is_some_and(|oldest| self.lives.remove(&oldest).is_some())
     }
 
+    /// Whether a life may be given so much at once, without waiting for a turn; if so, it counts as given.
+    pub(super) fn admit(&mut self, from: &Life, bytes: usize, bytes_a_second: u64, now: Mono) -> bool {
+        let of_one = (bytes_a_second / 2).max(1);
+        self.all.fill(bytes_a_second, now);
+        self.fill(of_one, now);
+        if !self.lives.contains_key(from) && self.lives.len() >= LIVES_MAX && !self.forget_idle() {
+            return false;
+        }
+        let asker = self.lives.entry(from.clone()).or_default();
+        asker.asked_at = now;
+        asker.tokens.fill(of_one, now);
+        let may = self.all.has_any() && asker.tokens.has_any();
+        if may {
+            self.gave(from, bytes);
+        }
+        may
+    }
+
     /// A life was given so much.
     pub(super) fn gave(&mut self, life: &Life, bytes: usize) {
         self.all.take(bytes);
@@ -222,6 +240,14 @@ mod tests {
             }
         }
         assert!((4_900_000..5_300_000).contains(&bytes), "{bytes} in 10 s");
+    }
+
+    #[test]
+    fn what_is_given_without_a_turn_has_the_same_bound() {
+        let mut turns = Turns::default();
+        let given = (0..10_000).filter(|now| turns.admit(&life(1), 10_000, RATE, *now)).count();
+        assert!((490..530).contains(&given), "{given} times 10 kB in 10 s");
+        assert!(turns.admit(&life(2), 10_000, RATE, 10_000));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::model::{InstanceKey, Life, Version};
 pub(super) const ANSWER_BYTES_MAX: usize = 176 * 1024;
 /// How many records one question may name.
 pub(super) const KEYS_MAX: usize = 400;
+/// What peers ask beside pulls may take as much again as one in so many parts of what pulls may.
+const REPLIES_SHARE: u64 = 4;
 /// How many copies may be kept at once for nodes that take them chunk by chunk; past it they are told to ask another.
 const COPIES_MAX: usize = 8;
 /// A copy nobody has asked about for this long is let go.
@@ -49,6 +51,17 @@ impl Registry {
             out.push(Output::Send(To::Node(from.node.clone()), Message::Pulled { ticket: refused.ticket, have }));
         }
         self.serve_turns(now, out);
+    }
+
+    /// Whether this life, whose beacons come, may be given so much of what peers ask beside pulls. Who asks again asks later.
+    pub(super) fn may_reply(&mut self, to: &Life, bytes: usize, now: Now) -> bool {
+        self.peers.is_asking_life(to, now.mono) && self.admits_reply(to, bytes, now)
+    }
+
+    /// As [`Registry::may_reply`], to a life whose beacon came.
+    pub(super) fn admits_reply(&mut self, to: &Life, bytes: usize, now: Now) -> bool {
+        let rate = (self.settings.limits.pull_bytes_per_second / REPLIES_SHARE).max(1);
+        self.replies.admit(to, bytes, rate, now.mono)
     }
 
     /// Answers who has waited for its turn, as far as what may be given allows.
@@ -232,6 +245,19 @@ mod tests {
             registry.advance(Now { mono: NOW.mono + second * 1000, wall: 0 }, &mut Outbox::new());
         }
         assert_eq!(ask(&mut registry, life("n2", 2), later), (0, 0), "silent for long");
+    }
+
+    #[test]
+    fn nothing_is_said_to_strangers_beside_pulls_either() {
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, NOW);
+        let ask = |registry: &mut Registry| {
+            let mut out = hear(registry, life("n2", 2), Message::AskAudience { ticket: 1, from: 0 }, NOW);
+            out.extend(hear(registry, life("n2", 2), Message::AskRecords { ticket: 2, keys: Vec::new() }, NOW));
+            out.iter().filter(|output| matches!(output, Output::Send(To::Node(_), _))).count()
+        };
+        assert_eq!(ask(&mut registry), 0);
+        hear(&mut registry, life("n2", 2), Message::Beacon(Beacon::of(NodeState::Ready)), NOW);
+        assert_eq!(ask(&mut registry), 2);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Entry {
         Self { willed, ..self }
     }
 
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let value = match &self.willed {
             Willed::Set { value, .. } => value.size_bytes(),
             Willed::Deleted { .. } => 0,

@@ -442,6 +442,32 @@ fn who_is_asked_looks_only_where_it_knows_an_instance_to_be() {
 }
 
 #[test]
+fn others_that_had_no_turn_are_none_that_failed() {
+    let mut stage = Stage::new(times_out);
+    let names = ["n2", "n3", "n4"];
+    run_among(&mut stage, &names, 1000);
+    stage.register("a", |_| {});
+    run_among(&mut stage, &names, TTL_MS + 8500);
+    let tell = |stage: &mut Stage, outcome: &ProbeOutcome| {
+        let helpers = asked(stage);
+        stage.sent.clear();
+        for (node, ticket) in &helpers {
+            let message = Message::ToldProbe { ticket: *ticket, outcome: outcome.clone() };
+            stage.feed(Input::Received(Envelope { from: Life { node: node.clone(), epoch: Epoch(2) }, message }));
+        }
+        helpers.len()
+    };
+    assert_eq!(tell(&mut stage, &ProbeOutcome::NotTried), 2);
+    run_among(&mut stage, &names, 3500);
+    assert_eq!(tell(&mut stage, &ProbeOutcome::NotTried), 2, "they are asked again");
+    assert_eq!(stage.status("a"), Some(Status::Suspect), "nothing was seen of it");
+    run_among(&mut stage, &names, 3500);
+    assert_eq!(tell(&mut stage, &ProbeOutcome::Refused), 2);
+    stage.run(TTL_MS);
+    assert!(matches!(stage.status("a"), Some(Status::Down) | None));
+}
+
+#[test]
 fn a_node_that_is_late_itself_holds_nothing_against_anybody() {
     let mut stage = Stage::new(refuses);
     stage.register("a", |_| {});
