@@ -140,6 +140,25 @@ pub enum Message {
         /// To be answered within this time.
         within_ms: u64,
     },
+    /// To one: what this life wrote under a name that another node has, so that nobody heard it. Hold it.
+    HandOver {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// The sender's own, withdrawn ones too; and what lives wrote that it does not hear.
+        records: Vec<Arc<Record>>,
+        /// Of those of them whose lease the sender holds: its seq, and how long ago it was renewed, in ms.
+        heard: Vec<(Seq, u32)>,
+        /// All that the sender knows.
+        overrides: Vec<Entry>,
+    },
+    /// The answer to a `HandOver`.
+    TookOver {
+        /// The question's.
+        ticket: u64,
+        /// What of it is held here, or something greater; a limit or another rule may have refused the rest. The low half of the key's hash
+        /// for a record, of the fingerprint for an override.
+        held: Vec<u64>,
+    },
     /// The answer to an `AskDelivery`.
     ToldDelivery {
         /// The question's.
@@ -193,7 +212,7 @@ pub struct Beacon {
     pub complete: bool,
     /// Some of its leases are late, and so many that none of them is let go.
     pub preserving: bool,
-    /// It leaves because another node runs under its name: the node of this name does not.
+    /// It waits or leaves because another node runs under its name: the node of this name does not.
     pub gives_way: bool,
     /// Every other node it has heard of, by itself or through others, within a day.
     pub members: Vec<MemberAt>,

@@ -111,6 +111,7 @@ impl Registry {
         match self.state {
             NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
             NodeState::Leaving => Err(Refusal::Leaving),
+            NodeState::Warming if self.namesakes.has_name() => Err(Refusal::NameTaken),
             NodeState::Warming | NodeState::Ready => Ok(()),
         }
     }

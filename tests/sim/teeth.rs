@@ -11,7 +11,7 @@ use muster::registry::{Ack, Beacon, Body, Deregister, Envelope, Have, Input, Mes
 use crate::chaos::hostile::ghost_member;
 use crate::invariant::Invariant;
 use crate::provider::{Route, draft};
-use crate::scenarios::{cluster, provider};
+use crate::scenarios::{cluster, provider, register};
 use crate::story::{Story, run};
 use crate::trace::Level;
 use crate::world::{Ask, Asker, World, key};
@@ -93,6 +93,8 @@ pub(crate) enum Sabotage {
     NeverRefuse,
     /// Every beacon names nodes that there are not.
     NameGhosts,
+    /// A node that gives way to another of its name ends without waiting until what it took is held elsewhere.
+    EndAtOnce,
     /// What a node's digest says is never what the others have: planted to see that it makes no storm.
     WrongDigests,
 }
@@ -443,6 +445,28 @@ fn a_silent_node_that_is_taken_to_have_left_is_found() {
     };
     assert_eq!(apart(None), None);
     assert_eq!(apart(Some(Sabotage::BurySilent)), Some(Invariant::NothingLost));
+}
+
+/// In a story a namesake that was ready apart seldom holds what nobody else has.
+#[test]
+fn a_node_that_gives_way_before_it_has_handed_over_is_found() {
+    let apart = |sabotage| {
+        let mut world = cluster(3);
+        world.sabotage = sabotage;
+        world.add_clone_of(0);
+        world.start(3);
+        world.break_line(3, 0);
+        world.run_for(6000);
+        for (node, id) in [(0, "a"), (3, "b")] {
+            register(&mut world, node, &key("s", id), 7);
+        }
+        world.mend_line(3);
+        world.run_for(20_000);
+        let gave_way = [0, 3].into_iter().filter(|node| !world.is_ready(*node)).count();
+        (gave_way, world.violation.map(|violation| violation.of))
+    };
+    assert_eq!(apart(None), (1, None));
+    assert_eq!(apart(Some(Sabotage::EndAtOnce)).1, Some(Invariant::HandedOver));
 }
 
 #[test]
