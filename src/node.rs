@@ -440,9 +440,9 @@ pub fn spawn_with(
     let mut registry = Registry::new(settings, seed, now);
     let (store, restored) = disk.unzip();
     let mut outbox = Outbox::new();
-    if let Some(Restored { records, overrides, age_ms, knew_enough }) = restored {
+    if let Some(Restored { records, overrides, unrenewed, age_ms, knew_enough }) = restored {
         let saved_at = now.mono.saturating_sub(age_ms);
-        registry.handle(Input::Restore { records, overrides, saved_at, knew_enough }, now, &mut outbox);
+        registry.handle(Input::Restore { records, overrides, unrenewed, saved_at, knew_enough }, now, &mut outbox);
     }
     let (recorder, history) = history::open();
     let shared = Arc::new(Shared {

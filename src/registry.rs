@@ -72,6 +72,7 @@ mod stamp;
 mod store;
 mod time;
 mod turns;
+mod unrenewed;
 mod verdict;
 mod view;
 mod walk;
@@ -108,6 +109,7 @@ pub use settings::{Limits, ProbeLimits, Settings};
 pub use settle::Knowledge;
 pub use shared::{Entry, Stamp, Willed};
 pub use time::{Mono, Now};
+pub use unrenewed::UnrenewedLease;
 pub use view::{Catalog, View, service_digest};
 
 use crate::model::{InstanceKey, Life, Seq};
@@ -156,6 +158,7 @@ pub struct Registry {
     join: join::Join,
     repair: repair::Repair,
     restore: restore::Restore,
+    unrenewed: unrenewed::Unrenewed,
     copies: serve::Copies,
     turns: pull_turns::Turns,
     acks: ack::Acks,
@@ -215,6 +218,7 @@ impl Registry {
             join: join::Join::new(now.mono),
             repair: repair::Repair::default(),
             restore: restore::Restore::new(is_alone),
+            unrenewed: unrenewed::Unrenewed::default(),
             copies: serve::Copies::default(),
             turns: pull_turns::Turns::default(),
             acks: ack::Acks::default(),
@@ -270,14 +274,17 @@ impl Registry {
             Input::Probed { ticket, outcome } => self.handle_probed(ticket, outcome, now, out),
             Input::BusConnected => {
                 self.link.connected(now.mono);
+                self.relays.forgive_unanswered();
+                self.repair.hasten_all(now.mono);
                 self.next_beacon = now.mono;
             }
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
-            Input::Restore { records, overrides, saved_at, knew_enough } => {
+            Input::Restore { records, overrides, unrenewed, saved_at, knew_enough } => {
                 if knew_enough {
                     self.settle.trust_file();
                 }
+                self.unrenewed.restore(unrenewed);
                 self.handle_restore(&records, overrides, saved_at, now, out);
             }
             Input::Leave => self.become_leaving(now, out),

@@ -10,7 +10,7 @@ use super::fault::FaultCode;
 use super::problem::Code;
 use super::said::{CheckWord, DIGEST_BYTES_MAX, OpWord};
 use crate::model::{
-    ADDRESS_BYTES_MAX, AUTHOR_BYTES_MAX, CHECK_COUNT_MAX, Cause, INCARNATION_MAX, INSTANCE_PATTERN, Imposed, LABEL_PATTERN,
+    ADDRESS_BYTES_MAX, AUTHOR_BYTES_MAX, CHECK_COUNT_MAX, Cause, INCARNATION_NAMED_MAX, INSTANCE_PATTERN, Imposed, LABEL_PATTERN,
     METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PATH_BYTES_MAX, PORT_NAME_BYTES_MAX, PORTS_MAX, REASON_BYTES_MAX,
     Reported, SERVICE_PATTERN, SUBSCRIBER_BYTES_MAX, Status, TAGS_MAX,
 };
@@ -113,7 +113,7 @@ fn of_content(schema: &str, field: &str) -> Option<Value> {
     let is_taken = TAKEN.contains(&schema);
     Some(match (schema, field) {
         (_, "weight") => json!({"minimum": 0, "maximum": u16::MAX}),
-        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_MAX}),
+        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_NAMED_MAX}),
         (_, "tags") => json!({"maxItems": TAGS_MAX, "items": {"minLength": 1, "maxLength": METADATA_KEY_BYTES_MAX, "pattern": "^[^,]*$"}}),
         (_, "metadata") => json!({
             "maxProperties": METADATA_KEYS_MAX,
@@ -155,7 +155,7 @@ fn of_parameter(path: &str, name: &str) -> Option<Value> {
         ("/v1/watch", "detail") => one_of(["instances", "counts"]),
         ("/v1/instances", "detail") => one_of(["listed", "registration"]),
         (_, "limit") => json!({"minimum": 1, "maximum": LIMIT_MAX}),
-        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_MAX}),
+        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_NAMED_MAX}),
         (_, "client") => json!({"maxLength": SUBSCRIBER_BYTES_MAX}),
         _ => return None,
     })
@@ -263,7 +263,7 @@ mod tests {
             ("/metadata/additionalProperties/maxLength", json!(METADATA_VALUE_BYTES_MAX)),
             ("/tags/items/maxLength", json!(METADATA_KEY_BYTES_MAX)),
             ("/ports/additionalProperties/minimum", json!(1)),
-            ("/incarnation/maximum", json!(INCARNATION_MAX)),
+            ("/incarnation/maximum", json!(INCARNATION_NAMED_MAX)),
         ] {
             assert_eq!(registration.pointer(pointer), Some(&bound), "{pointer}");
         }

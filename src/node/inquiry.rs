@@ -193,7 +193,11 @@ mod tests {
     async fn who_answers_at_a_peers_address_says_whether_it_is_there() {
         assert_eq!(seen(Some("n2")).await, PeerAnswer::Alive);
         let stalled = answering_with("503 Service Unavailable", Some("n2")).await.to_string();
-        assert_eq!(inquiry(local()).ask(&name("n2"), None, &stalled, false).await, PeerAnswer::Silent, "it says that its task does not turn");
+        assert_eq!(
+            inquiry(local()).ask(&name("n2"), None, &stalled, false).await,
+            PeerAnswer::Silent,
+            "it says that its task does not turn"
+        );
         assert_eq!(seen(Some("n3")).await, PeerAnswer::Refused, "its address is another node's now");
         assert_eq!(seen(Some("n1")).await, PeerAnswer::Silent, "this node reached itself");
         assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");

@@ -3,16 +3,15 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinError;
 
 use super::store::Store;
 use super::task::Command;
 use super::{Shared, history};
 use crate::model::NodeName;
-use crate::registry::Picture;
+use crate::registry::{Picture, UnrenewedLease};
 use crate::shutdown::Shutdown;
 
 /// What changes is gathered for so long; with the writing itself it stays below a second.
@@ -25,6 +24,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(1);
 /// What does not change is saved all the same: a file that is a day old is not read.
 const REFRESH: Duration = Duration::from_hours(1);
+/// While leases wait for a heartbeat since this node started, what changes with the time alone is saved too: at first after this long, then
+/// whenever the node has run for a quarter longer. So much a node that is killed again and again may forget of what it waited.
+const REFRESH_WAITING: Duration = Duration::from_secs(1);
+const WAITING_PART: u32 = 4;
 /// A node that holds nothing worth being written yet is asked again this often.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -41,6 +44,9 @@ pub(super) struct Saver {
     shared: Arc<Shared>,
     /// How many writes have failed in a row.
     failures: u32,
+    began: Instant,
+    /// Leases were not renewed when that was saved last.
+    has_unrenewed: bool,
     /// Set while the disk is full: what else is written there has to wait.
     is_full: Arc<AtomicBool>,
 }
@@ -60,7 +66,7 @@ pub(super) fn channel(commands: mpsc::Sender<Command>) -> (ToSaver, Ends) {
 
 impl Saver {
     pub(super) fn new(store: Store, shared: Arc<Shared>, is_full: Arc<AtomicBool>) -> Self {
-        Self { store: Arc::new(store), shared, failures: 0, is_full }
+        Self { store: Arc::new(store), began: shared.clock.instant(), shared, failures: 0, has_unrenewed: false, is_full }
     }
 
     /// Runs until the stop begins; then what the node held at its end is written.
@@ -69,7 +75,7 @@ impl Saver {
         loop {
             tokio::select! {
                 () = changed.notified() => {}
-                () = tokio::time::sleep(REFRESH) => {}
+                () = tokio::time::sleep(self.refresh()) => {}
                 () = shutdown.begun() => break,
             }
             let mut pause = GATHER;
@@ -98,28 +104,36 @@ impl Saver {
         }
     }
 
+    /// How long what does not change is left as it was saved.
+    fn refresh(&self) -> Duration {
+        if self.has_unrenewed { (self.began.elapsed() / WAITING_PART).clamp(REFRESH_WAITING, REFRESH) } else { REFRESH }
+    }
+
     /// Writes on a thread that may wait; says how long that took.
     async fn save(&mut self, picture: Picture) -> Duration {
         let (store, clock) = (Arc::clone(&self.store), self.shared.clock);
         let began = clock.instant();
         let records = picture.len();
         let (is_full, node) = (Arc::clone(&self.is_full), self.shared.name.clone());
+        let shared = Arc::clone(&self.shared);
         let written = tokio::task::spawn_blocking(move || {
-            let written = write(&store, &picture, &is_full, &node, || clock.wall());
+            let unrenewed = picture.unrenewed(|key| shared.leases.last(key));
+            let written = write(&store, &picture, &unrenewed, &is_full, &node, || clock.wall());
             is_full.store(written.as_ref().is_err_and(is_of_full_disk), Ordering::Release);
-            written
+            (written, !unrenewed.is_empty())
         });
-        let written = written.await;
+        let (written, has_unrenewed) = written.await.unwrap_or_else(|error| (Err(io::Error::other(error)), true));
+        self.has_unrenewed = has_unrenewed;
         let took = began.elapsed();
         self.report(written, records, took);
         took
     }
 
     /// A failure is said when it begins, and when it ends: not each time.
-    fn report(&mut self, written: Result<io::Result<()>, JoinError>, records: usize, took: Duration) {
+    fn report(&mut self, written: io::Result<()>, records: usize, took: Duration) {
         let node = &self.shared.name;
         let error = match written {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 self.shared.metrics.warm_written(true);
                 self.shared.metrics.warm_written_at.set(self.shared.clock.wall() as f64 / 1000.0);
                 if self.failures > 0 {
@@ -129,7 +143,6 @@ impl Saver {
                 tracing::debug!(%node, records, ?took, "wrote the warm file");
                 return;
             }
-            Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
         self.shared.metrics.warm_written(false);
@@ -141,9 +154,16 @@ impl Saver {
 }
 
 /// Writes the warm file, if need be in the room that the events on disk take up: what the node starts from matters more.
-fn write(store: &Store, picture: &Picture, is_full: &AtomicBool, node: &NodeName, now: impl Fn() -> u64) -> io::Result<()> {
+fn write(
+    store: &Store,
+    picture: &Picture,
+    unrenewed: &[UnrenewedLease],
+    is_full: &AtomicBool,
+    node: &NodeName,
+    now: impl Fn() -> u64,
+) -> io::Result<()> {
     loop {
-        match store.write(picture, now()) {
+        match store.write(picture, unrenewed, now()) {
             Err(error) if is_of_full_disk(&error) => {
                 // First: what is let go of is not to be filled again meanwhile.
                 is_full.store(true, Ordering::Release);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::history::FILES as EVENT_FILES;
 use super::private_file;
 use crate::model::Cluster;
-use crate::registry::{Entry, Picture, Record};
+use crate::registry::{Entry, Picture, Record, UnrenewedLease};
 use crate::wire::{Codec, NotWarm, Warm};
 
 /// What was saved longer ago is not read: whoever it names has gone or has registered again. As long as a silent node is remembered.
@@ -39,6 +39,8 @@ pub struct Restored {
     pub records: Vec<Arc<Record>>,
     /// Likewise the overrides, with the time that was left of each.
     pub overrides: Vec<Entry>,
+    /// Likewise for how long leases were not renewed.
+    pub unrenewed: Vec<UnrenewedLease>,
     /// How long ago they were saved, by the wall clock; 0 where that says it is still to come.
     pub age_ms: u64,
     /// All of it was read, and the node that saved it knew enough: what is not there was not there.
@@ -98,7 +100,7 @@ impl Store {
                 return None;
             }
         };
-        let Warm { saved_at, mut records, overrides, knew_enough, lost } = match self.codec.read_warm_from(opened) {
+        let Warm { saved_at, mut records, overrides, unrenewed, knew_enough, lost } = match self.codec.read_warm_from(opened) {
             Ok(warm) => warm,
             Err(error @ (NotWarm::Cluster | NotWarm::Major(_))) => {
                 tracing::warn!(%path, "the warm file is not used: {error}");
@@ -120,16 +122,16 @@ impl Store {
         }
         let knew_enough = knew_enough && name == CURRENT && lost.is_nothing() && age_ms <= FORGET_AFTER_MS;
         tracing::info!(%path, records = records.len(), age_ms, knew_enough, "read the warm file");
-        Some(Restored { records, overrides, age_ms, knew_enough })
+        Some(Restored { records, overrides, unrenewed, age_ms, knew_enough })
     }
 
-    /// Saves a picture in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
+    /// Saves a picture, and for how long leases were not renewed, in the place of the file before, which stays until the new one is whole and on the disk. `now` is the wall clock's.
     ///
     /// # Errors
     /// What the system says; the files that were there are as they were.
-    pub fn write(&self, picture: &Picture, now: u64) -> io::Result<()> {
+    pub fn write(&self, picture: &Picture, unrenewed: &[UnrenewedLease], now: u64) -> io::Result<()> {
         let unfinished = self.folder.join(UNFINISHED);
-        let written = self.write_file(&unfinished, picture, now).and_then(|()| self.put_in_place(&unfinished));
+        let written = self.write_file(&unfinished, picture, unrenewed, now).and_then(|()| self.put_in_place(&unfinished));
         if written.is_err() {
             // A disk that is full has room again; where even that fails the next write begins the file anew.
             let _ = fs::remove_file(&unfinished);
@@ -137,11 +139,11 @@ impl Store {
         written
     }
 
-    fn write_file(&self, path: &Path, picture: &Picture, now: u64) -> io::Result<()> {
+    fn write_file(&self, path: &Path, picture: &Picture, unrenewed: &[UnrenewedLease], now: u64) -> io::Result<()> {
         let mut file = private_file::create(path)?;
         let records = picture.records().cloned();
         let pieces = self.codec.warm_pieces(now, picture.overrides().to_vec(), picture.len() as u64, records);
-        for piece in pieces.of_one_that_knew(picture.knows_enough()) {
+        for piece in pieces.of_one_that_knew(picture.knows_enough()).with_unrenewed(unrenewed.to_vec()) {
             file.write_all(&piece)?;
         }
         file.sync_all()
@@ -213,8 +215,8 @@ mod tests {
         let path = folder.path().join("a/b");
         let store = Store::open(&path, &cluster()).unwrap();
         assert_eq!(store.read(NOW).records.len(), 0);
-        store.write(&picture(3), NOW).unwrap();
-        store.write(&picture(2), NOW + 10).unwrap();
+        store.write(&picture(3), &[], NOW).unwrap();
+        store.write(&picture(2), &[], NOW + 10).unwrap();
         let restored = store.read(NOW + 60_010);
         assert_eq!((restored.records.len(), restored.age_ms), (2, 60_000));
         assert_eq!(restored.records, picture(2).records().cloned().collect::<Vec<_>>());
@@ -224,8 +226,8 @@ mod tests {
     fn the_file_before_stands_in_for_one_that_cannot_be_used() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &cluster()).unwrap();
-        store.write(&picture(3), NOW).unwrap();
-        store.write(&picture(2), NOW).unwrap();
+        store.write(&picture(3), &[], NOW).unwrap();
+        store.write(&picture(2), &[], NOW).unwrap();
         drop(store);
         let current = folder.path().join(CURRENT);
         let mut bytes = fs::read(&current).unwrap();
@@ -248,7 +250,7 @@ mod tests {
     #[test]
     fn what_is_too_old_or_another_clusters_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        Store::open(folder.path(), &cluster()).unwrap().write(&picture(3), NOW).unwrap();
+        Store::open(folder.path(), &cluster()).unwrap().write(&picture(3), &[], NOW).unwrap();
         assert_eq!(read(folder.path(), NOW + FORGET_AFTER_MS), 3);
         assert_eq!(read(folder.path(), NOW + FORGET_AFTER_MS + 1), 0);
         assert_eq!(read(folder.path(), NOW - 3_600_000), 3);
@@ -260,9 +262,9 @@ mod tests {
     fn a_write_that_fails_leaves_what_was_there() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), &cluster()).unwrap();
-        store.write(&picture(3), NOW).unwrap();
+        store.write(&picture(3), &[], NOW).unwrap();
         fs::create_dir(folder.path().join(UNFINISHED)).unwrap();
-        assert!(store.write(&picture(2), NOW).is_err());
+        assert!(store.write(&picture(2), &[], NOW).is_err());
         assert_eq!(store.read(NOW).records.len(), 3);
     }
 }

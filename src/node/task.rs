@@ -108,6 +108,7 @@ impl Task {
         saver: Option<ToSaver>,
         history: Recorder,
     ) -> Self {
+        let has_changed = registry.has_restored();
         Self {
             epoch: registry.settings().epoch,
             history,
@@ -116,7 +117,8 @@ impl Task {
             shared,
             bus,
             saver,
-            has_changed: false,
+            // What was read from disk is soon written again, with what was waited for its leases by then.
+            has_changed,
             published: 0,
             next_ticket: 0,
             waiting: HashMap::default(),

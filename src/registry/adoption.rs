@@ -15,6 +15,7 @@ use super::merge::{Step, Why};
 use super::record::{Body, Record, Seen, key_hash};
 use super::store::Slot;
 use super::time::{Mono, Now};
+use super::unrenewed::Lasting;
 use super::verdict::Fate;
 use super::{Outbox, Registry};
 use crate::model::{Cause, Life, NodeName, Seq, Ttl};
@@ -62,10 +63,13 @@ impl Registry {
         let fates = self.store.owners().map(|life| (life, self.fate_of(life, now)));
         let fates: BTreeMap<Life, Fate> = fates.filter(|(_, fate)| *fate != Fate::Open).map(|(life, fate)| (life.clone(), fate)).collect();
         let lost = &mut self.adoption.lost;
+        let running: Vec<Life> = lost.keys().filter(|life| !fates.contains_key(life)).cloned().collect();
         lost.retain(|life, _| fates.contains_key(life));
         for (life, fate) in fates {
             lost.entry(life).or_insert(Lost { since: now, fate }).fate = fate;
         }
+        let store = &self.store;
+        self.unrenewed.end_of(&running, |key| store.get(key).map(|record| record.version.owner.clone()));
     }
 
     /// Takes over what falls to this node, a part at a time.
@@ -83,7 +87,7 @@ impl Registry {
             .adoption
             .lost
             .iter()
-            .map(|(life, lost)| (life.clone(), (lost.since + settle_ms(lost.fate), lost.fate)))
+            .map(|(life, lost)| (life.clone(), (lost.since + self.settle_ms(life, lost.fate, now.mono), lost.fate)))
             .filter(|(life, (from, _))| *from <= now.mono && !is_owed(life))
             .collect();
         if ready.is_empty() {
@@ -113,6 +117,16 @@ impl Registry {
         self.adoption.cursor = cursor;
         for (record, fate) in mine {
             self.adopt(&record, fate, now, out);
+        }
+    }
+
+    /// How long a life must look over. Without a bus no frame of it can be late, and a node that knows of no other is the next of its own.
+    fn settle_ms(&self, life: &Life, fate: Fate, now: Mono) -> u64 {
+        let is_next = || life.node == self.life.node && self.peers.member_count(now) == 1;
+        match fate {
+            Fate::Open | Fate::Over | Fate::Unknown if !self.link.has_bus() || is_next() => 0,
+            Fate::Open | Fate::Over => SETTLE_MS,
+            Fate::Unknown => UNKNOWN_SETTLE_MS,
         }
     }
 
@@ -172,28 +186,22 @@ impl Registry {
         }
     }
 
-    /// Holds the lease of a record whose provider was not heard here: for its ttl and grace, whatever its phase.
+    /// Holds the lease of a record that no heartbeat renewed here: for its ttl and grace, whatever its phase, less what former lives waited.
     pub(super) fn hold_unheard(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
         let Some(registration) = record.registration() else { return };
-        let ttl = registration.ttl().unwrap_or(Ttl::LONGEST);
-        let patience = if self.peers.member_count(now.mono) == 2 { PATIENCE_OF_TWO } else { 1 };
-        let not_before = now.mono + ttl.ms() * patience + ttl.grace_ms();
+        let ttls = if self.peers.member_count(now.mono) == 2 { PATIENCE_OF_TWO } else { 1 };
+        let ttl = registration.ttl();
+        let Lasting { until, made_up } = self.unrenewed.wait_for(&record.key, ttl, ttls, now.mono);
+        // Where its time was over in a former life it goes on from there.
         let phase = match &record.body {
-            Body::Live { seen: Seen::Down, .. } => Phase::Over(now.mono),
-            Body::Live { seen: Seen::Suspect, .. } => Phase::Late(now.mono),
+            Body::Live { seen: Seen::Down, .. } => Phase::Over((until + ttl.map_or(0, Ttl::ms)).min(now.mono)),
+            Body::Live { seen: Seen::Suspect, .. } => Phase::Late(until.min(now.mono)),
             Body::Live { seen: Seen::Well, .. } | Body::Withdrawn { .. } => Phase::Held,
         };
-        self.hold_as(record, phase, now.mono.saturating_sub(ttl.ms()), not_before, out);
+        self.hold_as(record, phase, made_up, until, out);
         if let Some(lease) = self.leases.get_mut(&record.key) {
             lease.made_up = Some(lease.renewed_at);
         }
-    }
-}
-
-fn settle_ms(fate: Fate) -> u64 {
-    match fate {
-        Fate::Open | Fate::Over => SETTLE_MS,
-        Fate::Unknown => UNKNOWN_SETTLE_MS,
     }
 }
 

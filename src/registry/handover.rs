@@ -160,8 +160,7 @@ impl Registry {
     fn untaken_records(&self, now: Mono) -> impl Iterator<Item = &Arc<Record>> {
         let is_leaving = self.state == NodeState::Leaving;
         let is_namesake = move |life: &Life| life.node == self.life.node && self.namesakes.is_running(life.epoch, now);
-        let is_ours =
-            move |life: &Life| *life == self.life || (is_leaving && !self.peers.is_life_alive(life, now) && !is_namesake(life));
+        let is_ours = move |life: &Life| *life == self.life || (is_leaving && !self.peers.is_life_alive(life, now) && !is_namesake(life));
         self.store.records().values().filter(move |record| is_ours(&record.version.owner) && !self.handover.has_taken(record))
     }
 

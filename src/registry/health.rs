@@ -99,6 +99,7 @@ impl Registry {
             return;
         }
         // Silence while nobody listened proves nothing, of providers and of peers.
+        self.unrenewed.pause(gap_ms);
         self.hears_majority.since = Some(now.mono);
         self.peers.shift(gap_ms);
         self.link.shift(gap_ms);

@@ -12,6 +12,7 @@ use super::probe::{Probe, ProbeOutcome};
 use super::record::Record;
 use super::shared::Entry;
 use super::time::Mono;
+use super::unrenewed::UnrenewedLease;
 use crate::model::{Cause, Epoch, Incarnation, InstanceKey, NodeName, Override, OverrideKey, Registration, Reported, ServiceKey, Status};
 
 /// Names a question of the shell's, so that its answer finds back. Chosen by the shell, never repeated within a life.
@@ -79,6 +80,8 @@ pub enum Input {
         records: Vec<Arc<Record>>,
         /// With the time that was left of each when it was saved.
         overrides: Vec<Entry>,
+        /// For how long the leases were not renewed while the lives before could be reached; those that are not here were.
+        unrenewed: Vec<UnrenewedLease>,
         /// When they were saved, as far as a wall clock can tell; the present where it cannot.
         saved_at: Mono,
         /// All that was saved was read, and the node that saved it knew enough: what is not there was not there.

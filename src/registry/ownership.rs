@@ -299,6 +299,7 @@ impl Registry {
             return record;
         };
         lease.renewed_at = lease.renewed_at.max(at);
+        self.unrenewed.end(&record.key);
         out.push(Output::RenewLease { key: record.key.clone(), at });
         if lease.phase() == Phase::Held { record } else { self.recover(&record, at, now, out) }
     }
@@ -356,6 +357,7 @@ impl Registry {
         let registration = record.registration().expect("unreachable: only live records have leases");
         let mut lease = self.to_lease(record, registration, digest, at, Phase::Held);
         lease.unnamed = unnamed;
+        self.unrenewed.end(&record.key);
         let due = at + lease.ttl_ms;
         self.hold_lease(record, registration, lease, due, out);
     }
@@ -414,7 +416,7 @@ impl Registry {
                 return Err(Refusal::Superseded { incarnation: version.incarnation });
             }
             Some(version) if named.is_none() => Step::unnamed_word(version, stamp),
-            Some(version) if named == Some(version.incarnation) => Step::word(version, stamp),
+            Some(version) if named == Some(version.incarnation) => Step::end(version, stamp),
             // A life that was registered elsewhere and is not heard of yet: its end goes before it.
             Some(_) | None => Step::life(named.unwrap_or(Incarnation::FIRST), stamp.max(1)),
         };

@@ -178,7 +178,9 @@ impl Registry {
     /// not heard here. One whose bus is away cannot even tell whether there are others.
     pub(super) fn is_last_while_unclear(&self, record: &Record, now: Mono) -> bool {
         let visible = self.store.catalog().view(&record.key.service).map_or(0, |view| view.instances().len());
-        let doubts_itself = || !self.complete || self.health.multiplier() > 1 || self.link.unheard_since().is_some();
+        // Without a bus there is no other node, and what is not complete is only that providers have not all had their turn.
+        let is_incomplete = || self.link.has_bus() && !self.complete;
+        let doubts_itself = || is_incomplete() || self.health.multiplier() > 1 || self.link.unheard_since().is_some();
         visible <= 1 && (doubts_itself() || self.peers.has_doubtful(now) || self.is_owed_anything(now))
     }
 

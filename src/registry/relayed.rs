@@ -82,6 +82,7 @@ impl Registry {
         let written = self.write(record.key.clone(), Step::generation(&record.version), record.body.clone(), why, now, out);
         let due = if phase == Phase::Held { at + ttl_ms } else { now.mono + ttl_ms };
         self.hold_as(&written, phase, at, due, out);
+        self.unrenewed.end(&written.key);
         // What was answered here may not have come to the one that left, and it passes nothing on any more.
         let heard = self.relays.take_heard(&written.key, now.mono).filter(|beat| beat.at > at && beat.is_of(&written));
         if let Some(beat) = heard {

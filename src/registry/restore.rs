@@ -18,6 +18,7 @@ use super::shared::Entry;
 use super::stamp::STAMP_MAX;
 use super::store::{Records, Store};
 use super::time::{Mono, Now};
+use super::unrenewed::Unrenewed;
 use super::view::Catalog;
 use super::{Outbox, Registry};
 use crate::model::{InstanceKey, Life, Listed, Override, OverrideKey, Seq, ServiceKey};
@@ -47,6 +48,9 @@ pub struct Picture {
     records: Records,
     overrides: Vec<Entry>,
     knows_enough: bool,
+    pub(super) unrenewed: Unrenewed,
+    /// When that was.
+    pub(super) at: Mono,
 }
 
 impl Picture {
@@ -180,7 +184,13 @@ impl Registry {
     #[must_use]
     pub fn picture(&self, now: Now) -> Option<Picture> {
         let knows_enough = self.knowledge(now).is_enough();
-        let picture = || Picture { records: self.store.records().clone(), overrides: self.shared_entries(now), knows_enough };
+        let picture = || Picture {
+            records: self.store.records().clone(),
+            overrides: self.shared_entries(now),
+            knows_enough,
+            unrenewed: self.unrenewed.clone(),
+            at: now.mono,
+        };
         self.restore.is_settled.then(picture)
     }
 
@@ -220,6 +230,7 @@ impl Registry {
             }
             last = Some(owner);
         }
+        self.unrenewed.begin(self.store.records(), |owner| lives.contains(owner), now.mono);
         self.restore.lives = lives;
         self.next_beacon = now.mono;
         true
@@ -229,6 +240,7 @@ impl Registry {
     fn drop_restored(&mut self, out: &mut Outbox) {
         if let Some(picture) = self.restore.picture.take() {
             self.restore.saved_at = None;
+            self.unrenewed.forget_saved();
             Self::tell_difference(picture.catalog(), self.store.catalog(), out);
         }
     }

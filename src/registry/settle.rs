@@ -269,7 +269,8 @@ mod tests {
     fn a_file_counts_if_it_was_written_by_a_node_that_knew_enough() {
         for knew_enough in [true, false] {
             let mut registry = node(|settings| settings.has_bus = false);
-            let restore = Input::Restore { records: Vec::new(), overrides: Vec::new(), saved_at: START.mono, knew_enough };
+            let restore =
+                Input::Restore { records: Vec::new(), overrides: Vec::new(), unrenewed: Vec::new(), saved_at: START.mono, knew_enough };
             registry.handle(restore, START, &mut Outbox::new());
             run(&mut registry, 0, 50, false);
             assert_eq!((registry.complete(), registry.picture(after(50)).unwrap().knows_enough()), (knew_enough, knew_enough));

@@ -174,9 +174,7 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
             let (records, heard) = (records_of(records), heard.iter().copied().collect());
             body::write(&HandOver { ticket: *ticket, records, heard, overrides: entries_of(overrides) }, frame)
         }
-        Message::TookOver { ticket, held } => {
-            body::write(&TookOver { ticket: *ticket, held: held.iter().copied().collect() }, frame)
-        }
+        Message::TookOver { ticket, held } => body::write(&TookOver { ticket: *ticket, held: held.iter().copied().collect() }, frame),
         Message::ToldDelivery { question, report } => body::write(&ToldDelivery { question: *question, report: Report::of(report) }, frame),
         Message::AskRecords { ticket, keys } => {
             body::write(&AskRecords { ticket: *ticket, keys: keys.iter().map(Key::of).collect() }, frame)

@@ -34,11 +34,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::list::List;
 use super::overrides::{self, Entries};
 use super::reading::Reading;
-use super::record::{self, Records};
-use super::{Codec, FRAME_BYTES_MAX, body};
-use crate::registry::{Entry, Record};
+use super::record::{self, Key, Records};
+use super::{Codec, FRAME_BYTES_MAX, Invalid, body};
+use crate::registry::{Entry, Record, UnrenewedLease};
 use window::Window;
 
 const MAGIC: [u8; 8] = *b"MSTRWARM";
@@ -71,11 +72,36 @@ enum Kind {
     /// Operators' overrides, with the time that was left of each when it was saved.
     Overrides = 2,
     End = 3,
+    /// For how long leases were not renewed that no heartbeat had renewed since they were taken over.
+    Unrenewed = 4,
 }
 
 impl Kind {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Records, Self::Overrides, Self::End].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Records, Self::Overrides, Self::End, Self::Unrenewed].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// How many leases a block has: as much is lost with one as with one of records.
+const UNRENEWED_MAX: usize = 128;
+
+type UnrenewedLeases<'a> = List<Unrenewed<'a>, UNRENEWED_MAX>;
+
+/// One lease that was not renewed.
+#[derive(Serialize, Deserialize)]
+struct Unrenewed<'a> {
+    #[serde(borrow)]
+    key: Key<'a>,
+    waited_ms: u64,
+}
+
+impl<'a> Unrenewed<'a> {
+    fn of(lease: &'a UnrenewedLease) -> Self {
+        Self { key: Key::of(&lease.key), waited_ms: lease.waited_ms }
+    }
+
+    fn into_model(self, reading: &mut Reading) -> Result<UnrenewedLease, Invalid> {
+        Ok(UnrenewedLease { key: self.key.into_model(reading)?, waited_ms: self.waited_ms })
     }
 }
 
@@ -91,6 +117,8 @@ pub struct WarmPieces<I> {
     /// Each has a block for itself, before all records.
     overrides: std::vec::IntoIter<Entry>,
     records: I,
+    /// Behind all records, before the end.
+    unrenewed: std::vec::IntoIter<UnrenewedLease>,
     header: [u8; HEADER_BYTES],
     next: Piece,
     written: Totals,
@@ -114,6 +142,8 @@ pub struct Warm {
     pub records: Vec<Arc<Record>>,
     /// Those of the saved overrides that are sound, likewise.
     pub overrides: Vec<Entry>,
+    /// For how long leases were not renewed, likewise.
+    pub unrenewed: Vec<UnrenewedLease>,
     /// The node that saved it knew enough: what is not there was not there.
     pub knew_enough: bool,
     /// What of the file was not taken.
@@ -185,6 +215,7 @@ impl Codec {
         WarmPieces {
             overrides: overrides.into_iter(),
             records,
+            unrenewed: Vec::new().into_iter(),
             header,
             next: Piece::Header,
             written: Totals { records: 0, blocks: 0 },
@@ -230,14 +261,15 @@ impl Codec {
             checksum,
             records: Vec::new(),
             overrides: Vec::new(),
+            unrenewed: Vec::new(),
             lost: Lost { end: true, ..Lost::default() },
             reading: Reading::of_nobody(),
         };
         blocks.read_all(&mut file).map_err(unreadable)?;
-        let Blocks { records, overrides, lost, .. } = blocks;
+        let Blocks { records, overrides, unrenewed, lost, .. } = blocks;
         let lost = Lost { records: saved.saturating_sub(records.len() as u64), ..lost };
         let knew_enough = header[KNOWLEDGE_AT] == 0;
-        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, knew_enough, lost })
+        Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, unrenewed, knew_enough, lost })
     }
 }
 
@@ -257,6 +289,11 @@ impl<I: Iterator<Item = Arc<Record>>> Iterator for WarmPieces<I> {
                 }
                 let records = self.next_records();
                 if records.is_empty() {
+                    let leases: Vec<UnrenewedLease> = self.unrenewed.by_ref().take(UNRENEWED_MAX).collect();
+                    if !leases.is_empty() {
+                        self.written.blocks += 1;
+                        return Some(block(&self.header, Kind::Unrenewed, &leases.iter().map(Unrenewed::of).collect::<UnrenewedLeases>()));
+                    }
                     self.next = Piece::Nothing;
                     return Some(block(&self.header, Kind::End, &self.written));
                 }
@@ -277,6 +314,12 @@ impl<I: Iterator<Item = Arc<Record>>> WarmPieces<I> {
         let checksum = header_checksum(&self.header);
         self.header[CHECKSUM_AT..CLUSTER_AT].copy_from_slice(&checksum.to_le_bytes());
         self
+    }
+
+    /// With leases that were not renewed.
+    #[must_use]
+    pub fn with_unrenewed(self, leases: Vec<UnrenewedLease>) -> Self {
+        Self { unrenewed: leases.into_iter(), ..self }
     }
 
     /// With blocks of about this many bytes, and not of 60 KiB: smaller ones lose less and take longer.
@@ -319,6 +362,7 @@ struct Blocks {
     checksum: u32,
     records: Vec<Arc<Record>>,
     overrides: Vec<Entry>,
+    unrenewed: Vec<UnrenewedLease>,
     lost: Lost,
     reading: Reading,
 }
@@ -383,6 +427,9 @@ impl Blocks {
             }),
             Some(Kind::Overrides) => body::read::<Entries>(bytes).map(|entries| {
                 self.overrides.extend(overrides::to_entries(entries, &mut self.reading));
+            }),
+            Some(Kind::Unrenewed) => body::read::<UnrenewedLeases>(bytes).map(|leases| {
+                self.unrenewed.extend(leases.into_iter().filter_map(|lease| lease.into_model(&mut self.reading).ok()));
             }),
             Some(Kind::End) => body::read::<Totals>(bytes).map(|_| self.lost.end = false),
             None => {

@@ -10,6 +10,7 @@ mod bus_cost;
 #[path = "../common/certificates.rs"]
 mod certificates;
 mod configuration;
+mod crash_loop;
 mod cut_off;
 mod dead_owner;
 mod drain;

@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// A node that does not know it changes nothing, and it stays.
+    /// A node that does not know it writes that it is gone.
     pub(crate) fn deregister_fixed(&mut self, node: usize, index: usize) {
         let Some(key) = self.fixed.keys().nth(index).cloned() else { return };
         let deregister = Deregister { key: key.clone(), incarnation: None, actor: None, ack: Ack::Local };
@@ -78,7 +78,9 @@ impl World {
         let is_withdrawn = self.registry(node).and_then(|registry| registry.record(&key)).is_some_and(|record| record.version.deregistered);
         if matches!(answer, Some(Answer::Deregistered { .. })) && is_withdrawn {
             self.counts.add(Injected::FixedDeregistered);
-            self.fixed.addresses[index].wanted = Wanted::Gone;
+            // Whoever knew of it is gone, and has its disk: where clocks are hours apart nothing orders the two.
+            let is_ordered = self.clocks_agree || self.fixed.addresses[index].wanted != Wanted::Either;
+            self.fixed.addresses[index].wanted = if is_ordered { Wanted::Gone } else { Wanted::Either };
         }
     }
 

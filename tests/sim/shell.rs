@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster::model::{Epoch, InstanceKey, NodeName, Seq, ServiceKey};
 use muster::registry::{
-    Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Probe,
-    Purpose, Registry, Renewed, Settings, Ticket, To,
+    Answer, BusHealth, Change, Changed, Heartbeat, Input, LeaseTerms, Message, Mono, NodeState, Notice, Now, Outbox, Output, Picture,
+    Probe, Purpose, Registry, Renewed, Settings, Ticket, To, UnrenewedLease,
 };
 
 use crate::drains::AskedDelivery;
@@ -186,6 +186,11 @@ impl Shell {
             }
         }
         Some(Input::Lease { key, last_heartbeat, purpose })
+    }
+
+    /// The leases of a picture that no heartbeat renewed.
+    pub(crate) fn unrenewed(&self, picture: &Picture) -> Vec<UnrenewedLease> {
+        picture.unrenewed(|key| self.leases.get(key).map(|cell| cell.last_heartbeat))
     }
 
     pub(crate) fn has_to_publish(&self) -> bool {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use muster::model::{Cluster, Version};
-use muster::registry::Record;
+use muster::registry::{Record, UnrenewedLease};
 use muster::wire::{Codec, Lost, NotWarm, Warm};
 use proptest::prelude::*;
 
@@ -59,7 +59,7 @@ impl Sample {
 #[test]
 fn what_was_saved_is_read() {
     let Sample { file, blocks } = sample();
-    let Warm { saved_at, records: read, overrides: _, knew_enough: _, lost } = codec().read_warm(&file).unwrap();
+    let Warm { saved_at, records: read, overrides: _, unrenewed: _, knew_enough: _, lost } = codec().read_warm(&file).unwrap();
     assert_eq!((saved_at, read, lost), (SAVED_AT, records(), Lost::default()));
     assert_eq!(blocks.last().map(|(_, records)| records.len()), Some(0));
 }
@@ -171,6 +171,39 @@ fn the_golden_file_is_written_and_read_as_ever() {
     let golden = std::fs::read(golden).unwrap();
     assert!(file == golden, "the warm file is written in another way than ever");
     assert_eq!(codec().read_warm(&golden).unwrap().records, records());
+}
+
+fn unrenewed() -> Vec<UnrenewedLease> {
+    [("web", "w-1", 12_345), ("db", "d-1", u64::MAX)]
+        .map(|(service, id, waited_ms)| UnrenewedLease { key: known::key(service, id), waited_ms })
+        .into()
+}
+
+/// As above, with leases that were not renewed.
+#[test]
+fn the_golden_file_with_unrenewed_leases_is_written_and_read_as_ever() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire/golden_warm_unrenewed.bin");
+    let pieces = codec().warm_pieces(SAVED_AT, Vec::new(), 8, records().into_iter()).in_blocks_of(500).with_unrenewed(unrenewed());
+    let file = pieces.flatten().collect::<Vec<u8>>();
+    if std::env::var_os("MUSTER_WRITE_GOLDEN").is_some() {
+        std::fs::write(golden, &file).unwrap();
+    }
+    let golden = std::fs::read(golden).unwrap();
+    assert!(file == golden, "the warm file is written in another way than ever");
+    let warm = codec().read_warm(&golden).unwrap();
+    assert_eq!((warm.records, warm.unrenewed, warm.lost), (records(), unrenewed(), Lost::default()));
+}
+
+#[test]
+fn of_many_unrenewed_leases_a_damaged_block_costs_its_own() {
+    let many: Vec<UnrenewedLease> =
+        (0..300).map(|at| UnrenewedLease { key: known::key("web", &format!("i{at}")), waited_ms: at }).collect();
+    let mut pieces: Vec<Vec<u8>> = codec().warm_pieces(SAVED_AT, Vec::new(), 0, std::iter::empty()).with_unrenewed(many.clone()).collect();
+    let whole = codec().read_warm(&pieces.concat()).unwrap();
+    assert_eq!((whole.unrenewed, whole.lost), (many.clone(), Lost::default()));
+    pieces[2][BLOCK_HEADER_BYTES] ^= 1;
+    let rest = codec().read_warm(&pieces.concat()).unwrap();
+    assert_eq!((rest.unrenewed, rest.lost.stretches), ([&many[..128], &many[256..]].concat(), 1));
 }
 
 proptest! {

@@ -295,7 +295,13 @@ fn restored(registry: &Registry, port: u16, is_withdrawn: bool) -> Input {
         Body::Live { registration, seen: Seen::Well, draining: false }
     };
     let record = Record { version, body, cause: Cause::Expired, ..held };
-    Input::Restore { records: vec![Arc::new(record)], overrides: Vec::new(), saved_at: START.mono, knew_enough: true }
+    Input::Restore {
+        records: vec![Arc::new(record)],
+        overrides: Vec::new(),
+        unrenewed: Vec::new(),
+        saved_at: START.mono,
+        knew_enough: true,
+    }
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn warming(name: &str) -> Registry {
     register(&mut former, false, at(1));
     let records = vec![Arc::clone(former.record(&key()).unwrap())];
     let mut registry = Registry::new(Settings::new(life(name).node, Epoch(2)), 1, START);
-    let restore = Input::Restore { records, overrides: Vec::new(), saved_at: START.mono, knew_enough: true };
+    let restore = Input::Restore { records, overrides: Vec::new(), unrenewed: Vec::new(), saved_at: START.mono, knew_enough: true };
     registry.handle(restore, START, &mut Outbox::new());
     registry
 }

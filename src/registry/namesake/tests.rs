@@ -8,9 +8,7 @@ use crate::model::{
     RegistrationDraft, ServiceKey, ServiceName, Ttl,
 };
 use crate::registry::message::To;
-use crate::registry::{
-    Ack, Answer, Body, Deregister, Envelope, Input, Knowledge, Message, Record, Refusal, Register, Settings, Untaken,
-};
+use crate::registry::{Ack, Answer, Body, Deregister, Envelope, Input, Knowledge, Message, Record, Refusal, Register, Settings, Untaken};
 
 const BEGAN: u64 = 1_000_000;
 const OWN: u64 = 50;
@@ -159,7 +157,10 @@ fn a_newcomer_waits_while_a_ready_node_of_its_name_is_heard_and_takes_no_writes(
         let out = twin.run(40_000, &ready);
         assert_eq!((twin.registry.state(), twin.registry.knowledge(at(twin.now))), (NodeState::Warming, Knowledge::NameTaken));
         assert_eq!(twin.register("a"), Answer::Refused(Refusal::NameTaken));
-        assert!(out.iter().any(|output| matches!(output, Output::Noticed(Notice::NameTaken { waits: true, .. }))), "the operator hears why");
+        assert!(
+            out.iter().any(|output| matches!(output, Output::Noticed(Notice::NameTaken { waits: true, .. }))),
+            "the operator hears why"
+        );
         let says = |output: &Output| matches!(output, Output::Send(To::All, Message::Beacon(beacon)) if beacon.gives_way);
         assert!(out.iter().any(says), "peers are to take the other one for the node of this name");
     }
@@ -337,7 +338,9 @@ fn where_nobody_else_is_left_the_namesake_itself_takes_over() {
     let settings = Settings { has_bus: false, expect_empty: true, ..Settings::new(life("twin", 3).node, Epoch(3)) };
     let mut other = Twin { registry: Registry::new(settings, 3, at(0)), now: 0 };
     let out = other.receive(&life("twin", OWN), sent[0].1.clone());
-    let took = out.into_iter().find_map(|output| if let Output::Send(_, message @ Message::TookOver { .. }) = output { Some(message) } else { None });
+    let took = out
+        .into_iter()
+        .find_map(|output| if let Output::Send(_, message @ Message::TookOver { .. }) = output { Some(message) } else { None });
     twin.receive(&life("twin", 3), took.expect("it answers"));
     assert_eq!(left(&twin.run(500, &others)), Some(0));
     assert!(other.registry.holds_lease(&key("a")));
