@@ -102,6 +102,22 @@ impl Member {
     }
 }
 
+/// The `data` of each event on a connection that holds instances, by the event's name.
+#[cfg(feature = "server")]
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum AttachEvent {
+    /// `event: registered`
+    Registered(Attached<'static>),
+    /// `event: deregistered`
+    Deregistered(Held<'static>),
+    /// `event: goodbye`
+    Goodbye(super::consume::Goodbye),
+    /// `event: ping`
+    Ping(Ping),
+}
+
 /// `event: registered`: all are, and this connection holds them from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -139,4 +155,5 @@ pub struct Held<'a> {
 
 /// `event: ping`: the connection is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Ping {}

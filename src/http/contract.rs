@@ -71,10 +71,10 @@ fn of_word(schema: &str, field: &str) -> Option<Value> {
             one_of(Reported::ALL.map(Reported::as_str))
         }
         ("SetOverride" | "Override", "status") => one_of(Imposed::ALL.map(Imposed::as_str)),
-        ("Instance" | "Renewed" | "OverriddenDetail", "status") | ("StatusDetail", "effective" | "seen") | ("Event", "from" | "to") => {
-            one_of(Status::ALL.map(Status::as_str))
-        }
-        ("Event" | "Detail", "cause") => one_of(Cause::ALL.map(Cause::as_str)),
+        ("Instance" | "Renewed" | "OverriddenDetail" | "Removed", "status")
+        | ("StatusDetail", "effective" | "seen")
+        | ("Event", "from" | "to") => one_of(Status::ALL.map(Status::as_str)),
+        ("Event" | "Detail" | "Removed" | "Notice", "cause") => one_of(Cause::ALL.map(Cause::as_str)),
         ("Check" | "CheckDetail", "kind") => one_of(CheckWord::ALL.map(|(word, _)| word)),
         ("Op", "op") => one_of(OpWord::ALL.map(|(word, _)| word)),
         ("Problem" | "OpResult", "code") => one_of(Code::ALL.iter().map(|code| code.as_str())),
@@ -282,12 +282,29 @@ mod tests {
     }
 
     #[test]
+    fn every_event_of_a_stream_is_described() {
+        let document = document();
+        let shapes = |schema: &str| -> Vec<String> {
+            let any = document["components"]["schemas"][schema]["oneOf"].as_array().cloned().unwrap_or_default();
+            let shapes = any.iter().map(|one| one["$ref"].as_str().unwrap_or_default().rsplit('/').next().unwrap().to_owned());
+            shapes.filter(|shape| document["components"]["schemas"][shape].is_object()).collect()
+        };
+        assert_eq!(shapes("WatchEvent"), ["Snapshot", "Delta", "Unchanged", "Synced", "Notice", "Goodbye", "ServiceCounts"]);
+        assert_eq!(shapes("AttachEvent"), ["Attached", "Held", "Goodbye", "Ping"]);
+        assert_eq!(shapes("StreamEvent"), ["Event", "Gap", "Goodbye"]);
+        for (path, method) in [("/v1/watch", "get"), ("/v1/watch", "post")] {
+            let content = &document["paths"][path][method]["responses"]["200"]["content"];
+            assert_eq!(content["text/event-stream"]["schema"]["$ref"], "#/components/schemas/WatchEvent", "{method}");
+        }
+    }
+
+    #[test]
     fn events_and_history_are_described_as_json_and_as_a_stream() {
         let document = document();
         for path in ["/v1/events", "/v1/services/{service}/instances/{id}/history"] {
             let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
             assert_eq!(content["application/json"]["schema"]["$ref"], "#/components/schemas/Events", "{path}");
-            assert_eq!(content["text/event-stream"]["schema"]["$ref"], "#/components/schemas/Event", "{path}");
+            assert_eq!(content["text/event-stream"]["schema"]["$ref"], "#/components/schemas/StreamEvent", "{path}");
         }
     }
 }
