@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::answer::Refusal;
 use super::io::{Output, Purpose};
 use super::message::NodeState;
 use super::relay::Beat;
@@ -88,6 +89,16 @@ impl Registry {
         let holds_any = !self.store.records().is_empty() || self.shared.len() > 0;
         let has_more = self.leases.len() > 0 || (!has_heirs && holds_any);
         !has_hope || !has_more
+    }
+
+    /// Writes are refused while this node leaves, or waits because another one has its name.
+    pub(super) fn refuse_if_leaving(&self) -> Result<(), Refusal> {
+        match self.state {
+            NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
+            NodeState::Leaving => Err(Refusal::Leaving),
+            NodeState::Warming if self.namesakes.has_name() => Err(Refusal::NameTaken),
+            NodeState::Warming | NodeState::Ready => Ok(()),
+        }
     }
 
     /// Those who can take a lease over.
