@@ -217,9 +217,10 @@ fn a_node_that_gives_way_before_it_has_handed_over_is_found() {
         let gave_way = [0, 3].into_iter().filter(|node| !world.is_ready(*node)).count();
         (gave_way, world.violation.map(|violation| violation.of))
     };
-    assert_eq!([0, 1, 2, 3].map(|draws| apart(None, draws)), [(1, None); 4]);
-    let found = [0, 1, 2, 3].map(|draws| apart(Some(Sabotage::EndAtOnce), draws).1);
-    assert!(found.contains(&Some(Invariant::HandedOver)), "{found:?}");
+    for draws in 0..12 {
+        assert_eq!(apart(None, draws), (1, None), "{draws}");
+    }
+    assert!((0..12).any(|draws| apart(Some(Sabotage::EndAtOnce), draws).1 == Some(Invariant::HandedOver)), "it went unnoticed");
 }
 
 #[test]
