@@ -254,7 +254,7 @@ impl Registry {
         from: &Life,
         ticket: u64,
         (records, heard): (&[Arc<Record>], &[(Seq, u32)]),
-        overrides: Vec<Entry>,
+        overrides: &[Entry],
         now: Now,
         out: &mut Outbox,
     ) {
@@ -274,7 +274,7 @@ impl Registry {
                 self.inherit(record, now.mono.saturating_sub(u64::from(*age_ms)), now, out);
             }
         }
-        self.hear_overrides(from, overrides.clone(), now, out);
+        self.hear_overrides(from, overrides.to_vec(), now, out);
         let is_held = |record: &&Arc<Record>| self.store.get(&record.key).is_some_and(|held| held.version >= record.version);
         let records = records.iter().filter(is_held).map(|record| half(key_hash(&record.key)));
         let overrides = overrides.iter().filter(|entry| self.shared.holds(entry)).map(|entry| half(fingerprint(&entry.key, &entry.stamp)));

@@ -52,7 +52,7 @@ impl Registry {
                 self.handle_ask_delivery(&from, question, (key, seq), until, out);
             }
             Message::HandOver { ticket, records, heard, overrides } => {
-                self.handle_hand_over(&from, ticket, (&records, &heard), overrides, now, out);
+                self.handle_hand_over(&from, ticket, (&records, &heard), &overrides, now, out);
             }
             Message::TookOver { ticket, held } => self.handle_took_over(ticket, &held, now),
             Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
@@ -72,7 +72,7 @@ impl Registry {
         } else if let Message::Beacon(beacon) = message {
             self.hear_namesake(from.epoch, &beacon, now, out);
         } else if let Message::HandOver { ticket, records, heard, overrides } = message {
-            self.handle_hand_over(from, ticket, (&records, &heard), overrides, now, out);
+            self.handle_hand_over(from, ticket, (&records, &heard), &overrides, now, out);
         } else if let Message::TookOver { ticket, held } = message {
             self.handle_took_over(ticket, &held, now);
         }
