@@ -128,6 +128,11 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::info!(%node, until, "nothing is known of before: lists say complete: false until every provider had its turn");
             "settling"
         }
+        Notice::NotCompared { peers } => {
+            let (count, first) = (peers.len(), peers.first().map(crate::model::NodeName::as_str));
+            tracing::warn!(%node, count, first, "peers answer no pull, or warm, for long: not waiting for what they hold; compare with `muster diff`");
+            "not_compared"
+        }
         Notice::Settled => {
             tracing::info!(%node, "this node knows all that can be known");
             "settled"

@@ -90,6 +90,11 @@ pub enum Notice {
         /// For how long.
         ms: u64,
     },
+    /// These peers answer no pull, or warm, for long: this node does not wait for what they hold.
+    NotCompared {
+        /// Who they are.
+        peers: Vec<NodeName>,
+    },
     /// What this node waited for is over: it knows all that can be known.
     Settled,
     /// Nobody could give a whole copy for 30 s: ready, but incomplete.

@@ -132,10 +132,11 @@ fn body() -> impl Strategy<Value = Body> {
     let seen = prop_oneof![Just(Seen::Well), Just(Seen::Suspect), Just(Seen::Down)];
     prop_oneof![
         (registration(), seen, any::<bool>()).prop_map(|(registration, seen, draining)| Body::Live { registration, seen, draining }),
-        (proptest::option::of(registration()), any::<[bool; 2]>()).prop_map(|(kept, [named, of_unknown])| Body::Withdrawn {
+        (proptest::option::of(registration()), any::<[bool; 3]>()).prop_map(|(kept, [named, of_unknown, draining])| Body::Withdrawn {
             kept,
             named,
-            of_unknown
+            of_unknown,
+            draining,
         }),
     ]
 }

@@ -399,9 +399,10 @@ pub(crate) fn describe(record: &Arc<Record>) -> String {
             let draining = if *draining { " draining" } else { "" };
             format!(":{} {:?} {seen:?}{draining}", registration.port(), registration.reported())
         }
-        Body::Withdrawn { kept, named, of_unknown } => {
+        Body::Withdrawn { kept, named, of_unknown, draining } => {
             let unknown = if *of_unknown { " unknown" } else { "" };
-            format!("withdrawn kept={} named={named}{unknown}", kept.is_some())
+            let draining = if *draining { " draining" } else { "" };
+            format!("withdrawn kept={} named={named}{unknown}{draining}", kept.is_some())
         }
     };
     let life = (version.incarnation, version.deregistered, version.generation, version.live);

@@ -85,7 +85,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
 
 /// Deregistered, and never known.
 fn of_unknown() -> Arc<Record> {
-    let body = Body::Withdrawn { kept: None, named: false, of_unknown: true };
+    let body = Body::Withdrawn { kept: None, named: false, of_unknown: true, draining: false };
     Arc::new(Record { version: version(48, true, false), body, cause: Cause::Deregistered, ..Record::clone(&silent()) })
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn silent() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "d-1"),
         version: version(42, false, false),
-        body: Body::Withdrawn { kept: Some(plain()), named: false, of_unknown: false },
+        body: Body::Withdrawn { kept: Some(plain()), named: false, of_unknown: false, draining: false },
         cause: Cause::Expired,
         changed_at: 0,
         actor: None,
@@ -187,7 +187,7 @@ pub(crate) fn deregistered() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "host/10.0.0.1:80"),
         version: version(43, true, false),
-        body: Body::Withdrawn { kept: None, named: true, of_unknown: false },
+        body: Body::Withdrawn { kept: None, named: true, of_unknown: false, draining: false },
         cause: Cause::Deregistered,
         changed_at: u64::MAX,
         actor: None,
@@ -275,7 +275,7 @@ fn fixed_addresses() -> Change {
     let fixed = || Arc::new(Registration::new(RegistrationDraft { ttl: None, ..plain().to_draft() }).unwrap());
     let with = |record: &Record, seq, body| Arc::new(Record { version: Version { seq, ..record.version.clone() }, body, ..record.clone() });
     let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well, draining: false });
-    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false, of_unknown: false });
+    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false, of_unknown: false, draining: false });
     Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
 }
 
