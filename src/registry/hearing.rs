@@ -21,7 +21,7 @@ impl Registry {
     pub(super) fn handle_received(&mut self, envelope: Envelope, now: Now, out: &mut Outbox) {
         let Envelope { from, message } = envelope;
         if from.node == self.life.node {
-            self.hear_own_name(&from, &message, now, out);
+            self.hear_own_name(&from, message, now, out);
             return;
         }
         match message {
@@ -51,6 +51,10 @@ impl Registry {
                 let until = now.mono + within_ms.min(WITHIN_MS_MAX);
                 self.handle_ask_delivery(&from, question, (key, seq), until, out);
             }
+            Message::HandOver { ticket, records, heard, overrides } => {
+                self.handle_hand_over(&from, ticket, (&records, &heard), &overrides, now, out);
+            }
+            Message::TookOver { ticket, held } => self.handle_took_over(ticket, &held, now),
             Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
             Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, now, out),
@@ -58,15 +62,19 @@ impl Registry {
         }
     }
 
-    fn hear_own_name(&mut self, from: &Life, message: &Message, now: Now, out: &mut Outbox) {
-        if !matches!(message, Message::Beacon(_)) {
-            return;
-        }
-        if from.epoch != self.life.epoch {
-            self.hear_namesake(from.epoch, now, out);
-        } else if self.link.echoed(now.mono) {
-            self.settle.reach();
-            out.push(Output::Noticed(Notice::Hearing));
+    /// A node of this node's own name sent this: itself, or a namesake.
+    fn hear_own_name(&mut self, from: &Life, message: Message, now: Now, out: &mut Outbox) {
+        if from.epoch == self.life.epoch {
+            if matches!(message, Message::Beacon(_)) && self.link.echoed(now.mono) {
+                self.settle.reach();
+                out.push(Output::Noticed(Notice::Hearing));
+            }
+        } else if let Message::Beacon(beacon) = message {
+            self.hear_namesake(from.epoch, &beacon, now, out);
+        } else if let Message::HandOver { ticket, records, heard, overrides } = message {
+            self.handle_hand_over(from, ticket, (&records, &heard), &overrides, now, out);
+        } else if let Message::TookOver { ticket, held } = message {
+            self.handle_took_over(ticket, &held, now);
         }
     }
 
@@ -86,7 +94,7 @@ impl Registry {
     }
 
     /// Speaks soon, to one who may not know that there is anybody.
-    fn greet(&mut self, now: Now) {
+    pub(super) fn greet(&mut self, now: Now) {
         self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
     }
 

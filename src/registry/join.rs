@@ -97,6 +97,9 @@ impl Registry {
     }
 
     fn join_on(&mut self, now: Now, out: &mut Outbox) {
+        if self.is_name_taken(now.mono) {
+            return;
+        }
         if now.mono >= self.join.began_at.max(self.repair.progress_at) + GIVE_UP_MS {
             out.push(Output::Noticed(Notice::Incomplete));
             self.become_ready(false, now, out);

@@ -108,14 +108,6 @@ impl Registry {
         Ok((record, registered))
     }
 
-    pub(super) fn refuse_if_leaving(&self) -> Result<(), Refusal> {
-        match self.state {
-            NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
-            NodeState::Leaving => Err(Refusal::Leaving),
-            NodeState::Warming | NodeState::Ready => Ok(()),
-        }
-    }
-
     pub(super) fn place(&self, known: Option<&Arc<Record>>, register: &Register, now: Now) -> Result<Placing, Refusal> {
         let bytes_max = self.settings.limits.record_bytes;
         if register.registration.size_bytes() as u64 > bytes_max {

@@ -21,6 +21,8 @@ pub enum Knowledge {
     Enough,
     /// It has not joined yet.
     Joining,
+    /// It does not join: another node runs under its name.
+    NameTaken,
     /// Its bus was never reached: other nodes may hold what it does not.
     Unreached,
     /// It waits until every provider had its turn.
@@ -132,6 +134,7 @@ impl Registry {
             return Knowledge::Enough;
         }
         match self.state {
+            NodeState::Warming if self.namesakes.has_name() => Knowledge::NameTaken,
             NodeState::Warming => Knowledge::Joining,
             NodeState::Ready | NodeState::Leaving if !self.settle.has_reached() => Knowledge::Unreached,
             NodeState::Leaving if !self.has_been_ready => Knowledge::Joining,
@@ -155,7 +158,7 @@ impl Registry {
     pub fn settling_ms(&self, now: Now) -> Option<u64> {
         match self.knowledge(now) {
             Knowledge::Settling { until } => Some(until.saturating_sub(now.mono)),
-            Knowledge::Enough | Knowledge::Joining | Knowledge::Unreached => None,
+            Knowledge::Enough | Knowledge::Joining | Knowledge::NameTaken | Knowledge::Unreached => None,
         }
     }
 

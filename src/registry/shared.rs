@@ -163,6 +163,11 @@ impl Shared {
         self.entries.get(key)?.value.as_ref()
     }
 
+    /// This entry, or a later one of its name, is known.
+    pub(super) fn holds(&self, entry: &Entry) -> bool {
+        self.entries.get(&entry.key).is_some_and(|held| held.stamp >= entry.stamp)
+    }
+
     /// Writes an entry above all that is known. `None` is a deletion.
     pub(super) fn write(
         &mut self,
@@ -351,7 +356,7 @@ fn scope_of(key: &OverrideKey, value: &Override) -> (Namespace, Option<ServiceNa
 }
 
 /// Adds up, wrapping, to the map's digest: a fixed hash, the same on every machine. The stamp decides the content.
-fn fingerprint(key: &OverrideKey, stamp: &Stamp) -> u128 {
+pub(super) fn fingerprint(key: &OverrideKey, stamp: &Stamp) -> u128 {
     let mut hash = Canonical::default();
     hash.text(key.namespace.as_str());
     hash.text(key.name.as_str());

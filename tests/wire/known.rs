@@ -78,6 +78,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("pulled_digests", pulled(digests())),
         ("pulled_whole", pulled(Have::Whole { records: vec![full(), silent()], next: Some(key("web", "w-1")) })),
         ("pulled_later", pulled(Have::Later { after_ms: 1000 })),
+        ("hand_over", hand_over()),
+        ("took_over", Message::TookOver { ticket: 18, held: vec![1, u64::MAX] }),
     ]
 }
 
@@ -93,6 +95,10 @@ fn told_probe(outcome: ProbeOutcome) -> Message {
 
 fn pull(want: Want) -> Message {
     Message::Pull { ticket: 11, want }
+}
+
+fn hand_over() -> Message {
+    Message::HandOver { ticket: 18, records: vec![full(), deregistered()], heard: vec![(41, 6000)], overrides: overrides() }
 }
 
 fn pull_sized(want: Want) -> Message {
