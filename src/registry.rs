@@ -161,8 +161,6 @@ pub struct Registry {
     unrenewed: unrenewed::Unrenewed,
     copies: serve::Copies,
     turns: pull_turns::Turns,
-    /// What is given to peers beside pulls.
-    replies: pull_turns::Turns,
     acks: ack::Acks,
     consultations: consult::Consultations,
     drains: drain::Drains,
@@ -223,7 +221,6 @@ impl Registry {
             unrenewed: unrenewed::Unrenewed::default(),
             copies: serve::Copies::default(),
             turns: pull_turns::Turns::default(),
-            replies: pull_turns::Turns::default(),
             acks: ack::Acks::default(),
             consultations: consult::Consultations::default(),
             drains: drain::Drains::default(),

@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use super::digest::BUCKETS;
 use super::message::{APPLIED_BYTES, AppliedAt, DIGEST_BYTES, Have, Message, To, Want, version_bytes};
-use super::pull_turns::Asked;
+use super::pull_turns::{Asked, Turns};
 use super::store::{Records, slot_of};
 use super::time::{Mono, Now};
 use super::{Outbox, Output, Registry};
@@ -25,9 +25,10 @@ const COPIES_MAX: usize = 8;
 /// A copy nobody has asked about for this long is let go.
 const COPY_IDLE_MS: u64 = 10_000;
 
-/// The whole copies that are kept for nodes that take them chunk by chunk.
+/// The whole copies that are kept for nodes that take them chunk by chunk, and what was given beside pulls.
 #[derive(Default)]
 pub(super) struct Copies {
+    replies: Turns,
     given: BTreeMap<u64, Copy>,
 }
 
@@ -61,7 +62,7 @@ impl Registry {
     /// As [`Registry::may_reply`], to a life whose beacon came.
     pub(super) fn admits_reply(&mut self, to: &Life, bytes: usize, now: Now) -> bool {
         let rate = (self.settings.limits.pull_bytes_per_second / REPLIES_SHARE).max(1);
-        self.replies.admit(to, bytes, rate, now.mono)
+        self.copies.replies.admit(to, bytes, rate, now.mono)
     }
 
     /// Answers who has waited for its turn, as far as what may be given allows.
