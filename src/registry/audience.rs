@@ -243,7 +243,8 @@ impl Registry {
     /// A peer asks who is here.
     pub(super) fn handle_ask_audience(&mut self, from: &Life, ticket: u64, first: u32, now: Now, out: &mut Outbox) {
         let page = self.audience.page(first as usize);
-        if !self.may_reply(from, page.watchers.iter().map(Watcher::size_bytes).sum(), now) {
+        // A node that has just come asks before its own beacon is here.
+        if !self.admits_reply(from, page.watchers.iter().map(Watcher::size_bytes).sum(), now) {
             return;
         }
         out.push(Output::Send(To::Node(from.node.clone()), Message::ToldAudience { ticket, page }));

@@ -249,16 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_to_strangers_beside_pulls_either() {
+    fn no_records_are_given_to_strangers_beside_pulls_either() {
         let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, NOW);
         let ask = |registry: &mut Registry| {
-            let mut out = hear(registry, life("n2", 2), Message::AskAudience { ticket: 1, from: 0 }, NOW);
-            out.extend(hear(registry, life("n2", 2), Message::AskRecords { ticket: 2, keys: Vec::new() }, NOW));
+            let out = hear(registry, life("n2", 2), Message::AskRecords { ticket: 2, keys: Vec::new() }, NOW);
             out.iter().filter(|output| matches!(output, Output::Send(To::Node(_), _))).count()
         };
         assert_eq!(ask(&mut registry), 0);
         hear(&mut registry, life("n2", 2), Message::Beacon(Beacon::of(NodeState::Ready)), NOW);
-        assert_eq!(ask(&mut registry), 2);
+        assert_eq!(ask(&mut registry), 1);
     }
 
     #[test]
