@@ -61,9 +61,10 @@ impl Registry {
         }
     }
 
-    /// Whether this node sends stamps; one of an older version does not, and its editions count on from those that it knows.
-    pub(super) fn sends_stamps(&self, node: &NodeName) -> bool {
-        self.peers.get(node).and_then(|peer| peer.beacon.as_ref()).is_none_or(|beacon| beacon.stamp > 0)
+    /// Whether this node sends stamps; one of an older version does not, and its editions count on from those that it knows. `None`: no beacon
+    /// of its present life has come. Of a node that is not known any more nobody can tell: its editions count as stamps.
+    pub(super) fn sends_stamps(&self, node: &NodeName) -> Option<bool> {
+        self.peers.get(node).map_or(Some(true), |peer| peer.beacon.as_ref().map(|beacon| beacon.stamp > 0))
     }
 }
 
