@@ -214,7 +214,7 @@ impl Pull {
         }
         for ticket in late {
             let Some(mut question) = self.asked.remove(&ticket) else { continue };
-            question.again_at = now + 2 * self.pace.again_ms();
+            question.again_at = now + self.pace.again_ms();
             question.was_repeated = true;
             question.bytes = question.bytes.min(self.pace.bytes());
             self.send(ticket, &question, out);

@@ -348,8 +348,8 @@ mod tests {
             }
             questions(&out)
         };
-        run(100, 9000, u64::MAX);
-        assert_eq!(run(9000, 9500, u64::MAX), 0, "it waits longer each time");
-        assert_eq!(run(9500, 9700, 9500), 1);
+        run(100, 10_000, u64::MAX);
+        assert_eq!(run(10_000, 13_500, u64::MAX), 0, "it waits longer each time");
+        assert_eq!(run(13_500, 13_700, 13_500), 1);
     }
 }

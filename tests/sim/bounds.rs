@@ -131,6 +131,12 @@ impl World {
         }
     }
 
+    /// How many nodes count, for each node that runs.
+    pub(crate) fn member_counts(&self) -> Vec<usize> {
+        let count = |node: usize| self.registry(node).map_or(0, |registry| registry.majority(self.now_at(node)).members);
+        self.running().into_iter().map(count).collect()
+    }
+
     /// A node whose line is broken serves all the same, and does not say that all agree.
     fn check_alone(&mut self, node: usize) {
         let Some(registry) = self.registry(node) else { return };

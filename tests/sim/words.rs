@@ -241,9 +241,9 @@ impl World {
         let is_late = self.now > at + UNREACHED_MS;
         let said = match (word, reply) {
             (Word::Renew, Reply::Answered(Answer::Refused(Refusal::UnknownLease | Refusal::Superseded { .. }))) => {
-                // It is to register again, and that is a word.
+                // It is to register again, and that is a word: one that says that it is up ends a drain.
                 let Some(said) = speaker.said else { return };
-                return self.say_word(index, Word::Register(said));
+                return self.say_word(index, Word::Register(Said { reported: Reported::Up, is_draining: false, ..said }));
             }
             (Word::Renew, _) => return,
             (_, Reply::Unreachable) if is_late => {

@@ -22,6 +22,9 @@ const TAKEN_MAX: u64 = STAMP_MAX + (1 << 20);
 const GREATEST: u64 = (1 << 53) - 1;
 /// No greater incarnation is taken by anybody, where none so great is known.
 const INCARNATION_TAKEN_MAX: u64 = 1 << 52;
+/// No greater generation is taken by anybody.
+const GENERATION_TAKEN_MAX: u64 = 1 << 20;
+const GENERATIONS: [u64; 3] = [1 << 32, GENERATION_TAKEN_MAX + 1, GENERATION_TAKEN_MAX];
 const COUNTS: [u64; 6] = [GREATEST, 1 << 50, TAKEN_MAX + 1, TAKEN_MAX, STAMP_MAX + 1, STAMP_MAX];
 
 /// A record of an instance that is listed, with what is said of it, and with one number far ahead.
@@ -30,19 +33,27 @@ pub(super) fn forge_version(world: &mut World) {
     let from = stranger(world);
     let mut version = Version { owner: from.clone(), seq: 1, ..known.version.clone() };
     let incarnation = world.chance.pick(&[INCARNATION_MAX, INCARNATION_TAKEN_MAX + 1]);
-    let (edition, is_life) = (world.chance.pick(&COUNTS), world.chance.permille(200));
-    if is_life {
-        version.incarnation = Incarnation::new(incarnation).expect("unreachable: it is not too great");
-    } else {
-        version.edition = edition;
-    }
-    let is_too_far = is_life || edition > TAKEN_MAX;
+    let (edition, generation) = (world.chance.pick(&COUNTS), world.chance.pick(&GENERATIONS));
+    let is_too_far = match world.chance.index(5) {
+        0 => {
+            version.incarnation = Incarnation::new(incarnation).expect("unreachable: it is not too great");
+            true
+        }
+        1 => {
+            version.generation = generation;
+            generation > GENERATION_TAKEN_MAX
+        }
+        _ => {
+            version.edition = edition;
+            edition > TAKEN_MAX
+        }
+    };
     if is_too_far && world.is_sabotaged(Sabotage::ForgeNear) {
         // This one nobody can tell from a true one.
-        version = Version { edition: known.version.edition + 1, incarnation: known.version.incarnation, ..version };
+        version = Version { edition: known.version.edition + 1, owner: from.clone(), seq: 1, ..known.version.clone() };
     }
     // A clock that was driven to its end stands still: words that have not met have no order then.
-    world.words.is_checked &= is_life || edition != STAMP_MAX;
+    world.words.is_checked &= version.edition != STAMP_MAX;
     let record = Arc::new(Record { version: version.clone(), ..Record::clone(&known) });
     world.counts.add(Injected::ForgedVersion);
     world.say_fault(&format!("a stranger says {}", describe(&record)));
