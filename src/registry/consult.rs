@@ -125,7 +125,8 @@ impl Registry {
             None => true,
         };
         // A peer of an older version answers no such question.
-        let peers = self.peers.iter().filter(|(node, peer)| is_asked(node, peer.epoch) && !peer.is_dead && self.sends_stamps(node) != Some(false));
+        let peers =
+            self.peers.iter().filter(|(node, peer)| is_asked(node, peer.epoch) && !peer.is_dead && self.sends_stamps(node) != Some(false));
         let (asked, silent): (Vec<_>, Vec<_>) = peers.partition(|(_, peer)| peer.is_alive(now) || peer.is_leaving(now));
         let silent = silent.into_iter().filter(|(_, peer)| !peer.has_left());
         (asked.into_iter().map(|(node, _)| node.clone()).collect(), silent.map(|(node, _)| node.clone()).collect())
