@@ -174,7 +174,7 @@ mod tests {
             let members = vec![MemberAt { node: own.node.clone(), age_ms: 0, has_left: false, evidence: None }];
             let named = AppliedAt { life: former.clone(), seq: 5, age_ms: Some(u32::MAX) };
             let applied = if at < 10_000 { vec![named] } else { Vec::new() };
-            let beacon = Beacon { members, applied, ..Beacon::of(NodeState::Ready) };
+            let beacon = Beacon { applied, members, ..Beacon::of(NodeState::Ready) };
             hear(&mut registry, Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }, beacon, after(at));
             registry.advance(after(at), &mut Outbox::new());
             assert!(registry.is_converged(after(at)), "after {at} ms, of which 20,000 are left of the life's day");
