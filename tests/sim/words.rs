@@ -163,7 +163,7 @@ impl World {
                 let reported = if is_up { Reported::Starting } else { Reported::Up };
                 Word::Report(Said { reported, is_draining: false, ..said })
             }
-            (Some(said), 6) if speaker.words % 2 == 0 => Word::DrainAway(Said { is_draining: true, ..said }),
+            (Some(said), 6) if speaker.words.is_multiple_of(2) => Word::DrainAway(Said { is_draining: true, ..said }),
             (Some(said), 6) => Word::Drain(Said { is_draining: true, ..said }),
             (said, _) => Word::Register(fresh(port(said))),
         }
