@@ -12,6 +12,7 @@ use super::notice::Notice;
 use super::pace::Pace;
 use super::repair::Ended;
 use super::serve::KEYS_MAX;
+use super::store::slot_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{InstanceKey, Life, NodeName, Seq, ServiceKey};
@@ -39,7 +40,7 @@ pub(super) struct Pull {
     pace: Pace,
     /// The peer takes questions that say how much the answer is to carry. One that does not is asked one at a time.
     pub(super) is_sized: bool,
-    /// When it was begun, or last answered.
+    /// When it was begun, or last answered; asking for patience is no answer.
     answered_at: Mono,
     /// The peer asked for patience until then.
     rests_until: Mono,
@@ -159,7 +160,7 @@ impl Pull {
 
     /// It has brought nothing for so long.
     pub(super) fn silent_ms(&self, now: Mono) -> u64 {
-        now.saturating_sub(self.answered_at.max(self.rests_until))
+        now.saturating_sub(self.answered_at)
     }
 
     /// It has brought nothing for longer than an answer should take.
@@ -174,7 +175,7 @@ impl Pull {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let again = self.asked.values().map(|question| question.again_at).min();
         let goes_on = (!self.todo.is_empty() && self.has_room()).then_some(self.rests_until);
-        [again, goes_on, Some(self.answered_at.max(self.rests_until) + SILENT_MS)].into_iter().flatten().min()
+        [again, goes_on, Some(self.answered_at + SILENT_MS)].into_iter().flatten().min()
     }
 
     fn has_room(&self) -> bool {
@@ -281,9 +282,9 @@ impl Registry {
         let Some(pull) = self.repair.pulls.get_mut(&from.node).filter(|pull| pull.of == *from) else { return };
         let Some(task) = pull.answered(ticket, &have, now.mono) else { return };
         let Some(mut pull) = self.repair.pulls.remove(&from.node) else { return };
-        let gained_before = pull.gained;
+        let (gained_before, is_later) = (pull.gained, matches!(have, Have::Later { .. }));
         let understood = self.take_answer(&mut pull, task, have, now, out);
-        if pull.gained > gained_before || pull.kind == Kind::Copy {
+        if pull.gained > gained_before || (pull.kind == Kind::Copy && understood.is_ok() && !is_later) {
             self.repair.progress_at = now.mono;
         }
         match understood {
@@ -315,18 +316,20 @@ impl Registry {
                     pull.todo.push_front(Task::Digests { from });
                 }
             }
-            (Task::Versions { buckets, .. }, Have::Versions { versions, more }) => self.versions_came(pull, buckets, versions, more, now),
+            (Task::Versions { buckets, after }, Have::Versions { versions, more }) => {
+                return self.versions_came(pull, buckets, after.as_ref(), (versions, more), now);
+            }
             (Task::Whole { buckets, after }, Have::Whole { records, next }) => {
                 return self.whole_came(pull, buckets, after.as_ref(), (&records, next), now, out);
             }
             (Task::Records { keys }, Have::Records(records)) => self.records_came(pull, keys, &records, now, out),
-            (Task::Copy { copy: begun, sum, .. }, Have::Copy { copy, records, more, checksum, applied }) => {
+            (Task::Copy { copy: begun, after: before, sum }, Have::Copy { copy, records, more, checksum, applied }) => {
                 let of = pull.of.clone();
                 let gained = self.merge_all(&records, &of, now, out);
                 pull.has_gained(gained, out);
                 let sum = records.iter().fold(sum, |sum, record| sum.wrapping_add(record.fingerprint()));
                 let after = records.last().map(|record| record.key.clone());
-                if more && after.is_some() {
+                if more && after.as_ref().map(slot_of) > before.as_ref().map(slot_of) {
                     pull.todo.push_front(Task::Copy { copy: Some(copy), after, sum });
                 } else if more || sum != checksum || begun.is_some_and(|id| id != copy) {
                     return Err(NotUnderstood);

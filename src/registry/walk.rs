@@ -46,12 +46,15 @@ impl Registry {
         &mut self,
         pull: &mut Pull,
         mut buckets: Vec<u16>,
-        versions: Vec<(InstanceKey, Version)>,
-        more: bool,
+        after: Option<&InstanceKey>,
+        (versions, more): (Vec<(InstanceKey, Version)>, bool),
         now: Now,
-    ) {
-        let last = versions.last().map(|(key, _)| key.clone()).filter(|_| more);
-        if let Some(last) = last {
+    ) -> Result<(), NotUnderstood> {
+        let last = versions.last().map(|(key, _)| key.clone());
+        if more && last.as_ref().map(slot_of) <= after.map(slot_of) {
+            return Err(NotUnderstood);
+        }
+        if let Some(last) = last.filter(|_| more) {
             let (of, _) = slot_of(&last);
             buckets.retain(|bucket| *bucket >= of);
             pull.todo.push_front(Task::Versions { buckets, after: Some(last) });
@@ -73,6 +76,7 @@ impl Registry {
         if !lacked.is_empty() {
             pull.todo.push_front(Task::Records { keys: lacked });
         }
+        Ok(())
     }
 
     /// Counts where the peer's live records are not ours, whichever is greater.
@@ -120,7 +124,7 @@ impl Registry {
         let gained = self.merge_all(records, &of, now, out);
         pull.has_gained(gained, out);
         let read_to = next.as_ref().map(slot_of);
-        if read_to.is_some() && read_to <= after.map(slot_of) {
+        if read_to.is_some() && (records.is_empty() || read_to <= after.map(slot_of)) {
             return Err(NotUnderstood);
         }
         let is_read = |bucket: &u16| read_to.as_ref().is_none_or(|(of, _)| bucket < of);
@@ -152,3 +156,26 @@ impl Registry {
 }
 
 const _: () = assert!(BUCKETS <= u16::MAX as usize, "a bucket's number fits");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Incarnation, InstanceId, Life, Namespace, NodeName, ServiceName};
+    use crate::registry::Settings;
+
+    #[test]
+    fn a_peer_that_gives_the_same_again_and_says_there_is_more_is_asked_no_more() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let of = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("a").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("i").unwrap() };
+        let incarnation = Incarnation::new(1).unwrap();
+        let version = Version { incarnation, edition: 0, deregistered: false, generation: 0, live: true, owner: of.clone(), seq: 1 };
+        let mut pull = Pull::new(of, Kind::Buckets, Task::Buckets, true, false, now.mono);
+        let mut answer = |after, more| {
+            registry.versions_came(&mut pull, vec![slot_of(&key).0], after, (vec![(key.clone(), version.clone())], more), now).is_ok()
+        };
+        assert_eq!((answer(None, true), answer(Some(&key), false), answer(Some(&key), true)), (true, true, false));
+    }
+}
