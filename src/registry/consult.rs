@@ -271,8 +271,10 @@ mod tests {
         assert_eq!(names(registry.to_consult(&key, NOW.mono).0), ["n2"]);
 
         let later = Now { mono: NOW.mono + 4000, wall: 0 };
+        for ms in (200..=4000).step_by(200) {
+            beacon(&mut registry, &life("n3", 3), Now { mono: NOW.mono + ms, wall: 0 });
+        }
         beacon(&mut registry, &life("n2", 9), later);
-        beacon(&mut registry, &life("n3", 3), later);
         assert_eq!(names(registry.to_consult(&key, later.mono).0), ["n2", "n3"]);
     }
 }
