@@ -281,7 +281,7 @@ impl Registry {
             Input::BusDisconnected => self.link.disconnected(),
             Input::Received(envelope) => self.handle_received(envelope, now, out),
             Input::Restore { records, overrides, unrenewed, saved_at, knew_enough } => {
-                if knew_enough {
+                if knew_enough && self.settings.trusts_file(now.mono.saturating_sub(saved_at)) {
                     self.settle.trust_file();
                 }
                 self.unrenewed.restore(unrenewed);

@@ -196,11 +196,12 @@ fn settling_shown(running: &Running, hears_bus: bool) -> Option<String> {
         format!("for {span} once its bus is reached")
     };
     let disk = match &config.node.data_dir {
-        Some(_) => "from its file it will know at once the next time",
-        None => "ttls longer than that, and fixed addresses, survive a start of all nodes only with a data_dir",
+        Some(_) if config.bus.url.is_empty() => "from its file it will know at once the next time".to_owned(),
+        Some(_) => format!("from its file it will know at once the next time, where it does not stand still for {span}"),
+        None => "ttls longer than that, and fixed addresses, survive a start of all nodes only with a data_dir".to_owned(),
     };
     Some(format!(
-        "settles: {until}, unless a node that knows all is heard: this one started without knowledge, and each provider has its turn (--expect-empty: nothing was there); {disk}"
+        "settles: {until}, unless a node that knows all is heard: this one does not know who was registered when it started, and each provider has its turn (--expect-empty: nothing was there); {disk}"
     ))
 }
 

@@ -80,7 +80,8 @@ pub(super) async fn start(config: Config, bound: Bound, bus: Bus<'_>) -> Result<
     let asking = to_asking(&config, address);
     let clock = Clock::start();
     let disk = read_disk(&config, clock).await?;
-    let knew_enough = disk.as_ref().is_some_and(|(_, restored)| restored.knew_enough);
+    let is_trusted = |restored: &Restored| restored.knew_enough && settings.trusts_file(restored.age_ms);
+    let knew_enough = disk.as_ref().is_some_and(|(_, restored)| is_trusted(restored));
     let (handle, port) = node::spawn_with(settings, disk, clock, &asking, &shutdown);
     handle.watch_over(to_watching(&config), &shutdown).map_err(|error| Failure::new(Code::Failed, format!("no watchdog: {error}")))?;
     match bus {

@@ -87,6 +87,11 @@ impl Applied {
         self.lives.contains_key(life)
     }
 
+    /// Something will be remembered of this life at that time, even if its node is not heard any more.
+    pub(super) fn knows_at(&self, life: &Life, at: Mono) -> bool {
+        self.lives.get(life).is_some_and(|progress| progress.heard_at + FORGET_AFTER_MS > at)
+    }
+
     pub(super) fn seq(&self, life: &Life) -> Seq {
         self.lives.get(life).map_or(0, |progress| progress.seq)
     }

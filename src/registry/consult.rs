@@ -119,13 +119,19 @@ impl Registry {
 
     /// Who is to be asked about an instance, and who would be and is silent, though nobody has judged it dead.
     fn to_consult(&self, key: &InstanceKey, now: Mono) -> (BTreeSet<NodeName>, BTreeSet<NodeName>) {
-        let owner = self.store.get(key).map(|known| &known.version.owner);
+        // An owner whose life is over answers nothing: others may hold by now what it held.
+        let is_there = |owner: &Life| {
+            let peer = self.peers.get(&owner.node).filter(|peer| peer.epoch == owner.epoch);
+            *owner == self.life || peer.is_some_and(|peer| !peer.is_dead && !peer.is_gone(now))
+        };
+        let owner = self.store.get(key).map(|known| &known.version.owner).filter(|owner| is_there(owner));
         let is_asked = |node: &NodeName, epoch| match owner {
             Some(owner) => owner.node == *node && owner.epoch == epoch,
             None => true,
         };
         // A peer of an older version answers no such question.
-        let peers = self.peers.iter().filter(|(node, peer)| is_asked(node, peer.epoch) && !peer.is_dead && self.sends_stamps(node));
+        let peers =
+            self.peers.iter().filter(|(node, peer)| is_asked(node, peer.epoch) && !peer.is_dead && self.sends_stamps(node) != Some(false));
         let (asked, silent): (Vec<_>, Vec<_>) = peers.partition(|(_, peer)| peer.is_alive(now) || peer.is_leaving(now));
         let silent = silent.into_iter().filter(|(_, peer)| !peer.has_left());
         (asked.into_iter().map(|(node, _)| node.clone()).collect(), silent.map(|(node, _)| node.clone()).collect())
@@ -226,5 +232,52 @@ impl Registry {
             return;
         }
         out.push(Output::Send(To::Node(from.node.clone()), Message::ToldRecords { ticket, answered, records }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Address, Epoch, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl};
+    use crate::registry::{Beacon, Change, Envelope, Input, NodeState, Settings};
+
+    const NOW: Now = Now { mono: 1_000_000, wall: 0 };
+
+    fn life(node: &str, epoch: u64) -> Life {
+        Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(epoch) }
+    }
+
+    fn hear(registry: &mut Registry, from: &Life, message: Message, now: Now) {
+        registry.handle(Input::Received(Envelope { from: from.clone(), message }), now, &mut Outbox::new());
+    }
+
+    fn beacon(registry: &mut Registry, from: &Life, now: Now) {
+        hear(registry, from, Message::Beacon(Beacon { stamp: 1, ..Beacon::of(NodeState::Ready) }), now);
+    }
+
+    #[test]
+    fn about_an_instance_whose_owner_has_restarted_every_peer_is_asked() {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(15_000).unwrap());
+        let registration = Arc::new(Registration::new(draft).unwrap());
+        let mut owner = Registry::new(Settings::new(life("n2", 2).node, Epoch(2)), 1, NOW);
+        owner.handle(Input::Register(1, Register::new(key.clone(), registration, NOW.mono)), NOW, &mut Outbox::new());
+        let record = Arc::clone(owner.record(&key).unwrap());
+
+        let mut registry = Registry::new(Settings::new(life("n1", 1).node, Epoch(1)), 1, NOW);
+        beacon(&mut registry, &life("n2", 2), NOW);
+        beacon(&mut registry, &life("n3", 3), NOW);
+        let change = Change { first: 1, last: 1, wants_ack: false, records: vec![record] };
+        hear(&mut registry, &life("n2", 2), Message::Change(change), NOW);
+        let names = |nodes: BTreeSet<NodeName>| nodes.into_iter().map(|node| node.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(registry.to_consult(&key, NOW.mono).0), ["n2"]);
+
+        let later = Now { mono: NOW.mono + 4000, wall: 0 };
+        for ms in (200..=4000).step_by(200) {
+            beacon(&mut registry, &life("n3", 3), Now { mono: NOW.mono + ms, wall: 0 });
+        }
+        beacon(&mut registry, &life("n2", 9), later);
+        assert_eq!(names(registry.to_consult(&key, later.mono).0), ["n2", "n3"]);
     }
 }

@@ -13,6 +13,10 @@ use crate::model::{Life, Seq};
 /// What took place so long ago has been in two beacons of every peer, each up to a tenth late, and was looked at.
 const LAG_MS: Mono = 2 * (BEACON_EVERY_MS + BEACON_EVERY_MS / 10) + HOUSEKEEPING_MS;
 
+/// Each node forgets a life that is over by its own clock: in the last minute of that day peers need not name it any more. A clock drifts by
+/// some seconds a day.
+const FORGET_APART_MS: Mono = 60_000;
+
 #[derive(Default)]
 pub(super) struct Divergence {
     /// Since when this node and its peers do not agree; `None`: they do.
@@ -78,11 +82,12 @@ impl Registry {
         [mark, self.divergence.overrides_differ_since, behind].into_iter().flatten().min()
     }
 
-    /// Every alive peer has applied this.
+    /// Every alive peer has applied this, lives aside that they may have forgotten: they name those no more.
     fn is_known_to_all(&self, applied: &BTreeMap<Life, Seq>, now: Mono) -> bool {
+        let is_named = |life: &Life| *life == self.life || self.applied.knows_at(life, now + FORGET_APART_MS);
         self.alive_beacons(now).all(|beacon| {
             let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
-            applied.iter().all(|(life, seq)| *seq == 0 || theirs.get(life).is_some_and(|theirs| theirs >= seq))
+            applied.iter().all(|(life, seq)| *seq == 0 || theirs.get(life).is_some_and(|theirs| theirs >= seq) || !is_named(life))
         })
     }
 
@@ -100,9 +105,10 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::model::{Epoch, NodeName};
+    use crate::registry::applied::FORGET_AFTER_MS;
     use crate::registry::{AppliedAt, Envelope, Input, MemberAt, Message, NodeState, Outbox, Settings};
 
-    const START: Now = Now { mono: 1_000_000, wall: 0 };
+    const START: Now = Now { mono: 2 * FORGET_AFTER_MS, wall: 0 };
 
     fn after(ms: u64) -> Now {
         Now { mono: START.mono + ms, wall: ms }
@@ -147,6 +153,44 @@ mod tests {
     #[test]
     fn a_node_that_nobody_names_is_not_well() {
         assert!(!converged_at(2000, |beacon, _| Beacon { members: Vec::new(), ..beacon }));
+    }
+
+    /// A life of n3 that is over, as this node remembers it: for `left_ms` more.
+    fn remember_former_life(registry: &mut Registry, left_ms: u64) -> Life {
+        let life = Life { node: NodeName::parse("n3").unwrap(), epoch: Epoch(3) };
+        let age_ms = u32::try_from(FORGET_AFTER_MS - left_ms).ok();
+        registry.applied.raise_heard(&life, 5, age_ms, START.mono);
+        life
+    }
+
+    #[test]
+    fn a_life_that_a_peer_forgets_before_this_node_does_is_not_waited_for() {
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, START);
+        registry.handle(Input::BusConnected, START, &mut Outbox::new());
+        let former = remember_former_life(&mut registry, 20_000);
+        let own = registry.life.clone();
+        for at in (0..=40_000).step_by(500) {
+            hear(&mut registry, own.clone(), Beacon::of(NodeState::Ready), after(at));
+            let members = vec![MemberAt { node: own.node.clone(), age_ms: 0, has_left: false, evidence: None }];
+            let named = AppliedAt { life: former.clone(), seq: 5, age_ms: Some(u32::MAX) };
+            let applied = if at < 10_000 { vec![named] } else { Vec::new() };
+            let beacon = Beacon { applied, members, ..Beacon::of(NodeState::Ready) };
+            hear(&mut registry, Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) }, beacon, after(at));
+            registry.advance(after(at), &mut Outbox::new());
+            assert!(registry.is_converged(after(at)), "after {at} ms, of which 20,000 are left of the life's day");
+        }
+        assert!(!registry.applied.knows(&former));
+    }
+
+    #[test]
+    fn a_newborn_node_waits_for_nothing_that_its_former_life_knew() {
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, START);
+        registry.handle(Input::BusConnected, START, &mut Outbox::new());
+        remember_former_life(&mut registry, FORGET_AFTER_MS);
+        registry.note_convergence(START);
+        assert!(registry.divergence.mark.is_some());
+        registry.become_newborn(after(100), &mut Outbox::new());
+        assert!(registry.divergence.mark.is_none());
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::answer::{Ack, Answer, Drained, Missing, Refusal};
-use super::io::{Deregister, Drain, Output, Register, Ticket};
+use super::answer::{Answer, Drained, Missing, Refusal};
+use super::io::{Drain, Output, Register, Ticket};
 use super::merge::{Step, Why};
 use super::message::{Message, To};
 use super::record::{Body, Record};
@@ -269,8 +269,16 @@ impl Registry {
         if !record.is_draining() || record.version.incarnation != running.incarnation {
             return false;
         }
-        let deregister = Deregister { key: running.key.clone(), incarnation: None, actor: running.actor.clone(), ack: Ack::Local };
-        self.deregister(deregister, now, out).is_ok()
+        if self.refuse_if_leaving().is_err() {
+            return false;
+        }
+        // It is as old as the drain: a word that came meanwhile, and has not reached this node, is later.
+        let step = Step::end(&record.version, 0);
+        let key = record.key.clone();
+        let body = Body::Withdrawn { kept: None, named: false, of_unknown: false, draining: false };
+        let why = Why { actor: running.actor.clone(), ..Why::from(Cause::Deregistered) };
+        self.write_deregistration(&key, step, body, why, now, out);
+        true
     }
 }
 

@@ -170,7 +170,11 @@ impl Registry {
         let was_long_alone = self.peers.any_heard_at.is_some_and(|at| at + FORGET_AFTER_MS <= now.mono);
         self.compare_overrides(from, &beacon, now, out);
         self.compare_audience(from, &beacon, now.mono, out);
+        let is_first = self.peers.get(&from.node).is_none_or(|peer| peer.beacon.is_none());
         self.peers.heard(&from.node, beacon, now.mono);
+        if is_first {
+            self.judge_unjudged(&from.node, now, out);
+        }
         if was_long_alone {
             self.become_newborn(now, out);
         }

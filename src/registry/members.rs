@@ -90,6 +90,11 @@ impl Member {
         self.direct.is_some_and(|direct| direct.for_ms >= PROVEN_MS && direct.counts_until() > now)
     }
 
+    /// It was no moment's name: its beacons came here for longer than that, or a majority of the alive peers named it once.
+    fn is_proven(&self) -> bool {
+        self.attested_at.is_some() || self.direct.is_some_and(|direct| direct.for_ms >= PROVEN_MS)
+    }
+
     /// It counts on what others know of it.
     fn is_attested(&self, now: Mono) -> bool {
         self.attested_at.is_some_and(|at| at + HEARSAY_COUNTS_MS > now)
@@ -172,10 +177,15 @@ impl Members {
         self.known.iter().filter(move |(_, member)| member.counts(now)).map(|(node, _)| node)
     }
 
-    /// Those that may hold what others have forgotten: who said goodbye may come back with its disk, and so may who is lost.
+    /// Those that may hold what others have forgotten, whether or not they count for a majority: who said goodbye may come back with its disk,
+    /// who is lost likewise, and who is cut off may be hidden for a day. A moment's name holds nothing for long.
     pub(super) fn iter_with_left(&self, now: Mono) -> impl Iterator<Item = &NodeName> {
         let counts = move |member: &Member| {
-            let until = if member.has_left { member.heard_at + BACK_WITHIN_MS } else { member.counts_until() };
+            let until = match member {
+                Member { has_left: true, heard_at, .. } => heard_at + BACK_WITHIN_MS,
+                Member { heard_at, .. } if member.is_proven() => heard_at + FORGET_AFTER_MS,
+                Member { .. } => member.counts_until(),
+            };
             until > now
         };
         self.known.iter().filter(move |(_, member)| counts(member)).map(|(node, _)| node)
@@ -332,6 +342,19 @@ mod tests {
         }
         let named: Vec<String> = members.to_said(|_| false, 600_000).iter().map(|at| at.node.to_string()).collect();
         assert_eq!(named, ["known"], "nobody is led to count what does not count here");
+    }
+
+    #[test]
+    fn who_counts_for_no_majority_any_more_may_still_come_back_with_what_it_held() {
+        let [brief, direct, attested] = ["brief", "direct", "attested"].map(|name| NodeName::parse(name).unwrap());
+        let mut members = Members::new(NodeName::parse("n1").unwrap());
+        members.note(&brief, 0, false);
+        (0..=20).for_each(|second| members.note(&direct, second * 1000, false));
+        members.attest(&attested, 20_000, true, 20_000);
+        let hour = 3_660_000;
+        assert_eq!(members.iter(hour).count(), 0);
+        assert_eq!(members.iter_with_left(hour).collect::<Vec<_>>(), [&attested, &direct]);
+        assert_eq!(members.iter_with_left(20_000 + FORGET_AFTER_MS).count(), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::message::NodeState;
 use super::notice::Notice;
 use super::preserve::Preserve;
 use super::time::Now;
-use super::{Outbox, Registry, join, log, ownership, relay, repair};
+use super::{Outbox, Registry, divergence, join, log, ownership, relay, repair};
 use crate::model::{Epoch, InstanceKey};
 
 impl Registry {
@@ -30,6 +30,7 @@ impl Registry {
         self.settings.epoch = self.life.epoch;
         self.log = log::Log::default();
         self.applied.begin(self.life.clone(), now.mono);
+        self.divergence = divergence::Divergence::default();
         self.ended.clear();
         self.relays = relay::Relays::default();
         self.repair = repair::Repair::default();

@@ -83,7 +83,7 @@ impl Registry {
         self.ask_again.clear(&register.key);
         let record = match placing {
             Placing::Same(record) => {
-                self.note_registered(&record, now);
+                self.note_registered(&record, !register.attaches, register.says_up, now);
                 let beat = Beat { incarnation: record.version.incarnation, digest: Some(digest), at: register.at };
                 self.renew(record, beat, now, out)
             }

@@ -110,6 +110,13 @@ impl Settings {
         }
     }
 
+    /// Whether what a node kept on its disk, which then knew enough, is all that there is. Without a bus nobody registered elsewhere since. With
+    /// one a file is trusted for as long as a node settles: who registered after it, and is gone, was there for less.
+    #[must_use]
+    pub fn trusts_file(&self, age_ms: u64) -> bool {
+        !self.has_bus || age_ms < self.settle_ms
+    }
+
     /// This life of this node.
     #[must_use]
     pub fn life(&self) -> Life {

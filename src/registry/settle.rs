@@ -46,7 +46,7 @@ pub(super) struct Settle {
     ms: u64,
     /// An operator says that nothing was there before.
     expects_empty: bool,
-    /// A warm file was read whole that was written by a node which knew enough.
+    /// A warm file was read whole that was written by a node which knew enough, and not so long ago that it may have missed an instance.
     has_file: bool,
     /// This node has heard itself on its bus once, or has none.
     has_reached: bool,
@@ -212,7 +212,7 @@ mod tests {
     use crate::model::{Epoch, Life};
     use crate::registry::{Envelope, Input, Message, Settings};
 
-    const START: Now = Now { mono: 1_000_000, wall: 0 };
+    const START: Now = Now { mono: 100_000_000, wall: 0 };
 
     fn after(ms: u64) -> Now {
         Now { mono: START.mono + ms, wall: ms }
@@ -309,6 +309,19 @@ mod tests {
             registry.handle(restore, START, &mut Outbox::new());
             run(&mut registry, 0, 50, false);
             assert_eq!((registry.complete(), registry.picture(after(50)).unwrap().knows_enough()), (knew_enough, knew_enough));
+        }
+    }
+
+    #[test]
+    fn an_old_file_is_no_proof_of_what_others_took_since() {
+        for (has_bus, age_ms, is_trusted) in [(true, 19_999, true), (true, 20_000, false), (false, 80_000_000, true)] {
+            let mut registry = node(|settings| settings.has_bus = has_bus);
+            let saved_at = START.mono - age_ms;
+            let restore = Input::Restore { records: Vec::new(), overrides: Vec::new(), unrenewed: Vec::new(), saved_at, knew_enough: true };
+            registry.handle(restore, START, &mut Outbox::new());
+            registry.handle(Input::BusConnected, START, &mut Outbox::new());
+            run(&mut registry, 0, 5000, has_bus);
+            assert_eq!(registry.complete(), is_trusted, "with a bus: {has_bus}, {age_ms} ms old");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::io::Output;
 use super::notice::Notice;
-use super::time::Now;
+use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{Life, NodeName};
 
@@ -16,6 +16,12 @@ pub(super) type StampTime = u64;
 pub(super) const A_MS: u64 = 64;
 /// The year 2248: the clock stands still there, and no greater stamp is followed.
 pub(super) const STAMP_MAX: StampTime = 1 << 49;
+/// The year 2109: no wall clock and no single stamp sets the clock further, so that no forged one ends the order of words. It runs on from there.
+const FOLLOWED_MAX: StampTime = 1 << 48;
+/// Past that a stamp sets it forward by a day at the most, once a second: so nodes that run there already are followed by one that starts, and
+/// the end is half a day of forging away.
+const STEP_MAX: u64 = 24 * 3_600_000 * A_MS;
+const STEP_EVERY_MS: u64 = 1000;
 /// A peer that sets a ready node's clock forward by more is alarmed.
 const AHEAD_MAX: u64 = 1000 * A_MS;
 
@@ -25,11 +31,13 @@ pub(super) struct StampClock {
     base: StampTime,
     /// On the monotonic clock, when it was `base`.
     since: u64,
+    /// When it may be set forward again past what is followed at once.
+    step_at: Mono,
 }
 
 impl StampClock {
     pub(super) fn new(now: Now) -> Self {
-        Self { base: now.wall.min(STAMP_MAX), since: now.mono_fine() }
+        Self { base: now.wall.min(FOLLOWED_MAX), since: now.mono_fine(), step_at: 0 }
     }
 
     pub(super) fn at(&self, now: Now) -> StampTime {
@@ -38,12 +46,17 @@ impl StampClock {
 
     /// Sets it forward to a stamp that is ahead of it; gives by how much.
     pub(super) fn follow(&mut self, stamp: StampTime, now: Now) -> u64 {
-        let ahead = stamp.saturating_sub(self.at(now));
-        if stamp > STAMP_MAX || ahead == 0 {
+        let at = self.at(now);
+        let step = if now.mono >= self.step_at { STEP_MAX } else { 0 };
+        let to = stamp.min(at.max(FOLLOWED_MAX) + step);
+        if stamp > STAMP_MAX || to <= at {
             return 0;
         }
-        self.base += ahead;
-        ahead
+        if to > FOLLOWED_MAX {
+            self.step_at = now.mono + STEP_EVERY_MS;
+        }
+        self.base += to - at;
+        to - at
     }
 }
 
@@ -61,9 +74,10 @@ impl Registry {
         }
     }
 
-    /// Whether this node sends stamps; one of an older version does not, and its editions count on from those that it knows.
-    pub(super) fn sends_stamps(&self, node: &NodeName) -> bool {
-        self.peers.get(node).and_then(|peer| peer.beacon.as_ref()).is_none_or(|beacon| beacon.stamp > 0)
+    /// Whether this node sends stamps; one of an older version does not, and its editions count on from those that it knows. `None`: no beacon
+    /// of its present life has come. Of a node that is not known any more nobody can tell: its editions count as stamps.
+    pub(super) fn sends_stamps(&self, node: &NodeName) -> Option<bool> {
+        self.peers.get(node).map_or(Some(true), |peer| peer.beacon.as_ref().map(|beacon| beacon.stamp > 0))
     }
 }
 
@@ -88,7 +102,30 @@ mod tests {
     fn nobody_sets_the_clock_past_its_end() {
         let mut clock = StampClock::new(Now { mono: 10, wall: 6400 });
         assert_eq!(clock.follow(STAMP_MAX + 1, at(10)), 0);
-        clock.follow(STAMP_MAX, at(10));
-        assert_eq!(clock.at(at(1_000_000)), STAMP_MAX);
+        (0..60_000).for_each(|second| {
+            clock.follow(STAMP_MAX, at(second * 1000));
+        });
+        assert_eq!(clock.at(at(60_000_000)), STAMP_MAX);
+    }
+
+    #[test]
+    fn however_many_stamps_are_forged_in_a_moment_the_clock_runs_on() {
+        let mut clock = StampClock::new(Now { mono: 10, wall: 6400 });
+        for stamp in [STAMP_MAX, STAMP_MAX, STAMP_MAX - 1] {
+            clock.follow(stamp, at(10));
+        }
+        assert!(clock.at(at(10)) <= FOLLOWED_MAX + STEP_MAX);
+        assert!(clock.at(at(11)) > clock.at(at(10)));
+        assert_eq!(StampClock::new(Now { mono: 10, wall: u64::MAX << 6 }).at(at(11)), FOLLOWED_MAX + A_MS);
+    }
+
+    #[test]
+    fn who_starts_beside_nodes_whose_clocks_were_driven_far_comes_to_where_they_are() {
+        let mut clock = StampClock::new(Now { mono: 10, wall: 6400 });
+        let theirs = |now: Now| FOLLOWED_MAX + 10 * STEP_MAX + now.mono * A_MS;
+        (1..15).for_each(|second| {
+            clock.follow(theirs(at(second * 1000)), at(second * 1000));
+        });
+        assert_eq!(clock.at(at(14_000)), theirs(at(14_000)));
     }
 }

@@ -11,10 +11,12 @@ use super::record::{Body, Record, Seen, content_digest};
 use super::stamp::StampTime;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{Cause, Incarnation, InstanceKey, Registration};
+use crate::model::{Cause, Incarnation, InstanceKey, NodeName, Registration};
 
 /// How many registrations that were answered as heartbeats are remembered; one more is not, and an older deregistration ends it.
 const REGISTERED_MAX: usize = 1 << 20;
+/// How many records wait for the first beacon of their owner's life; one more is judged as one of a node that sends stamps.
+const UNJUDGED_MAX: usize = 4096;
 /// Those whose time is over are forgotten this often.
 const FORGET_EVERY_MS: Mono = 10_000;
 
@@ -25,6 +27,8 @@ pub(super) struct Words {
     deregistered: BTreeMap<InstanceKey, Deregistered>,
     /// The same, the oldest first.
     order: BTreeSet<(Mono, InstanceKey)>,
+    /// Records that came of a life before its first beacon, which says whether their editions are stamps.
+    unjudged: BTreeSet<InstanceKey>,
     next_forget: Mono,
 }
 
@@ -32,6 +36,10 @@ pub(super) struct Words {
 struct Registered {
     incarnation: Incarnation,
     registration: Arc<Registration>,
+    /// It brought its content, as who attaches again does not.
+    says_content: bool,
+    /// It ends a drain.
+    says_up: bool,
     stamp: StampTime,
     /// For the ttl.
     until: Mono,
@@ -41,6 +49,13 @@ struct Registered {
 struct Deregistered {
     stamp: StampTime,
     until: Mono,
+}
+
+impl Registered {
+    /// It was sent in the life of this record, and after it.
+    fn is_after(&self, record: &Record, now: Now) -> bool {
+        self.incarnation == record.version.incarnation && now.mono <= self.until && record.version.edition < self.stamp
+    }
 }
 
 impl Words {
@@ -59,6 +74,10 @@ impl Words {
         let word = self.deregistered.remove(key)?;
         self.order.remove(&(word.until, key.clone()));
         Some(word)
+    }
+
+    fn remembers(&self, key: &InstanceKey) -> bool {
+        self.registered.contains_key(key) || self.deregistered.contains_key(key)
     }
 
     /// A later word is written.
@@ -82,14 +101,19 @@ impl Words {
 
 impl Registry {
     /// A registration that equals the live record was answered as a heartbeat.
-    pub(super) fn note_registered(&mut self, record: &Record, now: Now) {
+    pub(super) fn note_registered(&mut self, record: &Record, says_content: bool, says_up: bool, now: Now) {
         let Some(registration) = record.registration() else { return };
         let Some(ttl) = registration.ttl() else { return };
         self.words.forget_deregistered(&record.key);
+        // It leaves a drain as it is, and so the deregistration in which that ends.
+        if record.is_draining() {
+            return;
+        }
         if self.words.registered.len() < REGISTERED_MAX || self.words.registered.contains_key(&record.key) {
             let (registration, stamp) = (Arc::clone(registration), self.stamp(now));
             let until = now.mono + ttl.ms();
-            let word = Registered { incarnation: record.version.incarnation, registration, stamp, until };
+            let incarnation = record.version.incarnation;
+            let word = Registered { incarnation, registration, says_content, says_up, stamp, until };
             self.words.registered.insert(record.key.clone(), word);
         }
     }
@@ -112,14 +136,36 @@ impl Registry {
 
     /// A record was taken: if it is an older word than one that is remembered here, that one is written again above it, once.
     pub(super) fn say_remembered(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
-        // An older node's editions are no stamps.
-        if !self.sends_stamps(&record.version.owner.node) {
+        if !self.words.remembers(&record.key) {
             return;
         }
-        match &record.body {
-            Body::Live { .. } => self.deregister_again(record, now, out),
-            Body::Withdrawn { named: false, .. } if record.version.deregistered => self.register_again(record, now, out),
-            Body::Withdrawn { .. } => {}
+        match self.sends_stamps(&record.version.owner.node) {
+            // An older node's editions are no stamps. What it wrote may be taken over by one whose editions are.
+            Some(false) => self.words.clear(&record.key),
+            None if self.words.unjudged.len() < UNJUDGED_MAX => {
+                self.words.unjudged.insert(record.key.clone());
+            }
+            Some(true) | None => match &record.body {
+                Body::Live { .. } => {
+                    self.deregister_again(record, now, out);
+                    self.report_again(record, now, out);
+                }
+                Body::Withdrawn { named: false, .. } if record.version.deregistered => self.register_again(record, now, out),
+                Body::Withdrawn { .. } => {}
+            },
+        }
+    }
+
+    /// The first beacon of a life has come.
+    pub(super) fn judge_unjudged(&mut self, node: &NodeName, now: Now, out: &mut Outbox) {
+        for key in std::mem::take(&mut self.words.unjudged) {
+            match self.store.get(&key).cloned() {
+                Some(record) if record.version.owner.node == *node => self.say_remembered(&record, now, out),
+                Some(_) => {
+                    self.words.unjudged.insert(key);
+                }
+                None => {}
+            }
         }
     }
 
@@ -134,17 +180,41 @@ impl Registry {
         self.write_deregistration(&record.key, step, body, Cause::Deregistered.into(), now, out);
     }
 
-    fn register_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
-        let Some(word) = self.words.registered.remove(&record.key) else { return };
-        let is_same_life = word.incarnation == record.version.incarnation;
-        if !is_same_life || now.mono > word.until || word.stamp <= record.version.edition {
+    /// A live record came of the remembered registration's life, that says something else.
+    fn report_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
+        let Some(word) = self.words.registered.get(&record.key) else { return };
+        let brings_content = word.says_content && record.registration() != Some(&word.registration);
+        let ends_drain = word.says_up && record.is_draining();
+        if !word.is_after(record, now) {
             return;
         }
+        if brings_content || ends_drain {
+            let draining = record.is_draining() && !ends_drain;
+            self.write_registered(record, draining, now, out);
+        } else if record.is_draining() {
+            // It leaves the drain as it is, and the deregistration in which that ends.
+            self.words.registered.remove(&record.key);
+        }
+    }
+
+    fn register_again(&mut self, record: &Arc<Record>, now: Now, out: &mut Outbox) {
+        if self.words.registered.get(&record.key).is_some_and(|word| word.is_after(record, now)) {
+            self.write_registered(record, false, now, out);
+        } else {
+            self.words.registered.remove(&record.key);
+        }
+    }
+
+    /// Writes the remembered registration above this record.
+    fn write_registered(&mut self, record: &Arc<Record>, draining: bool, now: Now, out: &mut Outbox) {
+        let Some(word) = self.words.registered.remove(&record.key) else { return };
         let at = word.until - word.registration.ttl().map_or(0, crate::model::Ttl::ms);
         let digest = content_digest(&word.registration);
-        let body = Body::Live { registration: word.registration, seen: Seen::Well, draining: false };
+        let content = record.registration().filter(|_| !word.says_content).cloned().unwrap_or(word.registration);
+        let cause = if record.registration().is_some() { Cause::Updated } else { Cause::Registered };
+        let body = Body::Live { registration: content, seen: Seen::Well, draining };
         let step = Step::word(&record.version, word.stamp);
-        let written = self.write(record.key.clone(), step, body, Cause::Registered.into(), now, out);
+        let written = self.write(record.key.clone(), step, body, cause.into(), now, out);
         self.hold(&written, digest, at, false, out);
     }
 
@@ -165,3 +235,6 @@ impl Registry {
         self.write(key.clone(), step, body, why, now, out)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ const MAGIC: [u8; 8] = *b"MSTRWARM";
 const MAJOR: u8 = 1;
 const MINOR: u8 = 0;
 const KNOWLEDGE_AT: usize = 10;
+const KNEW_LITTLE: u8 = 1;
+const KNEW_ENOUGH: u8 = 2;
 const CHECKSUM_AT: usize = 12;
 const CLUSTER_AT: usize = 16;
 const SAVED_AT: usize = 32;
@@ -268,7 +270,8 @@ impl Codec {
         blocks.read_all(&mut file).map_err(unreadable)?;
         let Blocks { records, overrides, unrenewed, lost, .. } = blocks;
         let lost = Lost { records: saved.saturating_sub(records.len() as u64), ..lost };
-        let knew_enough = header[KNOWLEDGE_AT] == 0;
+        // 0 is of a version that did not say.
+        let knew_enough = header[KNOWLEDGE_AT] == KNEW_ENOUGH;
         Ok(Warm { saved_at: u64::from_le_bytes(array(header, SAVED_AT)), records, overrides, unrenewed, knew_enough, lost })
     }
 }
@@ -310,7 +313,7 @@ impl<I: Iterator<Item = Arc<Record>>> WarmPieces<I> {
     /// Of a node that did not know enough to say what there was not, unless `knew_enough`.
     #[must_use]
     pub fn of_one_that_knew(mut self, knew_enough: bool) -> Self {
-        self.header[KNOWLEDGE_AT] = u8::from(!knew_enough);
+        self.header[KNOWLEDGE_AT] = if knew_enough { KNEW_ENOUGH } else { KNEW_LITTLE };
         let checksum = header_checksum(&self.header);
         self.header[CHECKSUM_AT..CLUSTER_AT].copy_from_slice(&checksum.to_le_bytes());
         self

@@ -67,6 +67,8 @@ enum Word {
     Deregister,
     Report(Said),
     Drain(Said),
+    /// A drain that ends in a deregistration.
+    DrainAway(Said),
     /// No word: a heartbeat.
     Renew,
 }
@@ -161,6 +163,7 @@ impl World {
                 let reported = if is_up { Reported::Starting } else { Reported::Up };
                 Word::Report(Said { reported, is_draining: false, ..said })
             }
+            (Some(said), 6) if speaker.words.is_multiple_of(2) => Word::DrainAway(Said { is_draining: true, ..said }),
             (Some(said), 6) => Word::Drain(Said { is_draining: true, ..said }),
             (said, _) => Word::Register(fresh(port(said))),
         }
@@ -182,7 +185,7 @@ impl World {
         };
         // A drain and a status bring no content: where the last registration is not known yet, they would be about the one before.
         let word = match (word, self.words.speakers[index].said) {
-            (Word::Report(_) | Word::Drain(_), Some(said)) if !self.knows_last_word(index, node) => {
+            (Word::Report(_) | Word::Drain(_) | Word::DrainAway(_), Some(said)) if !self.knows_last_word(index, node) => {
                 Word::Register(Said { reported: Reported::Up, is_draining: false, ..said })
             }
             (word, _) => word,
@@ -196,7 +199,10 @@ impl World {
                 Ask::Register(Register { incarnation, says_up, ack, ..Register::new(key, registration, 0) })
             }
             Word::Deregister => Ask::Deregister(Deregister { key, incarnation, actor: None, ack }),
-            Word::Drain(_) => Ask::Drain(Drain { key, incarnation, until: 20, deregister: false, wait: false, actor: None }),
+            Word::Drain(_) | Word::DrainAway(_) => {
+                let (deregister, until) = (matches!(word, Word::DrainAway(_)), 20 + 200 * (speaker.words % 3));
+                Ask::Drain(Drain { key, incarnation, until, deregister, wait: false, actor: None })
+            }
             Word::Report(said) => {
                 let digest = speaker.said.map(|said| content_digest(&speaker.content(said)));
                 Ask::Heartbeat(Heartbeat { key, incarnation, digest, reported: Some(said.reported), at: 0 })
@@ -253,9 +259,11 @@ impl World {
             (Word::Register(said), Reply::Answered(Answer::Registered(_)))
             | (Word::Report(said), Reply::Answered(Answer::Renewed(_)))
             | (Word::Drain(said), Reply::Answered(Answer::Draining)) => Some(said),
-            (Word::Deregister, Reply::Answered(Answer::Deregistered { .. })) => None,
+            (Word::Deregister, Reply::Answered(Answer::Deregistered { .. })) | (Word::DrainAway(_), Reply::Answered(Answer::Draining)) => {
+                None
+            }
             // What a node does not know yet cannot drain there, nor say how it is: the next word is another one.
-            (Word::Report(_) | Word::Drain(_), _) => return self.speak_later(index, AGAIN_MS),
+            (Word::Report(_) | Word::Drain(_) | Word::DrainAway(_), _) => return self.speak_later(index, AGAIN_MS),
             // The same again, at another node.
             (_, _) => {
                 speaker.node = node;
@@ -267,6 +275,8 @@ impl World {
         speaker.words += 1;
         let (key, gap_ms) = (speaker.key.clone(), speaker.gap_ms);
         let version = self.registry(node).and_then(|registry| registry.record(&key)).map(|record| record.version.clone());
+        // Who was to end a drain is the only one that does.
+        let version = version.filter(|_| !matches!(word, Word::DrainAway(_)));
         self.words.speakers[index].last = self.life(node).map(|life| (life, version));
         self.counts.add(Injected::Word);
         self.trace.say(self.now, || format!("{key} was answered {word:?} at n{node}"));

@@ -5,7 +5,7 @@ use crate::model::{
     Address, Incarnation, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Subscriber, Ttl,
 };
 use crate::registry::NodeState;
-use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
+use crate::registry::{Ack, Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
 
 const START: Now = Now { mono: 1_000_000, wall: 0 };
 
@@ -122,6 +122,23 @@ fn a_drain_is_over_when_every_node_has_said_that_all_were_sent_it() {
     assert_eq!(drained(&out), Some(expected));
     let record = registry.record(&key()).unwrap();
     assert_eq!((record.cause, record.registration().is_none()), (Cause::Deregistered, true));
+}
+
+#[test]
+fn a_registration_elsewhere_after_the_drain_is_later_than_the_deregistration_in_which_that_ends() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    let before = Record::clone(registry.record(&key()).unwrap());
+    drain(&mut registry, 2000, false, true);
+    // n2 has not met the drain.
+    let draft = RegistrationDraft { weight: 7, ..registration().to_draft() };
+    let body = Body::Live { registration: Arc::new(Registration::new(draft).unwrap()), seen: crate::registry::Seen::Well, draining: false };
+    let version = crate::model::Version { edition: 1000 * Now::WALL_A_MS, owner: life("n2"), seq: 1, ..before.version.clone() };
+    let word = Arc::new(Record { version, body, ..before });
+    advance(&mut registry, at(2000));
+    assert!(registry.record(&key()).unwrap().registration().is_none());
+    hear(&mut registry, "n2", Message::Change(Change { first: 1, last: 1, wants_ack: false, records: vec![word] }), at(2100));
+    assert_eq!(status(&registry).0, Status::Up);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use muster::model::{Incarnation, Registration, Ttl};
-use muster::registry::Register;
+use muster::registry::{Answer, Register};
 
-use super::agree_within;
+use super::{agree_within, deregister, heartbeat, port_at, try_register};
 use crate::lines::Line;
 use crate::provider::draft;
 use crate::world::{Ask, World, key};
@@ -149,6 +149,30 @@ fn a_node_of_the_version_before_gives_and_takes_as_it_always_did() {
         world.bus.mend_cuts();
         agree_within(&mut world, 10_000);
     }
+}
+
+#[test]
+fn what_registered_at_a_node_of_the_version_before_stays_when_another_takes_it_over() {
+    let mut world = World::new(7, 3);
+    [3_600_000, 0, 3_600_000].into_iter().zip(&mut world.slots).for_each(|(offset, slot)| slot.wall_offset = offset);
+    world.elders.insert(1);
+    (0..3).for_each(|node| world.start(node));
+    world.run_for(4000);
+    let a = key("s", "a");
+    world.bus.split(&[vec![0, 2], vec![1]]);
+    deregister(&mut world, 0, &a, None);
+    world.run_for(100);
+    // It came later, whatever that node's editions are.
+    try_register(&mut world, 1, &a, 1, Some(5));
+    world.run_for(500);
+    world.bus.mend_cuts();
+    agree_within(&mut world, 10_000);
+    assert_eq!(port_at(&world, 0, &a), Some(1));
+    world.crash(1);
+    world.run_for(6000);
+    assert!(matches!(heartbeat(&mut world, 2, &a, None), Answer::Renewed(_)));
+    world.run_for(1000);
+    assert_eq!((port_at(&world, 0, &a), port_at(&world, 2, &a)), (Some(1), Some(1)));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! empty N                          room for N nodes, none of which runs
 //! disk n0 sound|full|cuts|flips    it has a disk, and keeps on it what it holds, or not quite
 //! start n0 | crash n0 | leave n0 MS | pause n0 MS | clone n0        (a clone of n0 runs in the next room)
-//! register n0 KEY PORT [life I] [=> ANSWER]
+//! register n0 KEY PORT [life I] [=> ANSWER]       `say-up n0 KEY PORT`: it says that it is up
+//! drain n0 KEY [MS]                it drains; with MS it is deregistered after so long
 //! heartbeat n0 KEY [PORT] [=> ANSWER]     with PORT: the digest of that content is sent
 //! deregister n0 KEY [life I] [=> ANSWER]
 //!                                  ANSWER: registered renewed deregistered unknown superseded warming leaving full
@@ -23,7 +24,7 @@
 //! weather [loss N] [twice N] [late N MS]  in thousandths
 //! flood n0 MS | replay             what comes is lost for so long; every frame of late comes again
 //! mark                             changes and frames are counted from here
-//! expect n0 KEY :PORT | gone | suspect | down
+//! expect n0 KEY :PORT | gone | suspect | down | up | draining
 //! expect n0 lists N                so many instances of service `s`, as consumers see it
 //! expect n0 ready | preserving | warming | unsure | sure | alone | reaches n1 | apart n1
 //! expect owner KEY n0              that node and no other holds the lease
@@ -34,8 +35,10 @@
 //! providers                        each provider that runs is listed everywhere as it says, and no other
 //! ```
 
+use std::sync::Arc;
+
 use muster::model::{InstanceKey, Registration, Status};
-use muster::registry::{Answer, BusHealth, Refusal, content_digest};
+use muster::registry::{Answer, BusHealth, Drain, Refusal, Register, content_digest};
 
 use crate::bus::Weather;
 use crate::chaos::hostile::{Forgery, tell_forged};
@@ -44,9 +47,9 @@ use crate::eyes::Looks;
 use crate::provider::{Route, draft};
 use crate::scenarios::{TTL_MS, cluster, deregister, heartbeat, provider, try_register};
 use crate::trace::Level;
-use crate::world::{Event, World, key};
+use crate::world::{Ask, Event, World, key};
 
-const VERBS: [&str; 35] = [
+const VERBS: [&str; 37] = [
     "nodes",
     "empty",
     "disk",
@@ -56,6 +59,8 @@ const VERBS: [&str; 35] = [
     "pause",
     "clone",
     "register",
+    "say-up",
+    "drain",
     "heartbeat",
     "deregister",
     "provider",
@@ -153,6 +158,18 @@ fn act(world: &mut World, words: &[&str]) -> Outcome {
             let (life, wanted) = split(rest)?;
             let answer = try_register(world, node, &key_of(id), port, life);
             answered(&answer, wanted)?;
+        }
+        ["say-up", node, id, port] => {
+            let (node, registration) = (node_of(world, node)?, content(&key_of(id), number(port)? as u16)?);
+            let register = Register { says_up: true, ..Register::new(key_of(id), Arc::new(registration), 0) };
+            let answer = world.ask_now(node, Ask::Register(register)).ok_or("it is not answered at once")?;
+            answered(&answer, Some("registered"))?;
+        }
+        ["drain", node, id, rest @ ..] => {
+            let (node, ms) = (node_of(world, node)?, rest.first().map_or(Ok(0), |ms| number(ms))?);
+            let drain = Drain { key: key_of(id), incarnation: None, until: ms, deregister: ms > 0, wait: false, actor: None };
+            let answer = world.ask_now(node, Ask::Drain(drain)).ok_or("it is not answered at once")?;
+            answered(&answer, Some("draining"))?;
         }
         ["heartbeat", node, id, rest @ ..] => {
             let node = node_of(world, node)?;

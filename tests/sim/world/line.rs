@@ -153,6 +153,7 @@ impl World {
 fn grow_older(message: &mut Message) -> bool {
     if let Message::Beacon(beacon) = message {
         beacon.takes_sized_pulls = false;
+        beacon.stamp = 0;
     }
     !matches!(message, Message::PullSized { .. })
 }
