@@ -1,14 +1,12 @@
 //! Batches: many writes in one request, each with its own result, in order; one that fails leaves the others.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,12 +15,12 @@ use super::App;
 use super::actor::Actor;
 use super::body::{self, Limits};
 use super::extract::Arrived;
-use super::fault::{Fault, FaultCode, Faults};
+use super::fault::{FAULTS_MAX, Fault, FaultCode, Faults};
 use super::params::AckKeys;
 use super::problem::Problem;
 use super::provide::{missed, status_of, to_heartbeat, to_register};
 use super::query::Query;
-use super::said::{self, Fields, OpWord, Said, Text};
+use super::said::{self, Bounded, Fields, OpWord, Said, Text};
 use super::write::Write;
 use crate::api::Hex;
 use crate::api::problem::Problem as ProblemBody;
@@ -97,12 +95,16 @@ impl Op {
 /// `None`: there are no operations to be had, and the faults say why.
 fn read_ops(body: &[u8], faults: &mut Faults) -> Result<Option<Vec<Ready<Said>>>, Problem> {
     let body = if body.is_empty() { b"{}" } else { body };
-    if let Ok(BatchSaid { ops: Ops(ops) }) = serde_json::from_slice::<BatchSaid<Said>>(body) {
+    if let Ok(BatchSaid { ops: Bounded(ops) }) = serde_json::from_slice::<BatchSaid<Said>>(body) {
         return Ok(Some(ops.into_iter().map(Ok).collect()));
     }
+    let repeated = said::repeated(body)?;
+    // There may be more of them than are told, in any operation.
+    if repeated.len() >= FAULTS_MAX {
+        return Err(Problem::invalid(repeated));
+    }
     match serde_json::from_slice::<BatchSaid<Value>>(body) {
-        Ok(BatchSaid { ops: Ops(trees) }) => {
-            let repeated = said::repeated(body);
+        Ok(BatchSaid { ops: Bounded(trees) }) => {
             Ok(Some(trees.iter().enumerate().map(|(index, tree)| read_op(tree, within(&repeated, index))).collect()))
         }
         Err(error) if error.is_data() => {
@@ -235,31 +237,5 @@ fn to_result(problem: &Problem) -> OpResult<'static> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchSaid<T> {
-    ops: Ops<T>,
-}
-
-/// At most [`OPS_MAX`]: the rest is not even read.
-struct Ops<T>(Vec<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ops<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bounded<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
-            type Value = Ops<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "an array of at most {OPS_MAX} operations")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Ops<T>, A::Error> {
-                let mut ops = Vec::new();
-                while let Some(op) = items.next_element()? {
-                    if ops.len() == OPS_MAX {
-                        return Err(A::Error::custom(format_args!("`ops` may have at most {OPS_MAX} entries")));
-                    }
-                    ops.push(op);
-                }
-                Ok(Ops(ops))
-            }
-        }
-        deserializer.deserialize_seq(Bounded(std::marker::PhantomData))
-    }
+    ops: Bounded<T, OPS_MAX>,
 }

@@ -57,7 +57,7 @@ pub async fn read(request: Request<Body>, limits: Limits) -> Result<Bytes, Probl
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    if let Some(encoding) = head.headers.get(header::CONTENT_ENCODING).filter(|encoding| !is_plain(encoding)) {
+    if let Some(encoding) = head.headers.get_all(header::CONTENT_ENCODING).iter().find(|encoding| !is_plain(encoding)) {
         return Err(encoded(encoding));
     }
     let is_json = head.method == Method::PUT || says_json(&head.headers);
@@ -137,7 +137,8 @@ fn says_json(headers: &HeaderMap) -> bool {
 
 /// Nothing was done to the body.
 fn is_plain(encoding: &HeaderValue) -> bool {
-    encoding.is_empty() || encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    let mut steps = encoding.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    steps.all(|step| step.is_empty() || step.eq_ignore_ascii_case(b"identity"))
 }
 
 fn encoded(encoding: &HeaderValue) -> Problem {

@@ -3,6 +3,7 @@
 //! A body that is right, as nearly all are, is read by serde in one pass. One that is not is read again as a tree, field by field, so that
 //! each fault is told with its place. Both passes come from one list of fields.
 
+mod bounded;
 mod json;
 mod repeated;
 
@@ -24,6 +25,7 @@ use crate::model::{
 };
 use crate::units::show_ms;
 
+pub(super) use self::bounded::Bounded;
 pub(super) use self::json::{CheckWord, DIGEST_BYTES_MAX, OpWord, Text};
 pub(super) use self::overrides::OverrideSaid;
 pub(super) use self::repeated::repeated;
@@ -57,16 +59,21 @@ macro_rules! body {
 
             /// Reads field by field what serde reads; the first fault ends it. Unlike the derived reading this takes no array for a struct.
             fn read_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
-                #[derive(Deserialize)]
+                #[derive(Deserialize, Clone, Copy)]
                 #[serde(field_identifier)]
                 #[expect(non_camel_case_types, reason = "the variants are the fields' names")]
                 enum Key { $($field,)* }
 
-                let mut body = Self::default();
-                while let Some(key) = map.next_key()? {
+                let (mut body, mut met) = (Self::default(), 0_u32);
+                while let Some(key) = map.next_key::<Key>()? {
+                    // Also where the first of two is null.
+                    let bit = 1 << key as u32;
+                    if met & bit != 0 {
+                        return Err(A::Error::duplicate_field(Self::NAMES[key as usize]));
+                    }
+                    met |= bit;
                     match key {
-                        $(Key::$field if body.$field.is_some() => return Err(A::Error::duplicate_field(stringify!($field))),
-                          Key::$field => body.$field = map.next_value()?,)*
+                        $(Key::$field => body.$field = map.next_value()?,)*
                     }
                 }
                 Ok(body)
@@ -342,12 +349,12 @@ pub(super) fn needed<T>(value: Option<T>, name: &str, at: &str, faults: &mut Fau
 /// A body as a tree.
 ///
 /// # Errors
-/// A [`Problem`] when it is no JSON.
+/// A [`Problem`] when it is no JSON, or too long for a tree.
 pub(super) fn tree(body: &[u8]) -> Result<Value, Problem> {
+    // A tree holds the last of two: that there were two would be hidden.
+    let repeated = repeated(body)?;
     let tree = serde_json::from_slice(body)
         .map_err(|error| Problem::new(Code::InvalidJson, format!("The body is no JSON: {error}; nothing was changed.")))?;
-    // A tree holds the last of two: that there were two would be hidden.
-    let repeated = repeated(body);
     if repeated.is_empty() { Ok(tree) } else { Err(Problem::invalid(repeated)) }
 }
 

@@ -9,7 +9,7 @@ use crate::config::LeasesConfig;
 use crate::http::fault::{Fault, FaultCode, Faults};
 use crate::http::problem::Problem;
 use crate::http::provide::to_register;
-use crate::http::said::{self, Fields, Said, Text};
+use crate::http::said::{self, Bounded, Fields, Said, Text};
 use crate::http::write::Write;
 use crate::model::{InstanceKey, ServiceKey};
 use crate::registry::Register;
@@ -21,7 +21,7 @@ const MEMBERS_MAX: usize = 10_000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Several {
-    instances: Vec<Said>,
+    instances: Bounded<Said, MEMBERS_MAX>,
 }
 
 /// Reads the members, in their order. What is wrong is left out and told.
@@ -36,11 +36,6 @@ pub(super) fn read(
     faults: &mut Faults,
 ) -> Result<Vec<Register>, Problem> {
     let members = read_all(body, faults)?;
-    if members.len() > MEMBERS_MAX {
-        let detail = format!("`instances` may have at most {MEMBERS_MAX} entries");
-        faults.push(Fault::pointer("/instances", FaultCode::InvalidValue, detail));
-        return Ok(Vec::new());
-    }
     let mut keys = BTreeSet::new();
     let mut registers = Vec::with_capacity(members.len());
     for (at, said) in members {
@@ -59,7 +54,7 @@ pub(super) fn read(
 /// Each with its place in the body: in one pass when all is well, else field by field.
 fn read_all(body: &[u8], faults: &mut Faults) -> Result<Vec<(String, Said)>, Problem> {
     let place = |index: usize| format!("/instances/{index}");
-    if let Ok(Several { instances }) = serde_json::from_slice::<Several>(body)
+    if let Ok(Several { instances: Bounded(instances) }) = serde_json::from_slice::<Several>(body)
         && !instances.is_empty()
         && instances.iter().all(|said| said.is_within(Fields::MEMBER))
     {
@@ -77,8 +72,16 @@ fn read_all(body: &[u8], faults: &mut Faults) -> Result<Vec<(String, Said)>, Pro
         faults.push(Fault::pointer("/instances", FaultCode::InvalidValue, "`instances` must be an array of at least one instance"));
         return Ok(Vec::new());
     };
+    if instances.len() > MEMBERS_MAX {
+        let detail = format!("`instances` may have at most {MEMBERS_MAX} entries");
+        faults.push(Fault::pointer("/instances", FaultCode::InvalidValue, detail));
+        return Ok(Vec::new());
+    }
     let mut members = Vec::new();
     for (index, tree) in instances.iter().enumerate() {
+        if faults.is_full() {
+            break;
+        }
         let at = place(index);
         let said = Said::diagnose(tree, Fields::MEMBER, &at, faults);
         members.push((at, said));

@@ -10,6 +10,30 @@ use super::Door;
 const USER_1: &str = "/v1/services/user/instances/user-1";
 
 #[tokio::test]
+async fn a_key_that_stands_twice_is_refused_behind_however_many_others() {
+    let door = Door::open("provide-many-repeated");
+    let many = r#"{"op":"heartbeat","op":"heartbeat","service":"user","id":"u1"},"#.repeat(64);
+    let last = r#"{"op":"register","service":"user","id":"u1","address":"10.0.0.7","port":1,"port":2}"#;
+    door.post("/v1/batch", &format!(r#"{{"ops":[{many}{last}]}}"#)).await.faults();
+    assert_eq!(door.get("/v1/services/user/instances/u1").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_body_of_millions_of_values_is_refused_and_not_read_as_a_tree() {
+    let door = Door::open("provide-many-values");
+    for item in ["{}", "0"] {
+        let all = vec![item; 300_000].join(",");
+        let faults = door.post("/v1/attach", &format!(r#"{{"instances":[{all}]}}"#)).await.faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let faults = door.post("/v1/batch", &format!(r#"{{"ops":[{{"tags":[{all}]}}]}}"#)).await.faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+    let members = vec!["{}"; 10_001].join(",");
+    let faults = door.post("/v1/attach", &format!(r#"{{"instances":[{members}]}}"#)).await.faults();
+    assert_eq!(faults.iter().map(|(place, _)| place.as_str()).collect::<Vec<_>>(), ["/instances"]);
+}
+
+#[tokio::test]
 async fn what_is_not_read_as_it_is_or_stands_twice_is_refused_and_changes_nothing() {
     let door = Door::open("provide-odd-bodies");
     let path = "/v1/services/user/instances/u1";
@@ -20,10 +44,15 @@ async fn what_is_not_read_as_it_is_or_stands_twice_is_refused_and_changes_nothin
     };
     let gzip = put("gzip", body.as_bytes()).await;
     assert!(gzip.problem(415, "unsupported_media_type")["detail"].as_str().unwrap().contains("`content-encoding: gzip`"));
+    let twice = Request::put(path).header("content-encoding", "identity").header("content-encoding", "gzip");
+    door.send(twice.body(Body::from(body)).unwrap()).await.problem(415, "unsupported_media_type");
+    put("identity, gzip", body.as_bytes()).await.problem(415, "unsupported_media_type");
     for (body, places) in [
         (r#"{"address":"10.0.0.7","port":80,"metadata":{"a":"1","a":"2"}}"#, &["/metadata/a"][..]),
         (r#"{"address":"10.0.0.7","port":80,"ports":{"g":1,"g":1}}"#, &["/ports/g"]),
         (r#"{"address":"10.0.0.7","port":80,"port":81}"#, &["/port"]),
+        (r#"{"address":"10.0.0.7","port":null,"port":80}"#, &["/port"]),
+        (r#"{"address":"10.0.0.7","port":80,"check":{"kind":null,"kind":"none"}}"#, &["/check/kind"]),
         (r#"{"address":"10.0.0.7","port":80,"check":{"kind":"tcp","kind":"none"}}"#, &["/check/kind"]),
     ] {
         let faults = door.put(path, body).await.faults();
