@@ -9,7 +9,6 @@ use super::digest::BUCKETS;
 use super::pull::{NotUnderstood, Pull, Task};
 use super::record::Record;
 use super::repair::Unread;
-use super::serve::KEYS_MAX;
 use super::store::slot_of;
 use super::time::Now;
 use super::{Outbox, Registry};
@@ -42,20 +41,8 @@ impl Registry {
         }
     }
 
-    pub(super) fn versions_came(
-        &mut self,
-        pull: &mut Pull,
-        mut buckets: Vec<u16>,
-        versions: Vec<(InstanceKey, Version)>,
-        more: bool,
-        now: Now,
-    ) {
-        let last = versions.last().map(|(key, _)| key.clone()).filter(|_| more);
-        if let Some(last) = last {
-            let (of, _) = slot_of(&last);
-            buckets.retain(|bucket| *bucket >= of);
-            pull.todo.push_front(Task::Versions { buckets, after: Some(last) });
-        }
+    pub(super) fn versions_came(&mut self, pull: &mut Pull, buckets: &[u16], versions: Vec<(InstanceKey, Version)>, more: bool, now: Now) {
+        pull.versions_left(buckets, &versions, more);
         self.note_differing(&mut pull.differing, &versions);
         let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
             Some(known) => known.version < *version,
@@ -63,10 +50,11 @@ impl Registry {
             None => version.live || self.applied.seq(&version.owner) < version.seq,
         };
         let mut lacked = Vec::new();
-        for (key, version) in versions.into_iter().filter(|(key, version)| is_greater(key, version)) {
+        let greater: Vec<(InstanceKey, Version)> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).collect();
+        for (key, version) in greater {
             // What would be refused is not fetched.
             match self.growth_limit(&key).filter(|_| version.live) {
-                Some(limit) => self.over_limit.refuse(limit, &pull.of, now.mono),
+                Some(limit) => self.refuse_record(limit, &pull.of, now.mono),
                 None => lacked.push(key),
             }
         }
@@ -87,23 +75,11 @@ impl Registry {
         }
     }
 
-    pub(super) fn records_came(
-        &mut self,
-        pull: &mut Pull,
-        mut asked: Vec<InstanceKey>,
-        records: &[Arc<Record>],
-        now: Now,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn records_came(&mut self, pull: &mut Pull, asked: Vec<InstanceKey>, records: &[Arc<Record>], now: Now, out: &mut Outbox) {
         let of = pull.of.clone();
         let gained = self.merge_all(records, &of, now, out);
         pull.has_gained(gained, out);
-        // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
-        let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
-        let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
-        if !rest.is_empty() {
-            pull.todo.push_front(Task::Records { keys: rest });
-        }
+        pull.records_left(asked, records);
     }
 
     /// Records of whole buckets came, up to `next` where there are more.
@@ -139,7 +115,7 @@ impl Registry {
         if let Some(own) = pull.theirs.iter().find(|at| at.life == pull.of) {
             self.applied.ends_at(&own.life, own.seq, now.mono);
         }
-        self.has_compared(&pull.of.node, pull.knows_all);
+        self.has_compared(&pull.of.node, pull.knows_all, now);
         self.has_caught_up(&pull.of.node);
     }
 
