@@ -132,7 +132,7 @@ impl Registry {
 
     /// Asks what is to be asked next; with nothing left, or enough found, the comparison is done.
     fn compare_on(&mut self, ticket: Ticket, mut comparison: Comparison, now: Now, out: &mut Outbox) {
-        if comparison.pull.is_done() || comparison.truncated {
+        if comparison.pull.is_done() || comparison.until <= now.mono {
             self.finish_comparison(ticket, comparison, out);
             return;
         }
@@ -149,7 +149,7 @@ impl Registry {
             if comparison.pull.silent_ms(now.mono) >= SILENT_MS {
                 out.push(Output::Answer(ticket, Answer::Refused(Refusal::UnreachableNode(comparison.pull.of.node))));
             } else {
-                comparison.truncated |= comparison.until <= now.mono;
+                comparison.truncated |= comparison.until <= now.mono && !comparison.pull.is_done();
                 comparison.pull.ask_again(now.mono, out);
                 self.compare_on(ticket, comparison, now, out);
             }
@@ -172,8 +172,11 @@ impl Registry {
     }
 
     fn take_compared(&self, comparison: &mut Comparison, task: Task, have: Have, now: Now) -> Result<(), NotUnderstood> {
+        let is_enough = comparison.truncated;
         let pull = &mut comparison.pull;
         match (task, have) {
+            // As many were found as are told: what the peer has of those is all that is waited for.
+            (Task::Buckets | Task::Digests { .. } | Task::Versions { .. }, _) if is_enough => {}
             (Task::Buckets, Have::Buckets { live, .. }) => self.compare_buckets(pull, 0, None, &live),
             (Task::Digests { from }, Have::Digests { live, next, .. }) => {
                 self.compare_buckets(pull, from, next, &live);
@@ -238,6 +241,9 @@ impl Registry {
                 (_, None) => {}
             }
             comparison.found.insert(key.clone(), None);
+        }
+        if comparison.truncated {
+            comparison.pull.todo.retain(|task| matches!(task, Task::Records { .. }));
         }
         if !wanted.is_empty() {
             comparison.pull.todo.push_front(Task::Records { keys: wanted });

@@ -15,7 +15,7 @@ use crate::model::{Life, NodeName, Seq};
 const COLLECT_MS: u64 = 300;
 /// If nothing came for this long, the node is ready all the same, and says that it may not know all.
 const GIVE_UP_MS: u64 = 30_000;
-/// A connected node waits so long for its first own beacon: until it comes, no other node's can have come either.
+/// A node that was connected waits so long for its first own beacon: until it comes, no other node's can have come either.
 const ECHO_MS: u64 = 12_000;
 /// A giver that answers nothing for this long is left for another, where there is one.
 const GIVER_SILENT_MS: u64 = 4000;
@@ -155,7 +155,7 @@ impl Registry {
             }
             return;
         }
-        if hears_since.is_none() && self.link.connected_since().is_some() && now.mono < self.join.began_at + ECHO_MS {
+        if hears_since.is_none() && self.link.has_connected() && now.mono < self.join.began_at + ECHO_MS {
             return;
         }
         // On a long line it takes as long as the wait itself to connect, and as long again to hear anybody.

@@ -48,13 +48,24 @@ pub(super) struct Link {
     echo_since: Option<Mono>,
     started_at: Mono,
     reconnect_at: Option<Mono>,
+    /// It was connected once.
+    has_connected: bool,
     /// How long a connection has for its first own beacon, while none has brought any.
     first_echo_ms: u64,
 }
 
 impl Link {
     pub(super) fn new(has_bus: bool, now: Mono) -> Self {
-        Self { has_bus, connected_at: None, last_echo: None, echo_since: None, started_at: now, reconnect_at: None, first_echo_ms: DEAF_MS }
+        Self {
+            has_bus,
+            connected_at: None,
+            last_echo: None,
+            echo_since: None,
+            started_at: now,
+            reconnect_at: None,
+            has_connected: false,
+            first_echo_ms: DEAF_MS,
+        }
     }
 
     pub(super) fn has_bus(&self) -> bool {
@@ -63,6 +74,7 @@ impl Link {
 
     pub(super) fn connected(&mut self, now: Mono) {
         self.connected_at = Some(now);
+        self.has_connected = true;
         self.echo_since = None;
         self.reconnect_at = Some(now + if self.last_echo.is_some() { DEAF_MS } else { self.first_echo_ms });
     }
@@ -94,6 +106,11 @@ impl Link {
     /// Since when the client is connected, whether or not anything comes; `None`: it is not.
     pub(super) fn connected_since(&self) -> Option<Mono> {
         self.connected_at
+    }
+
+    /// The client was connected once: where its own beacons do not come back, they may be on their way.
+    pub(super) fn has_connected(&self) -> bool {
+        self.has_connected
     }
 
     /// Own beacons come back since then.

@@ -171,7 +171,8 @@ fn over_a_long_or_a_thin_line_a_difference_is_found_too() {
         let mut world = diverged();
         world.bus.set_line(1, line);
         let diff = diff(&mut world, 0, 1);
-        assert!(!diff.truncated && diff.services.len() == 3, "{diff:?}");
+        // Meanwhile the nodes repair what differs.
+        assert!(!diff.truncated && !diff.is_equal(), "{diff:?}");
     }
 }
 
