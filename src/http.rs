@@ -34,6 +34,7 @@ mod select;
 mod socket;
 mod templates;
 mod tls;
+mod unread;
 mod waits;
 mod watch;
 mod write;

@@ -29,4 +29,4 @@ pub use overrides::{
 pub use selection::{SELECTION_TERMS_MAX, Selection, SelectionDraft, SelectionError};
 pub use status::{Reported, Status};
 pub use subscriber::{SUBSCRIBER_BYTES_MAX, Subscriber, subscriber_name};
-pub use version::{Epoch, INCARNATION_MAX, Incarnation, Life, Seq, Version};
+pub use version::{Epoch, INCARNATION_MAX, INCARNATION_NAMED_MAX, Incarnation, Life, Seq, Version};

@@ -271,6 +271,8 @@ impl Registry {
             Input::Probed { ticket, outcome } => self.handle_probed(ticket, outcome, now, out),
             Input::BusConnected => {
                 self.link.connected(now.mono);
+                self.relays.forgive_unanswered();
+                self.repair.hasten_all(now.mono);
                 self.next_beacon = now.mono;
             }
             Input::BusDisconnected => self.link.disconnected(),

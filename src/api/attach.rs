@@ -63,7 +63,7 @@ pub struct Member {
     /// How long it may be silent before it is `suspect`, once no connection holds it; default 15 s. Not `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// Which life of the process this is, 1 to 2^53 - 1; absent: the known one, 1 where none is known.
+    /// Which life of the process this is, 1 to 2^52; absent: the known one, 1 where none is known.
     #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
@@ -100,6 +100,22 @@ impl Member {
             check,
         }
     }
+}
+
+/// The `data` of each event on a connection that holds instances, by the event's name.
+#[cfg(feature = "server")]
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum AttachEvent {
+    /// `event: registered`
+    Registered(Attached<'static>),
+    /// `event: deregistered`
+    Deregistered(Held<'static>),
+    /// `event: goodbye`
+    Goodbye(super::consume::Goodbye),
+    /// `event: ping`
+    Ping(Ping),
 }
 
 /// `event: registered`: all are, and this connection holds them from now on.
@@ -139,4 +155,5 @@ pub struct Held<'a> {
 
 /// `event: ping`: the connection is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Ping {}

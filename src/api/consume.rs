@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "server")]
+pub use stream::WatchEvent;
 pub use stream::{Delta, Goodbye, Notice, Removed, Snapshot, Synced, Unchanged, WatchMany};
 
 use super::Hex;

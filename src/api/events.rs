@@ -64,6 +64,20 @@ pub struct Events<'a> {
     pub next: Option<String>,
 }
 
+/// The `data` of each of a stream's events, by the event's name.
+#[cfg(feature = "server")]
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum StreamEvent {
+    /// `event: change`
+    Change(Box<Event<'static>>),
+    /// `event: gap`
+    Gap(Gap),
+    /// `event: goodbye`
+    Goodbye(super::consume::Goodbye),
+}
+
 /// Events are missing on a stream: here, between what came before and what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -71,7 +71,7 @@ pub struct Registration {
     /// How long it may be silent before it is `suspect`; default 15 s. `none`: a fixed address, listed until it is deregistered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
-    /// Which life of the process this is, 1 to 2^53 - 1; absent: the known one, 1 where none is known.
+    /// Which life of the process this is, 1 to 2^52; absent: the known one, 1 where none is known.
     #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,

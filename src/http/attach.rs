@@ -27,7 +27,7 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 use super::watch;
 use super::write::Write;
-use crate::api::attach::{Attach, Attached};
+use crate::api::attach::{Attach, AttachEvent};
 use crate::api::problem::Problem as ProblemBody;
 use crate::model::InstanceKey;
 use crate::registry::Register;
@@ -49,7 +49,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     ),
     request_body = Attach,
     responses(
-        (status = 200, description = "The stream", content_type = "text/event-stream", body = Attached<'static>),
+        (status = 200, description = "The stream", content_type = "text/event-stream", body = AttachEvent),
         (status = 503, description = "The node is leaving, or has as many such connections as it takes; nothing was changed", body = ProblemBody, content_type = "application/problem+json"),
         (status = "default", description = "Refused whole; nothing was changed", body = ProblemBody, content_type = "application/problem+json"),
     ),

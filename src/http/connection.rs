@@ -29,10 +29,9 @@ use super::line::Line;
 use super::outlet::Outlet;
 use super::places::Place;
 use super::socket::{Readable, Socket};
+use super::unread::{self, HEAD_BYTES_MAX};
 use super::waits::{UnderWay, Waiting, Waits};
 
-/// A request's head, all lines together.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// With what a client begins that speaks HTTP/2.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a connection has waited for a request, at the least, when it gives its buffers back.
@@ -115,7 +114,8 @@ impl Service {
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .initial_stream_window_size(BODY_WINDOW_BYTES)
             .initial_connection_window_size(BODY_WINDOW_BYTES)
-            .max_header_list_size(HEAD_BYTES_MAX as u32);
+            // Past it the library refuses with a status alone; up to it `unread` says more.
+            .max_header_list_size(2 * HEAD_BYTES_MAX as u32);
         Self(Arc::new(Parts {
             edge: Edge::new(app.clone()),
             http1,
@@ -183,7 +183,7 @@ impl Connection {
         if is_http2 {
             Box::pin(self.http2(socket.of_http2(), waits, &line, first)).await;
         } else {
-            Box::pin(self.http1(socket, waits, &line, first)).await;
+            Box::pin(self.http1(socket.of_http1(parts.edge.clone()), waits, &line, first)).await;
         }
     }
 
@@ -202,7 +202,14 @@ impl Connection {
         loop {
             let mut connection = Box::pin(builder.serve_connection(TokioIo::new(socket), service));
             match conversation.next(connection.as_mut(), timer.as_mut(), &parts.app).await {
-                Turn::Ended(ended) => return log_end(ended),
+                Turn::Ended(ended) => {
+                    let is_unread = ended.as_ref().is_err_and(hyper::Error::is_parse);
+                    log_end(ended);
+                    if is_unread {
+                        unread::linger(&mut Pin::into_inner(connection).into_parts().io.into_inner()).await;
+                    }
+                    return;
+                }
                 Turn::Overdue => return self.timed_out(),
                 Turn::Stopping => {
                     connection.as_mut().graceful_shutdown();
@@ -259,7 +266,11 @@ impl Connection {
         request.extensions_mut().insert(Peer(self.address.ip()));
         let edge = self.service.0.edge.clone();
         async move {
-            let response = edge.answer(request).await;
+            let too_large = under_way.is_some().then(|| unread::too_large(&request)).flatten();
+            let response = match too_large {
+                Some(problem) => edge.refuse(problem).map(Body::from),
+                None => edge.answer(request).await,
+            };
             Ok(match under_way {
                 Some(under_way) => response.map(|body| Body::new(Counted { body, _under_way: under_way })),
                 None => response,

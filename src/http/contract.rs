@@ -10,7 +10,7 @@ use super::fault::FaultCode;
 use super::problem::Code;
 use super::said::{CheckWord, DIGEST_BYTES_MAX, OpWord};
 use crate::model::{
-    ADDRESS_BYTES_MAX, AUTHOR_BYTES_MAX, CHECK_COUNT_MAX, Cause, INCARNATION_MAX, INSTANCE_PATTERN, Imposed, LABEL_PATTERN,
+    ADDRESS_BYTES_MAX, AUTHOR_BYTES_MAX, CHECK_COUNT_MAX, Cause, INCARNATION_NAMED_MAX, INSTANCE_PATTERN, Imposed, LABEL_PATTERN,
     METADATA_KEY_BYTES_MAX, METADATA_KEYS_MAX, METADATA_VALUE_BYTES_MAX, PATH_BYTES_MAX, PORT_NAME_BYTES_MAX, PORTS_MAX, REASON_BYTES_MAX,
     Reported, SERVICE_PATTERN, SUBSCRIBER_BYTES_MAX, Status, TAGS_MAX,
 };
@@ -71,10 +71,10 @@ fn of_word(schema: &str, field: &str) -> Option<Value> {
             one_of(Reported::ALL.map(Reported::as_str))
         }
         ("SetOverride" | "Override", "status") => one_of(Imposed::ALL.map(Imposed::as_str)),
-        ("Instance" | "Renewed" | "OverriddenDetail", "status") | ("StatusDetail", "effective" | "seen") | ("Event", "from" | "to") => {
-            one_of(Status::ALL.map(Status::as_str))
-        }
-        ("Event" | "Detail", "cause") => one_of(Cause::ALL.map(Cause::as_str)),
+        ("Instance" | "Renewed" | "OverriddenDetail" | "Removed", "status")
+        | ("StatusDetail", "effective" | "seen")
+        | ("Event", "from" | "to") => one_of(Status::ALL.map(Status::as_str)),
+        ("Event" | "Detail" | "Removed" | "Notice", "cause") => one_of(Cause::ALL.map(Cause::as_str)),
         ("Check" | "CheckDetail", "kind") => one_of(CheckWord::ALL.map(|(word, _)| word)),
         ("Op", "op") => one_of(OpWord::ALL.map(|(word, _)| word)),
         ("Problem" | "OpResult", "code") => one_of(Code::ALL.iter().map(|code| code.as_str())),
@@ -113,7 +113,7 @@ fn of_content(schema: &str, field: &str) -> Option<Value> {
     let is_taken = TAKEN.contains(&schema);
     Some(match (schema, field) {
         (_, "weight") => json!({"minimum": 0, "maximum": u16::MAX}),
-        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_MAX}),
+        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_NAMED_MAX}),
         (_, "tags") => json!({"maxItems": TAGS_MAX, "items": {"minLength": 1, "maxLength": METADATA_KEY_BYTES_MAX, "pattern": "^[^,]*$"}}),
         (_, "metadata") => json!({
             "maxProperties": METADATA_KEYS_MAX,
@@ -155,7 +155,7 @@ fn of_parameter(path: &str, name: &str) -> Option<Value> {
         ("/v1/watch", "detail") => one_of(["instances", "counts"]),
         ("/v1/instances", "detail") => one_of(["listed", "registration"]),
         (_, "limit") => json!({"minimum": 1, "maximum": LIMIT_MAX}),
-        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_MAX}),
+        (_, "incarnation") => json!({"minimum": 1, "maximum": INCARNATION_NAMED_MAX}),
         (_, "client") => json!({"maxLength": SUBSCRIBER_BYTES_MAX}),
         _ => return None,
     })
@@ -263,7 +263,7 @@ mod tests {
             ("/metadata/additionalProperties/maxLength", json!(METADATA_VALUE_BYTES_MAX)),
             ("/tags/items/maxLength", json!(METADATA_KEY_BYTES_MAX)),
             ("/ports/additionalProperties/minimum", json!(1)),
-            ("/incarnation/maximum", json!(INCARNATION_MAX)),
+            ("/incarnation/maximum", json!(INCARNATION_NAMED_MAX)),
         ] {
             assert_eq!(registration.pointer(pointer), Some(&bound), "{pointer}");
         }
@@ -282,12 +282,29 @@ mod tests {
     }
 
     #[test]
+    fn every_event_of_a_stream_is_described() {
+        let document = document();
+        let shapes = |schema: &str| -> Vec<String> {
+            let any = document["components"]["schemas"][schema]["oneOf"].as_array().cloned().unwrap_or_default();
+            let shapes = any.iter().map(|one| one["$ref"].as_str().unwrap_or_default().rsplit('/').next().unwrap().to_owned());
+            shapes.filter(|shape| document["components"]["schemas"][shape].is_object()).collect()
+        };
+        assert_eq!(shapes("WatchEvent"), ["Snapshot", "Delta", "Unchanged", "Synced", "Notice", "Goodbye", "ServiceCounts"]);
+        assert_eq!(shapes("AttachEvent"), ["Attached", "Held", "Goodbye", "Ping"]);
+        assert_eq!(shapes("StreamEvent"), ["Event", "Gap", "Goodbye"]);
+        for (path, method) in [("/v1/watch", "get"), ("/v1/watch", "post")] {
+            let content = &document["paths"][path][method]["responses"]["200"]["content"];
+            assert_eq!(content["text/event-stream"]["schema"]["$ref"], "#/components/schemas/WatchEvent", "{method}");
+        }
+    }
+
+    #[test]
     fn events_and_history_are_described_as_json_and_as_a_stream() {
         let document = document();
         for path in ["/v1/events", "/v1/services/{service}/instances/{id}/history"] {
             let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
             assert_eq!(content["application/json"]["schema"]["$ref"], "#/components/schemas/Events", "{path}");
-            assert_eq!(content["text/event-stream"]["schema"]["$ref"], "#/components/schemas/Event", "{path}");
+            assert_eq!(content["text/event-stream"]["schema"]["$ref"], "#/components/schemas/StreamEvent", "{path}");
         }
     }
 }

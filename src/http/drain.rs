@@ -14,7 +14,7 @@ use super::query::Query;
 use super::{App, body};
 use crate::api::drain::{Drained, Missing};
 use crate::api::problem::Problem as ProblemBody;
-use crate::model::Incarnation;
+use crate::model::{INCARNATION_NAMED_MAX, Incarnation};
 use crate::registry::{self, Drain};
 
 /// How long a drain may take, unless it says less.
@@ -57,7 +57,7 @@ async fn drain(
     let deadline_ms = query.ms("deadline", 0..=DEADLINE_MS_MAX).unwrap_or(DEADLINE_MS);
     let wait = query.flag("wait").unwrap_or(false);
     let deregister = query.flag("deregister").unwrap_or(true);
-    let incarnation = query.number("incarnation", 1..=crate::model::INCARNATION_MAX).and_then(Incarnation::new);
+    let incarnation = query.number("incarnation", 1..=INCARNATION_NAMED_MAX).and_then(Incarnation::named);
     let key = query.finish_with(key)?;
     let drain = Drain { key, incarnation, until: at + deadline_ms, deregister, wait, actor };
     Ok(match app.node.drain(drain).await? {

@@ -95,9 +95,14 @@ impl Edge {
                 ("Too many connections are open from this address (`http.connections_per_address`).", "http.connections_per_address")
             }
         };
-        let (id, problem) = (self.0.request_ids.make(), Problem::new(Code::Overloaded, detail).with_key(key));
-        let mut response = Response::new(to_json(problem, &id));
-        *response.status_mut() = Code::Overloaded.status();
+        self.refuse(Problem::new(Code::Overloaded, detail).with_key(key))
+    }
+
+    /// An answer without a request that could be read.
+    #[must_use]
+    pub(super) fn refuse(&self, problem: Problem) -> Response<Bytes> {
+        let (id, empty) = (self.0.request_ids.make(), problem.clone().into_response());
+        let mut response = empty.map(|_| to_json(problem, &id));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         self.0.sign(&mut response, id);
         response

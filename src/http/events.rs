@@ -52,7 +52,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses(
         (status = 200, description = "What happened; with `accept: text/event-stream` what happens.", content(
             (Events<'static> = "application/json"),
-            (api::events::Event<'static> = "text/event-stream"),
+            (api::events::StreamEvent = "text/event-stream"),
         )),
         (status = "default", description = "Not answered", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -87,7 +87,7 @@ async fn events(State(app): State<App>, headers: HeaderMap, mut query: Query) ->
     responses(
         (status = 200, description = "What happened; with `accept: text/event-stream` what happens.", content(
             (Events<'static> = "application/json"),
-            (api::events::Event<'static> = "text/event-stream"),
+            (api::events::StreamEvent = "text/event-stream"),
         )),
         (status = "default", description = "Not answered; 404 `unknown_instance`: nothing is known of it", body = ProblemBody, content_type = "application/problem+json"),
     )

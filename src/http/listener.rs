@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::http::Response;
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +20,7 @@ use super::App;
 use super::connection::{Connection, Service};
 use super::places::Places;
 use super::tls::Tls;
+use super::unread::linger;
 
 /// How many connections the system holds for us while we are busy.
 const BACKLOG: u32 = 4096;
@@ -166,17 +167,16 @@ async fn turn_away(mut stream: TcpStream, answer: Response<Bytes>, _place: Owned
     let told = async {
         stream.write_all(&to_bytes(&answer)).await?;
         stream.shutdown().await?;
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
+        linger(&mut stream).await;
         io::Result::Ok(())
     };
     let _ = tokio::time::timeout(TURN_AWAY_TIMEOUT, told).await;
 }
 
-fn to_bytes(answer: &Response<Bytes>) -> Vec<u8> {
+/// An answer as HTTP/1.1 sends it, after which the connection closes.
+pub(super) fn to_bytes(answer: &Response<Bytes>) -> Vec<u8> {
     let mut bytes =
-        format!("HTTP/1.1 {}\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: {}\r\n", answer.status(), answer.body().len())
-            .into_bytes();
+        format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", answer.status(), answer.body().len()).into_bytes();
     for (name, value) in answer.headers() {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");

@@ -89,6 +89,10 @@ codes! {
     NodeAlive = "node_alive", CONFLICT, "Node alive";
     /// The body is larger than is taken.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "Body too large";
+    /// The address is longer than is read.
+    UriTooLong = "uri_too_long", URI_TOO_LONG, "Address too long";
+    /// The request's head is larger than is read.
+    HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large";
     /// The body is not said to be JSON.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type";
     /// The node does not know enough yet.

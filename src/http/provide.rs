@@ -23,7 +23,7 @@ use super::write::{Asked, Write};
 use crate::api::problem::Problem as ProblemBody;
 use crate::api::provide::{self, Deregistered, Heartbeat as HeartbeatBody, Lease, Registered, Registration, Renewed};
 use crate::api::{Hex, consume::Instance};
-use crate::model::{Incarnation, InstanceId, InstanceKey, Registration as ValidRegistration, Reported};
+use crate::model::{INCARNATION_NAMED_MAX, Incarnation, InstanceId, InstanceKey, Registration as ValidRegistration, Reported};
 use crate::registry::{self, AckReport, Deregister, Heartbeat, Register};
 
 /// Bytes that stand for themselves in a segment of a path.
@@ -160,7 +160,7 @@ async fn deregister(
     mut query: Query,
 ) -> Result<Response, Problem> {
     let key = names.instance(&mut query);
-    let incarnation = query.number("incarnation", 1..=crate::model::INCARNATION_MAX).and_then(Incarnation::new);
+    let incarnation = query.number("incarnation", 1..=INCARNATION_NAMED_MAX).and_then(Incarnation::named);
     let write = Write::read(&mut query, at);
     let key = query.finish_with(key)?;
     let ack = app.node.deregister(Deregister { key, incarnation, actor, ack: write.ack() }).await?;

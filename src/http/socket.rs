@@ -11,8 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::edge::Edge;
 use super::http2_heads::Http2Heads;
 use super::outlet::Outlet;
+use super::unread;
 use super::waits::Waits;
 
 /// A connection's bytes.
@@ -24,6 +26,10 @@ pub(super) struct Socket<S> {
     outlet: Arc<Outlet>,
     /// Where the protocol is HTTP/2.
     http2: Option<Http2Heads>,
+    /// Where the protocol is HTTP/1.1: answers what the library cannot read.
+    edge: Option<Edge>,
+    /// What is written in the place of an answer that the library made by itself; empty: nothing.
+    instead: Bytes,
 }
 
 /// What can be waited for without a buffer to read into.
@@ -49,12 +55,17 @@ impl Readable for TlsStream<TcpStream> {
 
 impl<S> Socket<S> {
     pub(super) fn new(io: S, waits: Waits, outlet: Arc<Outlet>) -> Self {
-        Self { io, prefix: Bytes::new(), waits, outlet, http2: None }
+        Self { io, prefix: Bytes::new(), waits, outlet, http2: None, edge: None, instead: Bytes::new() }
     }
 
     /// The same with bytes that are to be read before what comes.
     pub(super) fn beginning_with(self, prefix: Bytes) -> Self {
         Self { prefix, ..self }
+    }
+
+    /// The same, on which what the library answers by itself is replaced.
+    pub(super) fn of_http1(self, edge: Edge) -> Self {
+        Self { edge: Some(edge), ..self }
     }
 
     /// The same, whose frames are followed.
@@ -96,9 +107,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Socket<S> {
+    /// Writes what stands in the place of these bytes; `None`: nothing does.
+    fn poll_write_instead(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.instead.is_empty() {
+            self.instead = unread::in_place_of(bytes, self.edge.as_ref()?)?.into();
+        }
+        while !self.instead.is_empty() {
+            match Pin::new(&mut self.io).poll_write(context, &self.instead) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(written)) => self.instead.advance(written),
+                other => return Some(other),
+            }
+        }
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.waits.set_unflushed(true);
+        if let Some(written) = self.poll_write_instead(context, bytes) {
+            return written;
+        }
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -115,9 +146,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.waits.set_unflushed(true);
-        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+        if let Some(written) = slices.first().and_then(|first| self.poll_write_instead(context, first)) {
+            return written;
+        }
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

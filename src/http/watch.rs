@@ -64,7 +64,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         ("lastEventId" = Option<String>, Query, description = "The same, as polyfills send it; the header counts for more."),
     ),
     responses(
-        (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::Snapshot<'static>),
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::WatchEvent),
         (status = 400, description = "Something is wrong with the query.", body = api::problem::Problem, content_type = "application/problem+json"),
         (status = 503, description = "The node is warming or leaving, or has as many streams as it takes.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
@@ -85,7 +85,7 @@ async fn watch(State(app): State<App>, headers: HeaderMap, caller: Caller, query
     params(("last-event-id" = Option<String>, Header, description = "The id of the last event that was received, from any node.")),
     request_body = api::consume::WatchMany,
     responses(
-        (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::Snapshot<'static>),
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = api::consume::WatchEvent),
         (status = "default", description = "As of a stream by GET, and what may be wrong with a body.", body = api::problem::Problem, content_type = "application/problem+json"),
     )
 )]

@@ -10,6 +10,8 @@ pub struct Incarnation(u64);
 
 /// 2^53 − 1: the greatest whole number that every JSON reader keeps exact.
 pub const INCARNATION_MAX: u64 = (1 << 53) - 1;
+/// 2^52: the greatest that a provider may name. Peers quarantine a greater one at first sight, so no door takes it.
+pub const INCARNATION_NAMED_MAX: u64 = 1 << 52;
 
 impl Incarnation {
     /// The incarnation of an instance whose provider names none and of which nothing is known.
@@ -19,6 +21,12 @@ impl Incarnation {
     #[must_use]
     pub fn new(number: u64) -> Option<Self> {
         (1..=INCARNATION_MAX).contains(&number).then_some(Self(number))
+    }
+
+    /// Takes a number that a provider names; `None` when it is not 1 to [`INCARNATION_NAMED_MAX`].
+    #[must_use]
+    pub fn named(number: u64) -> Option<Self> {
+        (1..=INCARNATION_NAMED_MAX).contains(&number).then_some(Self(number))
     }
 
     /// The life after this one; stays at the greatest there is.

@@ -107,6 +107,10 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::warn!(%node, %peer, "three comparisons brought nothing, and the digests still differ; the next ones wait");
             "still_differs"
         }
+        Notice::LogCut(life) => {
+            tracing::error!(%node, peer = %life, "messages said that this peer had written more than it has; that is forgotten, and compared");
+            "log_cut"
+        }
         Notice::ClockAhead { from, ms } => {
             tracing::warn!(%node, peer = %from, ms, "the clock of a peer is ahead, or was when it started; stamps follow it: check the time there");
             "clock_ahead"

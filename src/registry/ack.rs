@@ -61,6 +61,13 @@ impl Acks {
 }
 
 impl Registry {
+    /// A peer has said that it has this life's log up to `seq`; nobody can have more of this node's than was written.
+    pub(super) fn note_ack(&mut self, peer: &NodeName, life: &Life, seq: Seq) {
+        if *life != self.life || seq <= self.log.head() {
+            self.acks.note(peer, life, seq);
+        }
+    }
+
     /// Answers a write now, or when those who are to apply it have.
     #[expect(clippy::too_many_arguments, reason = "each is a value of its own")]
     pub(super) fn answer_when_applied(

@@ -13,6 +13,8 @@ const BEYOND_MAX: usize = 1024;
 /// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node. Beacons and
 /// answers to pulls name them all, and fit their frames with the longest of names.
 pub const LIVES_MAX: usize = 1024;
+/// No beacon of a peer that counts as alive is later than this.
+const LATE_BEACON_MS: u64 = 15_000;
 /// How long a life is remembered after its node was last heard in it.
 pub(super) const FORGET_AFTER_MS: u64 = 24 * 3_600_000;
 
@@ -36,6 +38,8 @@ pub(super) struct Progress {
     beyond: Vec<(Seq, Seq)>,
     /// When that node was last heard in this life, by this node or another.
     heard_at: Mono,
+    /// Where its log was thought to end when the life itself said less, and since when it says so.
+    beyond_end: Option<(Seq, Mono)>,
 }
 
 impl Applied {
@@ -104,6 +108,25 @@ impl Applied {
             progress.head = seq.max(progress.seq).max(came);
             progress.settle(now);
         }
+    }
+
+    /// The life says in a beacon that its log ends at `seq`. Beacons may be late; where they say less than was applied or claimed for longer than
+    /// any is, nobody wrote what lies beyond: without this a single forged number would let all that the life writes be ignored. Says whether
+    /// it was so: what came meanwhile is then found by comparing.
+    pub(super) fn said_end(&mut self, life: &Life, seq: Seq, now: Mono) -> bool {
+        let Some(progress) = self.lives.get_mut(life) else { return false };
+        let end = progress.seq.max(progress.head);
+        if seq >= progress.beyond_end.map_or(end, |(end, _)| end) {
+            progress.beyond_end = None;
+            return false;
+        }
+        let (_, since) = *progress.beyond_end.get_or_insert((end, now));
+        if since + LATE_BEACON_MS > now {
+            return false;
+        }
+        *progress = Progress { seq: seq.min(progress.seq), head: seq, heard_at: now, ..Progress::default() };
+        progress.settle(now);
+        true
     }
 
     /// Somebody is known to have this life's log up to `seq`; its node was heard `age_ms` ago.
@@ -259,6 +282,31 @@ mod tests {
         applied.merged(&life(), 8, 9, 500);
         applied.ends_at(&life(), 3, 600);
         assert_eq!(applied.next_gap(), Some(500 + GAP_MS));
+    }
+
+    #[test]
+    fn a_forged_seq_lasts_no_longer_than_a_beacon_can_be_late() {
+        let mut applied = Applied::new(own(), 0);
+        applied.merged(&life(), 1, 3, 0);
+        applied.merged(&life(), 4, 1 << 53, 10);
+        assert_eq!(applied.seq(&life()), 1 << 53);
+        assert!(!applied.said_end(&life(), 4, 100) && !applied.said_end(&life(), 5, 15_099));
+        assert!(applied.said_end(&life(), 6, 15_100));
+        assert_eq!((applied.seq(&life()), applied.next_gap()), (6, None));
+        applied.heard(&life(), 1 << 50, None, 16_000);
+        applied.merged(&life(), 1 << 40, 1 << 41, 16_000);
+        assert!(!applied.said_end(&life(), 6, 16_000) && applied.said_end(&life(), 6, 31_000));
+        assert_eq!((applied.seq(&life()), applied.next_gap()), (6, None));
+    }
+
+    #[test]
+    fn late_beacons_of_a_life_that_writes_take_nothing_back() {
+        let mut applied = Applied::new(own(), 0);
+        for second in 1..100 {
+            applied.merged(&life(), second * 10 - 9, second * 10, second * 1000);
+            assert!(!applied.said_end(&life(), (second * 10).saturating_sub(40), second * 1000), "{second}");
+        }
+        assert_eq!(applied.seq(&life()), 990);
     }
 
     #[test]

@@ -239,10 +239,11 @@ impl Registry {
         self.see_preserved(record, Seen::Suspect, last, now, out);
     }
 
-    /// It is listed by self-preservation alone: its record says so, once.
+    /// It is listed by self-preservation alone: its record says so, once. That another has its place says more, and is said once too.
     fn see_preserved(&mut self, record: &Record, seen: Seen, last: Mono, now: Now, out: &mut Outbox) {
         let is_seen = matches!(record.body, Body::Live { seen: was, .. } if was == seen);
-        if !is_seen || record.cause != Cause::Preserved {
+        let cause = if self.is_replaced(record, last) { Cause::AddressReused } else { Cause::Preserved };
+        if !is_seen || record.cause != cause {
             self.see_silence(record, seen, Cause::Preserved, last, now, out);
         }
     }
@@ -310,7 +311,7 @@ mod tests {
     use super::*;
     use crate::model::{
         Address, Check, CheckKind, Epoch, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey,
-        ServiceName,
+        ServiceName, Version,
     };
     use crate::registry::link::Link;
     use crate::registry::message::MemberAt;
@@ -360,6 +361,44 @@ mod tests {
             registry.handle_due(&record.key, None, now, &mut Outbox::new());
             assert!(!registry.holds_lease(&record.key), "it does not wait for ever");
         }
+    }
+
+    #[test]
+    fn what_a_node_heard_that_has_just_started_again_counts_before_its_life_does() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(9)), 1, now);
+        hear_beacon(&mut registry, true, now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let draft = RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), Ttl::from_ms(TTL_MS).unwrap());
+        let register = Register::new(key.clone(), Arc::new(Registration::new(draft).unwrap()), now.mono);
+        registry.handle(Input::Register(1, register), now, &mut Outbox::new());
+        let next_life = Life { node: NodeName::parse("n0").unwrap(), epoch: Epoch(3) };
+        let known = registry.record(&key).unwrap();
+        let version = Version { edition: known.version.edition + 5, owner: next_life.clone(), seq: 1, ..known.version.clone() };
+        let record = Arc::new(Record { version, ..Record::clone(known) });
+        let change = Change { first: 1, last: 1, wants_ack: false, records: vec![record] };
+        registry.handle(Input::Received(Envelope { from: next_life, message: Message::Change(change) }), now, &mut Outbox::new());
+        assert_eq!(registry.record(&key).unwrap().version.owner, registry.life, "its former life was heard just now");
+        let late = Now { mono: now.mono + TTL_MS + 500, wall: 0 };
+        registry.handle_due(&key, None, late, &mut Outbox::new());
+        assert!(matches!(registry.record(&key).unwrap().body, Body::Live { seen: Seen::Well, .. }));
+    }
+
+    #[test]
+    fn of_the_last_one_whose_place_another_has_it_is_said_once() {
+        let mut now = Now { mono: 1_000_000, wall: 0 };
+        let (mut registry, record) = silent(&mut now);
+        registry.link = Link::new(true, now.mono);
+        let by = InstanceKey { id: InstanceId::parse("b").unwrap(), ..record.key.clone() };
+        registry.leases.replace(&record.key, crate::registry::lease::Replaced { since: now.mono, by });
+        let mut written = Vec::new();
+        for _ in 0..8 {
+            now.mono += 1000;
+            registry.handle_due(&record.key, None, now, &mut Outbox::new());
+            written.push(registry.head());
+        }
+        assert_eq!((written[6], registry.record(&record.key).unwrap().cause), (written[2], Cause::AddressReused), "{written:?}");
     }
 
     /// Another node speaks, which hears this one or does not.

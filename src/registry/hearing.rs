@@ -35,7 +35,7 @@ impl Registry {
             Message::Relayed { ticket, verdicts } => self.handle_relayed(&from, ticket, verdicts, now, out),
             Message::Applied { epoch, seq } => {
                 if epoch == self.life.epoch && self.peers.is_life_alive(&from, now.mono) {
-                    self.acks.note(&from.node, &self.life, seq);
+                    self.note_ack(&from.node, &self.life.clone(), seq);
                     self.settle_acks(now, out);
                 }
             }
@@ -92,6 +92,11 @@ impl Registry {
 
     fn hear_change(&mut self, from: &Life, change: Change, now: Now, out: &mut Outbox) {
         if !self.is_present(from, now, out) {
+            // A node that has just started again counts once its former life is silent; what a provider said to it is true already.
+            let is_known = self.peers.get(&from.node).is_some();
+            for record in change.records.iter().filter(|record| is_known && record.version.owner == *from) {
+                self.wait_for_word(record, now.mono);
+            }
             return;
         }
         let (wants_ack, last) = (change.wants_ack, change.last);
@@ -135,6 +140,9 @@ impl Registry {
             self.peers.note_waiting(from, now.mono);
             return;
         }
+        if self.applied.said_end(from, beacon.head, now.mono) {
+            out.push(Output::Noticed(Notice::LogCut(from.clone())));
+        }
         self.applied.heard(from, beacon.head, Some(0), now.mono);
         self.follow_stamp(from, beacon.stamp, now, out);
         for at in &beacon.applied {
@@ -142,7 +150,7 @@ impl Registry {
                 let hop_ms = if at.life == *from { 0 } else { HOP_MS };
                 self.applied.heard(&at.life, at.seq, at.age_ms.map(|age_ms| age_ms.saturating_add(hop_ms)), now.mono);
             }
-            self.acks.note(&from.node, &at.life, at.seq);
+            self.note_ack(&from.node, &at.life, at.seq);
         }
         let leaves = beacon.state == NodeState::Leaving && self.peers.get(&from.node).is_some_and(|peer| !peer.has_left());
         if leaves {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::io::{Changed, Output, Purpose};
 use super::lease::Ended;
 use super::notice::Notice;
-use super::plausible::{EDITION_FREE_MAX, GENERATION_FIRST_MAX, implausible, next_life};
+use super::plausible::{EDITION_FREE_MAX, EDITION_MAX, GENERATION_MAX, implausible, next_life};
 use super::record::{Body, Record, Seen, content_digest};
 use super::stamp::StampTime;
 use super::time::Now;
@@ -27,9 +27,21 @@ impl Step {
         Self { incarnation, edition: stamp, deregistered: false, generation: 0 }
     }
 
-    /// A word within the known life.
+    /// A word within the known life. After the last edition that peers take it counts on in generations; where that life was deregistered
+    /// then, another begins.
     pub(super) fn word(known: &Version, stamp: StampTime) -> Self {
-        Self { incarnation: known.incarnation, edition: stamp.max(known.edition + 1), deregistered: false, generation: 0 }
+        let edition = stamp.max(known.edition + 1);
+        match edition {
+            ..=EDITION_MAX => Self { incarnation: known.incarnation, edition, deregistered: false, generation: 0 },
+            _ if known.deregistered => Self { deregistered: false, ..Self::next_life(known) },
+            _ => Self::generation(known),
+        }
+    }
+
+    /// The end of the known life. It counts on as a word does, and stays in that life.
+    pub(super) fn end(known: &Version, stamp: StampTime) -> Self {
+        let step = if known.deregistered && known.edition >= EDITION_MAX { Self::generation(known) } else { Self::word(known, stamp) };
+        Self { deregistered: true, ..step }
     }
 
     /// A word that names no life. After an edition that no stamp comes to, and that peers who do not know it would not take, it begins one.
@@ -40,12 +52,22 @@ impl Step {
         }
     }
 
-    /// The registry did something. After a generation that peers who do not know it would not take, that begins an edition.
+    /// The registry did something. After the last generation that peers take, that begins an edition, and after the last edition a life.
     pub(super) fn generation(known: &Version) -> Self {
-        if known.generation >= GENERATION_FIRST_MAX {
-            return Self { edition: known.edition + 1, generation: 0, ..Self::same(known) };
+        match (known.generation < GENERATION_MAX, known.edition < EDITION_MAX) {
+            (true, _) => Self { generation: known.generation + 1, ..Self::same(known) },
+            (false, true) => Self { edition: known.edition + 1, generation: 0, ..Self::same(known) },
+            (false, false) => Self::next_life(known),
         }
-        Self { generation: known.generation + 1, ..Self::same(known) }
+    }
+
+    /// Where not even another life is left to begin, it counts on past what peers take: nothing greater can be written.
+    fn next_life(known: &Version) -> Self {
+        match next_life(known.incarnation) {
+            // No word that is remembered is above the end of stamps.
+            Some(next) => Self { incarnation: next, edition: EDITION_FREE_MAX, generation: 0, ..Self::same(known) },
+            None => Self { generation: known.generation + 1, ..Self::same(known) },
+        }
     }
 
     /// The owner saw something.
@@ -210,6 +232,21 @@ mod tests {
     use super::*;
     use crate::model::{Address, Epoch, InstanceId, Namespace, NodeName, Port, RegistrationDraft, ServiceKey, ServiceName, Ttl};
     use crate::registry::{Input, Register, Settings};
+
+    #[test]
+    fn whatever_edition_was_forged_each_word_is_greater_and_taken_by_who_missed_it() {
+        let owner = Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) };
+        for (edition, deregistered) in [(5, false), (EDITION_FREE_MAX, false), (EDITION_MAX, false), (EDITION_MAX, true)] {
+            let known =
+                Version { incarnation: Incarnation::FIRST, edition, deregistered, generation: 3, live: true, owner: owner.clone(), seq: 1 };
+            for step in [Step::word(&known, 7), Step::unnamed_word(&known, 7), Step::end(&known, 7), Step::generation(&known)] {
+                let Step { incarnation, edition, deregistered, generation } = step;
+                let next = Version { incarnation, edition, deregistered, generation, ..known.clone() };
+                assert!(next > known, "{next:?} after {known:?}");
+                assert_eq!((implausible(&next, None), implausible(&next, Some(&known))), (None, None), "{next:?} after {known:?}");
+            }
+        }
+    }
 
     #[test]
     fn what_this_node_wrote_forgot_and_is_given_back_has_a_lease_here() {

@@ -4,6 +4,7 @@
 use super::io::Output;
 use super::message::NodeState;
 use super::notice::Notice;
+use super::preserve::Preserve;
 use super::time::Now;
 use super::{Outbox, Registry, join, log, ownership, relay, repair};
 use crate::model::{Epoch, InstanceKey};
@@ -20,6 +21,7 @@ impl Registry {
             self.end_lease(&key);
             out.push(Output::DropLease { key });
         }
+        self.preserve = Preserve::default();
         // Nobody will apply what the former life wrote last: whoever waits for that is told so.
         self.acks.end_all(now.mono);
         self.consultations.end_all(now.mono);
@@ -50,9 +52,10 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Address, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
+        Address, Cause, InstanceId, Life, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Ttl,
     };
-    use crate::registry::{Ack, Answer, Beacon, Envelope, Input, Message, Register, Settings};
+    use crate::registry::merge::{Step, Why};
+    use crate::registry::{Ack, Answer, Beacon, Body, Envelope, Input, Message, Register, Seen, Settings};
 
     fn register(id: &str, ack: Ack, now: Now) -> Register {
         let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
@@ -79,6 +82,22 @@ mod tests {
         registry.become_newborn(now, &mut out);
         assert!(is_answered(&out) && registry.settings().epoch != Epoch(1));
     }
+
+    #[test]
+    fn a_newborn_node_does_not_say_that_it_preserves_what_its_former_life_owned() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let register = register("a", Ack::Local, now);
+        let key = register.key.clone();
+        registry.handle(Input::Register(7, register), now, &mut Outbox::new());
+        let record = registry.store.get(&key).unwrap().clone();
+        let body = Body::Live { registration: Arc::clone(record.registration().unwrap()), seen: Seen::Suspect, draining: false };
+        registry.write(key, Step::same(&record.version), body, Why::from(Cause::Preserved), now, &mut Outbox::new());
+        assert!(registry.is_preserving());
+        registry.become_newborn(now, &mut Outbox::new());
+        assert!(!registry.is_preserving());
+    }
+
     #[test]
     fn a_newborn_node_looks_anew_whether_it_holds_records_of_lives_that_are_over() {
         let now = Now { mono: 1_000_000, wall: 0 };

@@ -73,6 +73,8 @@ pub enum Notice {
     },
     /// Two nodes still differ after three rounds; repair waits.
     StillDiffers(NodeName),
+    /// More of this life's log was claimed, or taken for applied, than it says it has written: that was forged, and is forgotten.
+    LogCut(Life),
     /// A peer's clock is ahead: this node's stamp clock was set forward to it. Words that meet for the first time are ordered by stamps.
     ClockAhead {
         /// Whose.

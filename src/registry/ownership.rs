@@ -415,7 +415,7 @@ impl Registry {
                 return Err(Refusal::Superseded { incarnation: version.incarnation });
             }
             Some(version) if named.is_none() => Step::unnamed_word(version, stamp),
-            Some(version) if named == Some(version.incarnation) => Step::word(version, stamp),
+            Some(version) if named == Some(version.incarnation) => Step::end(version, stamp),
             // A life that was registered elsewhere and is not heard of yet: its end goes before it.
             Some(_) | None => Step::life(named.unwrap_or(Incarnation::FIRST), stamp.max(1)),
         };

@@ -72,6 +72,11 @@ impl Pace {
         self.slow_down();
     }
 
+    /// What went unanswered says nothing of the line: it was not there.
+    pub(super) fn forget_unanswered(&mut self) {
+        self.lately_ms = self.least_ms.unwrap_or(0);
+    }
+
     fn speed_up(&mut self) {
         if self.bytes < ANSWER_BYTES_MAX {
             self.bytes = (self.bytes * 2).min(ANSWER_BYTES_MAX);

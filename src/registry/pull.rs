@@ -227,12 +227,18 @@ impl Pull {
         }
         for ticket in late {
             let Some(mut question) = self.asked.remove(&ticket) else { continue };
-            question.again_at = now + 2 * self.pace.again_ms();
+            question.again_at = now + self.pace.again_ms();
             question.was_repeated = true;
             question.bytes = question.bytes.min(self.pace.bytes());
             self.send(ticket, &question, out);
             self.asked.insert(ticket, question);
         }
+    }
+
+    /// The way to the peer is back: what went unanswered is asked again now.
+    pub(super) fn hasten(&mut self, now: Mono) {
+        self.pace.forget_unanswered();
+        self.asked.values_mut().for_each(|question| question.again_at = question.again_at.min(now));
     }
 
     /// The question that this answers.

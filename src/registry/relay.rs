@@ -110,6 +110,15 @@ impl Relays {
         }
     }
 
+    /// The bus is back: what was not answered while it was away says nothing of the owners. A late answer still counts.
+    pub(super) fn forgive_unanswered(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.in_flight.values_mut().for_each(|flight| flight.counted = true);
+            lane.unanswered = 0;
+            lane.unanswered_since = None;
+        }
+    }
+
     /// Gathers a heartbeat for its owner; a full load leaves at once.
     pub(super) fn gather(
         &mut self,
@@ -206,5 +215,29 @@ impl Lane {
 impl Flight {
     fn next_deadline(&self) -> Mono {
         self.sent_at + if self.counted { TICKET_MS } else { UNANSWERED_MS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{InstanceId, Namespace, ServiceKey, ServiceName};
+
+    #[test]
+    fn what_was_not_answered_while_the_bus_was_away_says_nothing_of_the_owner() {
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let (owner, key) = (NodeName::parse("n2").unwrap(), InstanceKey { service, id: InstanceId::parse("a").unwrap() });
+        let mut relays = Relays::default();
+        for ticket in 0..5 {
+            let (now, mut out) = (ticket * 1000, Vec::new());
+            relays.gather(&owner, key.clone(), Beat { incarnation: Incarnation::FIRST, digest: None, at: now }, now, || 9, &mut out);
+            relays.advance(now + GATHER_MS, || ticket, &mut out);
+        }
+        relays.advance(6000, || 9, &mut Vec::new());
+        assert!(relays.is_stuck(&owner, 6000));
+        relays.forgive_unanswered();
+        relays.advance(9500, || 9, &mut Vec::new());
+        assert!(!relays.is_stuck(&owner, 9500));
+        assert_eq!(relays.answered(&owner, 4).len(), 1, "a late answer counts");
     }
 }

@@ -110,6 +110,11 @@ impl Repair {
         !self.is_pulling(peer) && self.rests.get(peer).is_none_or(|rest| rest.until <= now)
     }
 
+    /// The bus is back: what went unanswered while it was away is asked again now.
+    pub(super) fn hasten_all(&mut self, now: Mono) {
+        self.pulls.values_mut().for_each(|pull| pull.hasten(now));
+    }
+
     /// This node did not run for a while: what it asked before is not answered any more.
     pub(super) fn forget_all(&mut self) {
         self.pulls.clear();
@@ -315,5 +320,36 @@ mod tests {
         let said = |node| AppliedAt { life: life(node), seq: 1 << 40, age_ms: Some(0) };
         registry.raise_applied(&life("n3"), &[said("n2"), said("n4")], now.mono);
         assert_eq!((registry.applied.seq(&life("n2")), registry.applied.seq(&life("n4"))), (5, 1 << 40));
+    }
+
+    #[test]
+    fn what_went_unanswered_is_asked_again_once_the_bus_is_back() {
+        let at = |ms: u64| Now { mono: 1_000_000 + ms, wall: 0 };
+        let life = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, at(0));
+        let hear = |registry: &mut Registry, ms: u64, out: &mut Outbox| {
+            let beacon = Beacon { digest: 7, ..Beacon::of(NodeState::Ready) };
+            registry.handle(Input::Received(Envelope { from: life.clone(), message: Message::Beacon(beacon) }), at(ms), out);
+        };
+        let questions = |out: &Outbox| out.iter().filter(|output| matches!(output, Output::Send(_, Message::Pull { .. }))).count();
+        registry.handle(Input::BusConnected, at(0), &mut Outbox::new());
+        hear(&mut registry, 0, &mut Outbox::new());
+        registry.compare(&life.node, false, at(0), &mut Outbox::new());
+        let mut run = |from: u64, to: u64, connects_at: u64| {
+            let mut out = Outbox::new();
+            for ms in (from..to).step_by(100) {
+                if ms % 1000 == 0 {
+                    hear(&mut registry, ms, &mut out);
+                }
+                if ms == connects_at {
+                    registry.handle(Input::BusConnected, at(ms), &mut out);
+                }
+                registry.advance(at(ms), &mut out);
+            }
+            questions(&out)
+        };
+        run(100, 10_000, u64::MAX);
+        assert_eq!(run(10_000, 13_500, u64::MAX), 0, "it waits longer each time");
+        assert_eq!(run(13_500, 13_700, 13_500), 1);
     }
 }

@@ -257,16 +257,21 @@ impl Registry {
         self.restore.is_settled = true;
     }
 
-    /// What the last lives of this very node wrote and no ready peer has applied, of lives that ready peers still name: nobody else has it.
+    /// What the last lives of this very node wrote and no ready peer has applied, of lives that ready peers still name: nobody else has it. Not
+    /// where such a life was away for so long that peers counted it no more: then what ended it may be forgotten there.
     fn unheard_words(&self, now: Mono) -> Vec<Arc<Record>> {
         let Some(picture) = &self.restore.picture else { return Vec::new() };
-        let mut applied: BTreeMap<&Life, Seq> = BTreeMap::new();
+        let dead_after_ms = self.settings.dead_after_ms;
+        let is_file_old = self.restore.saved_at.is_none_or(|at| at + dead_after_ms < now);
+        let mut known: BTreeMap<&Life, (Seq, u64)> = BTreeMap::new();
         let ready = self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).filter_map(|(_, peer)| peer.beacon.as_ref());
         for at in ready.flat_map(|beacon| &beacon.applied).filter(|at| at.life.node == self.life.node && at.life != self.life) {
-            let most = applied.entry(&at.life).or_default();
+            let (most, away_ms) = known.entry(&at.life).or_insert((0, u64::MAX));
             *most = at.seq.max(*most);
+            *away_ms = at.age_ms.map_or(*away_ms, |age_ms| u64::from(age_ms).min(*away_ms));
         }
-        let is_unheard = |record: &&Arc<Record>| applied.get(&record.version.owner).is_some_and(|applied| record.version.seq > *applied);
+        known.retain(|_, (_, away_ms)| !is_file_old || *away_ms <= dead_after_ms);
+        let is_unheard = |record: &&Arc<Record>| known.get(&record.version.owner).is_some_and(|(applied, _)| record.version.seq > *applied);
         picture.records().values().filter(is_unheard).cloned().collect()
     }
 
@@ -309,5 +314,57 @@ impl Registry {
             DiffItem::Update { old: (_, old), new: (service, new) } => (old != new).then(|| service.clone()),
         };
         out.extend(before.services().diff(after.services()).filter_map(differs).map(Output::ViewChanged));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Address, Cause, Epoch, Incarnation, InstanceId, Namespace, NodeName, Port, Registration, RegistrationDraft, ServiceName, Version,
+    };
+    use crate::registry::{AppliedAt, Beacon, Body, Envelope, Input, Message, Seen, Settings};
+
+    #[test]
+    fn a_word_that_nobody_heard_is_merged_beside_who_knows_all_unless_its_life_was_away_for_longer_than_it_counted() {
+        const MINUTE: Mono = 60_000;
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("user").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
+        let life = |node, epoch| Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(epoch) };
+        let mut draft =
+            RegistrationDraft::new(Address::parse("10.0.0.7").unwrap(), Port::new(80).unwrap(), crate::model::Ttl::from_ms(3000).unwrap());
+        draft.ttl = None;
+        let record = Arc::new(Record {
+            key: key.clone(),
+            version: Version {
+                incarnation: Incarnation::FIRST,
+                edition: 5,
+                deregistered: false,
+                generation: 0,
+                live: true,
+                owner: life("n1", 4),
+                seq: 16,
+            },
+            body: Body::Live { registration: Arc::new(Registration::new(draft).unwrap()), seen: Seen::Well, draining: false },
+            cause: Cause::Registered,
+            changed_at: 0,
+            actor: None,
+            detail: None,
+            last_heartbeat_ms: None,
+            first_content: None,
+        });
+        let now = Now { mono: 1000 * MINUTE, wall: 0 };
+        for (file_ms, away_ms, is_merged) in [(1, 1, true), (60, 1, true), (1, 60, true), (60, 60, false)] {
+            let settings = Settings { dead_after_ms: 10 * MINUTE, ..Settings::new(life("n1", 5).node, Epoch(5)) };
+            let mut registry = Registry::new(settings, 1, now);
+            let saved_at = now.mono - file_ms * MINUTE;
+            registry.handle_restore(&[Arc::clone(&record)], Vec::new(), saved_at, now, &mut Outbox::new());
+            let age_ms = Some(u32::try_from(away_ms * MINUTE).unwrap());
+            let beacon = Beacon { applied: vec![AppliedAt { life: life("n1", 4), seq: 15, age_ms }], ..Beacon::of(NodeState::Ready) };
+            let envelope = Envelope { from: life("n2", 2), message: Message::Beacon(beacon) };
+            registry.handle(Input::Received(envelope), now, &mut Outbox::new());
+            registry.settle_restored(true, now, &mut Outbox::new());
+            assert_eq!(registry.record(&key).is_some(), is_merged, "saved {file_ms} min ago, away for {away_ms} min");
+        }
     }
 }

@@ -129,7 +129,7 @@ impl Registry {
             return;
         }
         let Some(word) = self.words.forget_deregistered(&record.key) else { return };
-        let step = Step { deregistered: true, ..Step::word(&record.version, word.stamp) };
+        let step = Step::end(&record.version, word.stamp);
         let body = Body::Withdrawn { kept: None, named: false, of_unknown: false };
         self.write_deregistration(&record.key, step, body, Cause::Deregistered.into(), now, out);
     }

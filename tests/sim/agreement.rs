@@ -122,6 +122,18 @@ impl World {
         }
     }
 
+    /// Self-preservation has ended by itself: whatever fell silent, in however small a group, is long gone or heard again.
+    pub(crate) fn check_nothing_preserved(&mut self) {
+        for node in self.running() {
+            let Some(registry) = self.registry(node) else { continue };
+            let is_preserved = |record: &&Arc<Record>| record.cause == Cause::Preserved && record.registration().is_some();
+            let kept = registry.records().filter(is_preserved).find(|record| self.may_withdraw(record));
+            if let Some(what) = kept.map(|record| format!("n{node} preserves for ever: {}", describe(record))) {
+                return self.violate(Invariant::NoZombie, what);
+            }
+        }
+    }
+
     /// The owner's life runs and hears a majority: else a record stays as it was last heard, until its provider is heard. A node that is
     /// left of two keeps the last instance of each service: it cannot tell which of them is cut off.
     fn may_withdraw(&self, record: &Record) -> bool {

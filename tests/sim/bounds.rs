@@ -8,6 +8,7 @@ use muster::model::{Cause, InstanceKey, Life};
 use muster::registry::{Body, BusHealth, Record, Registry, Seen};
 
 use crate::invariant::{Invariant, Violation};
+use crate::teeth::Sabotage;
 use crate::world::{Event, World};
 
 /// So often it is looked.
@@ -88,7 +89,7 @@ impl World {
         let Some(registry) = self.registry(node) else { return };
         let keys: BTreeSet<&InstanceKey> =
             self.providers.iter().map(|provider| &provider.key).chain(self.fixed.keys()).chain(self.words.keys()).collect();
-        let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum::<usize>() + self.reborn;
+        let lives: usize = self.slots.iter().map(|slot| slot.life as usize).sum::<usize>() + self.reborn + self.strangers;
         let view = registry.cluster(self.now_at(node));
         let applied = view.applied.iter().map(|(_, applied)| applied.len()).max().unwrap_or(0);
         let records = (registry.record_count() + registry.withdrawn_count()) as usize;
@@ -106,12 +107,13 @@ impl World {
 
     /// A node says that it preserves where its own records say so, and lists and numbers count what records say.
     fn check_preserving(&mut self, node: usize) {
+        self.slots[node].has_preserved |= self.registry(node).is_some_and(Registry::is_preserving);
         let Some((registry, life)) = self.registry(node).zip(self.life(node)) else { return };
         let is_preserved = |record: &&Arc<Record>| record.cause == Cause::Preserved && record.registration().is_some();
         let own = registry.records().filter(is_preserved).filter(|record| record.version.owner == life).count();
         let catalog = registry.catalog();
         let (listed, views) = (catalog.preserved_count(), catalog.services().values().map(|view| view.preserved()).sum::<usize>());
-        let says_so = registry.is_preserving();
+        let says_so = registry.is_preserving() || self.is_sabotaged(Sabotage::SayPreserving) && self.slots[node].has_preserved;
         let has_been_ready = registry.has_been_ready();
         if says_so != (own > 0) || listed != views || (has_been_ready && listed < own) {
             let what = format!("n{node} preserves {own} of its own and says {says_so}; {listed} are counted, {views} listed");
@@ -127,6 +129,12 @@ impl World {
                 self.violate(Invariant::BoundedExpiry, format!("n{node} judges nobody: {majority:?}"));
             }
         }
+    }
+
+    /// How many nodes count, for each node that runs.
+    pub(crate) fn member_counts(&self) -> Vec<usize> {
+        let count = |node: usize| self.registry(node).map_or(0, |registry| registry.majority(self.now_at(node)).members);
+        self.running().into_iter().map(count).collect()
     }
 
     /// A node whose line is broken serves all the same, and does not say that all agree.

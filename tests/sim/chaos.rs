@@ -1,6 +1,7 @@
 //! Chaos: everything that goes wrong in a run, drawn from its seed.
 
 mod bus;
+mod forged;
 pub(crate) mod hostile;
 mod nodes;
 mod operators;
@@ -12,7 +13,7 @@ use crate::world::{Event, Mend, World};
 type Fault = fn(&mut World);
 
 /// What can go wrong, by how often it does.
-const FAULTS: [(u64, Fault); 42] = [
+const FAULTS: [(u64, Fault); 45] = [
     (8, nodes::crash_node),
     (2, nodes::kill_all),
     (3, nodes::leave_node),
@@ -34,6 +35,8 @@ const FAULTS: [(u64, Fault); 42] = [
     (4, nodes::clone_node),
     (4, hostile::damage),
     (4, hostile::forge),
+    (2, forged::forge_version),
+    (2, forged::forge_override),
     (2, hostile::ghosts),
     (8, providers::crash_provider),
     (10, providers::restart_provider),
@@ -47,6 +50,7 @@ const FAULTS: [(u64, Fault); 42] = [
     (6, providers::cut_connection),
     (1, providers::replace_all),
     (5, providers::hush),
+    (3, providers::kill_group),
     (4, providers::hide),
     (5, operators::set_override),
     (2, operators::delete_override),

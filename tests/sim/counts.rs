@@ -30,6 +30,8 @@ pub(crate) enum Injected {
     Hostile,
     /// Records that nobody wrote.
     Forged,
+    /// Records and overrides whose numbers are far ahead of all that was written.
+    ForgedVersion,
     /// Beacons of names that no node has, or that name such.
     Ghosts,
     NodeCrashed,
@@ -47,6 +49,8 @@ pub(crate) enum Injected {
     NodeCloned,
     WallJumped,
     ProviderCrashed,
+    /// Some of one service, at once.
+    GroupKilled,
     ProviderRestarted,
     ProviderUpdated,
     ProviderPaused,

@@ -1,10 +1,13 @@
 //! Disks: what a node saved is what its next life starts from, where the disk did not lie.
 
+use std::sync::Arc;
+
 use muster::registry::{Input, Record};
 use muster::wire::Warm;
 
 use crate::chance::Chance;
 use crate::counts::Injected;
+use crate::invariant::Invariant;
 use crate::teeth::Sabotage;
 use crate::world::{Event, World};
 
@@ -106,12 +109,25 @@ impl World {
         let now = self.now_at(node);
         let saved_at = now.mono.saturating_sub(now.wall_ms().saturating_sub(warm.saved_at));
         self.trace.say(self.now, || format!("n{node} reads {} records, {:?}", warm.records.len(), warm.lost));
-        if !self.is_sabotaged(Sabotage::BlankDisks) {
+        if !matches!(self.sabotage, Some(Sabotage::BlankDisks | Sabotage::LostDisks)) {
             let knew_enough = warm.knew_enough && warm.lost.is_nothing();
             self.feed(
                 node,
                 Input::Restore { records: warm.records, overrides: warm.overrides, unrenewed: warm.unrenewed, saved_at, knew_enough },
             );
+        }
+    }
+
+    /// A node that has just started shows at once what its disk held, before it has heard of anybody.
+    pub(crate) fn check_shown(&mut self, node: usize) {
+        // Whether such a node says later that there is nothing is what `check_secured` is for.
+        if self.is_sabotaged(Sabotage::LostDisks) {
+            return;
+        }
+        let Some(warm) = self.read_disk(node) else { return };
+        let lacks = |record: &&Arc<Record>| record.registration().is_some() && !self.lists(node, &record.key);
+        if let Some(key) = warm.records.iter().find(lacks).map(|record| record.key.clone()) {
+            self.violate(Invariant::AloneIsEnough, format!("n{node} starts, and does not show what its disk held: {key}"));
         }
     }
 

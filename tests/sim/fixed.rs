@@ -70,15 +70,18 @@ impl World {
         }
     }
 
-    /// A node that does not know it changes nothing, and it stays.
+    /// A node that does not know it writes that it is gone.
     pub(crate) fn deregister_fixed(&mut self, node: usize, index: usize) {
         let Some(key) = self.fixed.keys().nth(index).cloned() else { return };
+        let is_known = self.registry(node).is_some_and(|registry| registry.record(&key).is_some());
         let deregister = Deregister { key: key.clone(), incarnation: None, actor: None, ack: Ack::Local };
         let answer = self.operate(node, |ticket| Input::Deregister(ticket, deregister));
         let is_withdrawn = self.registry(node).and_then(|registry| registry.record(&key)).is_some_and(|record| record.version.deregistered);
         if matches!(answer, Some(Answer::Deregistered { .. })) && is_withdrawn {
             self.counts.add(Injected::FixedDeregistered);
-            self.fixed.addresses[index].wanted = Wanted::Gone;
+            // Where clocks are hours apart nothing orders the two for a node that started apart from whoever knew of it.
+            let is_ordered = self.clocks_agree || is_known;
+            self.fixed.addresses[index].wanted = if is_ordered { Wanted::Gone } else { Wanted::Either };
         }
     }
 

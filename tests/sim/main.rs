@@ -16,7 +16,7 @@
 //! |---:|---|---|
 //! | 1 | convergence | `World::disagreement`, `World::check_contents`, `story::settle` (in time), `story::rest` (nothing is written any more), `story::rejoin` |
 //! | 2 | no live instance lost | `World::check_seen` at each write: none that answers whoever looks is down or gone; `World::check_providers`, and from the first agreement on at each step `World::follow` over what `World::protect` noted; where a node stops in fair weather `World::check_late`: nobody is even late; `World::check_attached`: what an open connection holds is never late at the node that has it |
-//! | 3 | no zombie | `World::check_providers`; `World::check_detached`: what a connection held is late the moment it closes |
+//! | 3 | no zombie | `World::check_providers`; `World::check_nothing_preserved`: self-preservation has ended by itself; `World::check_detached`: what a connection held is late the moment it closes |
 //! | 4 | no resurrection | `Ledger::note`: for each life of each node at each step, also past forgetting. A node's next life begins from what others hold, who are judged themselves |
 //! | 5 | one writer | `Ledger::note` |
 //! | 6 | one owner | `World::check_leases` |
@@ -24,9 +24,9 @@
 //! | 8 | bounded expiry | `Expiries::note`: not too many at once; `World::check_judging`: once all is whole every node judges, whoever is gone |
 //! | 9 | watchers are exact | `Watcher::follow` and `Watcher::compare` for one node; `Consumer::hear` and `World::check_consumers` across nodes |
 //! | 10 | bounded | `World::check_bounds`, `World::count_step`; what is sent must fit its frame |
-//! | 11 | isolation | `chaos::hostile`: damaged and foreign frames, records that nobody wrote. Two whole clusters on one server: `tests/it` |
+//! | 11 | isolation | `chaos::hostile`: damaged and foreign frames, records that nobody wrote; `chaos::forged`: numbers that are far ahead. Two whole clusters on one server: `tests/it` |
 //! | 12 | no clock | `wall_clocks_decide_nothing_once_nodes_run`: one seed with clocks that stray and with ones that do not leaves one trace; histories in which clocks are hours apart from the start |
-//! | 13 | alone is enough | `World::check_alone`; `World::answer`: a node that was ready never says that it is warming; `World::check_secured`: what is shown from disk is flagged |
+//! | 13 | alone is enough | `World::check_alone`; `World::answer`: a node that was ready never says that it is warming; `World::check_secured`: what is shown from disk is flagged; `World::check_shown`: it is shown at once |
 //! | 14 | mixed versions | not here: `tests/wire`, by golden frames |
 //! | 15 | the last word holds | `World::check_words` in the end, in histories whose clocks agree; `words::tests` also with clocks that do not |
 //! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::check_delivered` (what a drain says everybody was sent, everybody was), `World::provider_hears` |
@@ -63,7 +63,12 @@
 //! | peers are believed to have applied what they were only sent | true answers |
 //! | three of ten leases expire at once | 8, `bounds::tests` |
 //! | self-preservation never begins | 8 |
-//! | nothing is read from disk | 7, by what was on every disk |
+//! | self-preservation never ends | 3, where three fall silent |
+//! | a node says for ever that it preserves | 3, by what its records say |
+//! | a deregistration of what a node does not own is answered and not written | 15, by words at three nodes |
+//! | a record that is too far ahead comes as one that is not | 11, by the record that is taken |
+//! | nothing is read from disk | 13, by what is not shown at once |
+//! | nothing is read from disk, and nodes are told that nothing was there | 7, by what was on every disk |
 //! | whoever is silent for a moment is taken to have left, and its records are adopted at once | 2, while nodes are apart for a minute |
 //! | a node that leaves does not say when its providers were heard last | 2, they are late |
 //! | no override reaches another node | 1 or what is willed holds |

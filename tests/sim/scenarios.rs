@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the values are known to be good, and where one is not the test is to fail")]
 
 mod fixed;
+mod forged;
 mod ghosts;
 mod lines;
 mod overrides;

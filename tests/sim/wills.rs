@@ -59,6 +59,16 @@ impl World {
         }
     }
 
+    /// Whether this node took what a stranger said; then that is the last word, until an operator says another.
+    pub(crate) fn note_forged_will(&mut self, node: usize, key: &OverrideKey, stamp: &Stamp, value: &Arc<Override>) -> bool {
+        let is_held = self.entries(node).iter().any(|entry| entry.key == *key && entry.stamp == *stamp);
+        if is_held && self.wills.words.get(key).is_none_or(|word| word.stamp < *stamp) {
+            let word = Word { stamp: stamp.clone(), value: Some(Arc::clone(value)), expires: false, is_lost: false };
+            self.wills.words.insert(key.clone(), word);
+        }
+        is_held
+    }
+
     fn entries(&self, node: usize) -> Vec<Entry> {
         self.registry(node).map_or_else(Vec::new, |registry| registry.shared_entries(self.now_at(node)))
     }

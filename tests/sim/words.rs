@@ -241,9 +241,9 @@ impl World {
         let is_late = self.now > at + UNREACHED_MS;
         let said = match (word, reply) {
             (Word::Renew, Reply::Answered(Answer::Refused(Refusal::UnknownLease | Refusal::Superseded { .. }))) => {
-                // It is to register again, and that is a word.
+                // It is to register again, and that is a word: one that says that it is up ends a drain.
                 let Some(said) = speaker.said else { return };
-                return self.say_word(index, Word::Register(said));
+                return self.say_word(index, Word::Register(Said { reported: Reported::Up, is_draining: false, ..said }));
             }
             (Word::Renew, _) => return,
             (_, Reply::Unreachable) if is_late => {
@@ -319,6 +319,7 @@ impl World {
 
 mod tests {
     use crate::scenarios::cluster;
+    use crate::teeth::Sabotage;
 
     /// How wall clocks stand to each other, in ms.
     type Offsets = [u64; 3];
@@ -328,8 +329,9 @@ mod tests {
     const HOURS: Offsets = [3_600_000, 0, 7_200_000];
 
     /// Three nodes, eight speakers, for five seconds, in the second of which n0 is cut off: how many were judged, and what is wrong.
-    fn played(seed: u64, offsets: Offsets, gap_ms: u64, cuts: bool) -> (usize, Vec<String>) {
+    fn played(seed: u64, offsets: Offsets, gap_ms: u64, cuts: bool, sabotage: Option<Sabotage>) -> (usize, Vec<String>) {
         let mut world = cluster(3);
+        world.sabotage = sabotage;
         world.chance = crate::chance::Chance::new(seed);
         for (node, wall_offset) in offsets.into_iter().enumerate() {
             world.crash(node);
@@ -357,12 +359,19 @@ mod tests {
     fn share(offsets: Offsets, gap_ms: u64, cuts: bool) -> Vec<String> {
         let (mut judged, mut wrong) = (0, Vec::new());
         for seed in 0..SEEDS {
-            let (count, mut what) = played(seed, offsets, gap_ms, cuts);
+            let (count, mut what) = played(seed, offsets, gap_ms, cuts, None);
             judged += count;
             wrong.append(&mut what);
         }
         println!("clocks {offsets:?}, {gap_ms} ms apart, cut: {cuts}: {} of {judged} end wrong", wrong.len());
         wrong
+    }
+
+    #[test]
+    fn a_deregistration_at_another_node_that_is_not_written_is_found() {
+        let wrong =
+            (0..SEEDS).map(|seed| played(seed, AGREE, 0, false, Some(Sabotage::DeregisterNothing)).1).find(|wrong| !wrong.is_empty());
+        assert!(wrong.is_some_and(|wrong| wrong[0].contains("the last word of")));
     }
 
     #[test]

@@ -187,6 +187,8 @@ pub(crate) struct World {
     pub(crate) disks: BTreeMap<usize, Disk>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) connections: Connections,
+    /// What providers said that a node took when they had said something else.
+    pub(crate) overtaken: BTreeSet<(InstanceKey, u128)>,
     pub(crate) consumers: Vec<Consumer>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
@@ -228,6 +230,8 @@ pub(crate) struct World {
     pub(crate) answers: Vec<Answer>,
     /// How many names that no node has were heard.
     pub(crate) ghosts: usize,
+    /// How many of them said something that changed records.
+    pub(crate) strangers: usize,
     ledger: Ledger,
     expiries: Expiries,
     pub(crate) codec: Codec,
@@ -253,6 +257,7 @@ impl World {
             disks: BTreeMap::new(),
             providers: Vec::new(),
             connections: Connections::new(),
+            overtaken: BTreeSet::new(),
             consumers: Vec::new(),
             counts: Counts::default(),
             trace: Trace::default(),
@@ -280,6 +285,7 @@ impl World {
             drains: Drains::default(),
             answers: Vec::new(),
             ghosts: 0,
+            strangers: 0,
             ledger: Ledger::default(),
             expiries: Expiries::default(),
             codec: Codec::new(&cluster),

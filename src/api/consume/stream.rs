@@ -26,6 +26,28 @@ pub struct WatchMany {
     pub at: Vec<String>,
 }
 
+/// The `data` of each of a stream's events, by the event's name.
+#[cfg(feature = "server")]
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum WatchEvent {
+    /// `event: snapshot`
+    Snapshot(Snapshot<'static>),
+    /// `event: delta`
+    Delta(Delta<'static>),
+    /// `event: unchanged`
+    Unchanged(Unchanged<'static>),
+    /// `event: synced`
+    Synced(Synced),
+    /// `event: notice`
+    Notice(Notice),
+    /// `event: goodbye`
+    Goodbye(Goodbye),
+    /// `event: counts`, where `detail=counts` is asked for
+    Counts(super::ServiceCounts<'static>),
+}
+
 /// `event: snapshot`: all of a service that was asked for; replaces what the consumer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -12,7 +12,7 @@ use crate::api::Hex;
 use crate::http::fault::{Fault, FaultCode, Faults};
 use crate::http::problem::shown;
 use crate::model::{
-    Address, INCARNATION_MAX, Incarnation, InstanceId, Namespace, Port, Region, Reported, ServiceName, Zone, odd_character,
+    Address, INCARNATION_NAMED_MAX, Incarnation, InstanceId, Namespace, Port, Region, Reported, ServiceName, Zone, odd_character,
 };
 use crate::nearest::nearest;
 use crate::units::{DURATION_RULE, parse_ms};
@@ -266,7 +266,7 @@ impl FromJson for Port {
 
 impl FromJson for Life {
     fn from_json(value: &Value, at: &str, faults: &mut Faults) -> Option<Self> {
-        whole(value, 1, INCARNATION_MAX, at, faults).and_then(Incarnation::new).map(Self)
+        whole(value, 1, INCARNATION_NAMED_MAX, at, faults).and_then(Incarnation::named).map(Self)
     }
 }
 
@@ -396,6 +396,6 @@ impl<'de> Deserialize<'de> for Ttl {
 impl<'de> Deserialize<'de> for Life {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u64::deserialize(deserializer)?;
-        Incarnation::new(number).map(Self).ok_or_else(|| D::Error::custom("no incarnation"))
+        Incarnation::named(number).map(Self).ok_or_else(|| D::Error::custom("no incarnation"))
     }
 }

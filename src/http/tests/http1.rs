@@ -214,6 +214,47 @@ async fn a_request_over_http1_has_one_host() {
 }
 
 #[tokio::test]
+async fn a_head_that_cannot_be_read_is_answered_with_the_bound_and_what_to_do() {
+    let door = Door::open("http1-heads-refused");
+    let address = listening(&door);
+    for (head, code, words) in [
+        (format!("GET /v1/watch?service={} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000)), "431 head_too_large", "64 KiB"),
+        (format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "a".repeat(3_000_000)), "431 head_too_large", "`POST /v1/watch`"),
+        ("GET /livez HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), "400 invalid_request", "HTTP/1.1"),
+        ("GET /\0 HTTP/1.1\r\n\r\n".to_owned(), "400 invalid_request", "nothing was changed"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = say(&mut stream, head.as_bytes()).await;
+        let (status, code) = code.split_once(' ').unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{code}: {answer}");
+        let (headers, body) = answer.split_once("\r\n\r\n").unwrap();
+        for header in
+            ["content-type: application/problem+json", "muster-node: http1-heads-refused", "connection: close", "x-request-id: req-"]
+        {
+            assert!(headers.contains(header), "{header}: {answer}");
+        }
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["code"], code);
+        assert!(body["detail"].as_str().unwrap().contains(words), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_over_http2_that_is_too_large_is_answered_likewise() {
+    let door = Door::open("http2-heads-refused");
+    let address = listening(&door);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (bytes, status) in [(60_000, 404), (70_000, 431)] {
+        let request = axum::http::Request::get("http://x/none").header("x", "a".repeat(bytes)).body(axum::body::Body::empty()).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (status, &"application/problem+json".parse().unwrap()));
+    }
+}
+
+#[tokio::test]
 async fn malformed_requests_are_answered_or_cut_and_hurt_nobody() {
     let door = Door::open("http1-malformed");
     let address = listening(&door);

@@ -46,6 +46,46 @@ async fn what_is_not_read_as_it_is_or_stands_twice_is_refused_and_changes_nothin
     assert_eq!(marked.status, 201, "{}", marked.text());
 }
 
+/// Peers quarantine a greater one, so no node may write it.
+#[tokio::test]
+async fn an_incarnation_that_peers_would_refuse_is_refused_at_every_door() {
+    let door = Door::open("provide-great-incarnations");
+    let (greatest, refused) = (1_u64 << 52, [(1_u64 << 52) + 1, (1 << 53) - 1, u64::MAX]);
+    for number in refused {
+        let body = format!(r#"{{"address":"10.0.0.7","port":80,"incarnation":{number}}}"#);
+        let named = format!(r#"{{"service":"user","id":"user-1","address":"10.0.0.7","port":80,"incarnation":{number}}}"#);
+        let ops = ["register", "heartbeat", "deregister"].map(|op| match op {
+            "register" => format!(r#"{{"op":"register",{}"#, &named[1..]),
+            _ => format!(r#"{{"op":"{op}","service":"user","id":"user-1","incarnation":{number}}}"#),
+        });
+        let requests = [
+            (Method::PUT, USER_1.to_owned(), body.as_str()),
+            (Method::PUT, format!("{USER_1}?takeover=true"), &body),
+            (Method::POST, "/v1/services/user/instances".to_owned(), &body),
+            (Method::POST, "/v1/attach".to_owned(), &named),
+            (Method::POST, format!("{USER_1}/heartbeat"), &format!(r#"{{"incarnation":{number}}}"#)),
+            (Method::POST, format!("{USER_1}/drain?incarnation={number}"), ""),
+            (Method::DELETE, format!("{USER_1}?incarnation={number}"), ""),
+        ];
+        for (method, path, body) in requests {
+            let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+            let answer = door.send(request.body(Body::from(body.to_owned())).unwrap()).await;
+            let faults = answer.faults();
+            assert!(faults[0].0.ends_with("incarnation"), "{faults:?}");
+            assert!(answer.text().contains("must be a whole number from 1 to 4503599627370496"), "{}", answer.text());
+        }
+        let results = door.post("/v1/batch", &format!(r#"{{"ops":[{}]}}"#, ops.join(","))).await.json();
+        for result in results["results"].as_array().unwrap() {
+            assert_eq!(result["status"], 400, "{result}");
+        }
+    }
+    assert_eq!(door.app.node.catalog().instance_count(), 0);
+    let body = format!(r#"{{"address":"10.0.0.7","port":80,"incarnation":{greatest}}}"#);
+    assert_eq!(door.put(USER_1, &body).await.status, 201);
+    let later = door.put(&format!("{USER_1}?takeover=true"), r#"{"address":"10.0.0.7","port":81}"#).await;
+    assert_eq!((later.status, &later.json()["incarnation"]), (axum::http::StatusCode::OK, &json!(greatest)));
+}
+
 #[tokio::test]
 async fn a_refused_name_is_shown_with_the_character_that_looks_like_another() {
     let door = Door::open("provide-odd-names");

@@ -118,7 +118,7 @@ pub(crate) fn ghost_member(by: usize, number: usize) -> MemberAt {
     MemberAt { node: ghost(&format!("ghost{by}-{number}")), age_ms: 100, has_left: false, evidence: None }
 }
 
-fn ghost(name: &str) -> NodeName {
+pub(super) fn ghost(name: &str) -> NodeName {
     NodeName::parse(name).expect("unreachable: it is a name")
 }
 

@@ -7,6 +7,9 @@ use crate::counts::Injected;
 use crate::provider::Route;
 use crate::world::{Ask, Asker, Event, World};
 
+/// So many of one service are killed together at the most.
+const GROUP_MAX: u64 = 9;
+
 pub(super) fn crash_provider(world: &mut World) {
     let index = world.some_provider();
     if world.providers[index].runs() {
@@ -130,6 +133,34 @@ pub(super) fn hush(world: &mut World) {
     for provider in world.providers.iter_mut().skip(first).step_by(every) {
         provider.hushed_until = until;
         provider.disturbed_until = provider.disturbed_until.max(until);
+    }
+}
+
+/// Some processes of one service are killed together, up to all of them; the others go on, and some of the killed come back.
+pub(super) fn kill_group(world: &mut World) {
+    let service = world.chance.pick(&["a", "b", "c"]);
+    let mut group: Vec<usize> = (0..world.providers.len())
+        .filter(|index| {
+            let provider = &world.providers[*index];
+            provider.runs() && !provider.is_twin() && provider.key.service.service.as_str() == service
+        })
+        .collect();
+    if group.is_empty() {
+        return;
+    }
+    let count = world.chance.between(1, GROUP_MAX.min(group.len() as u64)) as usize;
+    while group.len() > count {
+        let index = world.chance.index(group.len());
+        group.remove(index);
+    }
+    world.counts.add(Injected::GroupKilled);
+    world.say_fault(&format!("{count} of {service} are killed together"));
+    for index in group {
+        world.stop_provider(index);
+        if world.chance.permille(300) {
+            let after = world.chance.between(100, 40_000);
+            world.after(after, Event::Restart { provider: index });
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Slot {
     pub(crate) resumed_at: u64,
     /// Its process is stopped.
     pub(super) pause: Option<Pause>,
+    /// In this life it said that it preserves.
+    pub(crate) has_preserved: bool,
     /// It is a copy of another slot's machine, name and all, and runs only for a while.
     pub(crate) is_clone: bool,
     pub(super) pending: BTreeMap<Ticket, Pending>,
@@ -74,6 +76,7 @@ impl Slot {
             stalled_until: 0,
             resumed_at: 0,
             pause: None,
+            has_preserved: false,
             is_clone: false,
             pending: BTreeMap::new(),
             steps: (0, 0),
@@ -161,6 +164,7 @@ impl World {
         slot.mono_offset = 86_400_000 + mono_offset;
         slot.told_up = false;
         slot.has_been_up = false;
+        slot.has_preserved = false;
         slot.broken_at = None;
         slot.wake_at = None;
         slot.is_publishing = false;
@@ -174,7 +178,7 @@ impl World {
         let mut settings = Settings::new(slot.name.clone(), epoch);
         settings.http = format!("{}:1", slot.name);
         settings.bootstrap_wait_ms = self.bootstrap_wait_ms;
-        settings.expect_empty = expects_empty || sabotage == Some(Sabotage::ExpectEmpty);
+        settings.expect_empty = expects_empty || matches!(sabotage, Some(Sabotage::ExpectEmpty | Sabotage::LostDisks));
         if sabotage == Some(Sabotage::ForgetWithdrawn) {
             settings.limits.withdrawn = 0;
         }
@@ -182,11 +186,15 @@ impl World {
             settings.preserve_percent = 100;
         }
         (self.settings)(&mut settings);
+        if sabotage == Some(Sabotage::PreserveForEver) {
+            settings.preserve_max_ms = 3_600_000;
+        }
         let life = slot.life;
         let now = self.now_at(node);
         self.slots[node].shell = Some(Shell::new(settings, seed, now, sabotage));
         self.trace.say(self.now, || format!("n{node} starts, epoch {epoch}"));
         self.restore(node);
+        self.check_shown(node);
         self.note_start(node);
         self.note_losses();
         self.bus.attach(node, true);

@@ -141,6 +141,9 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, node: usize, ask: Ask, asker: Asker) {
+        if self.is_nothing_to_end(node, &ask) {
+            return self.answered(node, asker, Answer::Deregistered { ack: None });
+        }
         if matches!(ask, Ask::Register(_) | Ask::Attach(_)) {
             self.clear_overrides(node);
         }
@@ -159,6 +162,7 @@ impl World {
             Ask::Attach(_) | Ask::Heartbeat(_) | Ask::Drain(_) => false,
         };
         // What is said again is a heartbeat: it writes nothing, and its answer is about the record that is there.
+        self.note_overtaken(&ask, asker);
         let known = self.registry(node).and_then(|registry| registry.record(&key)).and_then(|record| record.registration().cloned());
         let repeats = matches!(&ask, Ask::Register(register) if known.as_ref() == Some(&register.registration) && !known.as_ref().is_some_and(|known| known.is_fixed()));
         let content = if let Ask::Register(register) = &ask { Some(Arc::clone(&register.registration)) } else { None };
@@ -181,6 +185,18 @@ impl World {
             && pending.awaits.is_none()
         {
             pending.written = version.map(|version| (key, version));
+        }
+    }
+
+    /// A registration that is read when its provider has long asked something else is the later word all the same, where nothing orders them.
+    fn note_overtaken(&mut self, ask: &Ask, asker: Asker) {
+        let is_present = match asker {
+            Asker::Provider { provider, process, asked, .. } => self.providers[provider].is_asking(process, asked),
+            Asker::Speaker { .. } | Asker::Scenario => true,
+            Asker::Nobody => false,
+        };
+        if let Some(digest) = ask.digest().filter(|_| !is_present) {
+            self.overtaken.insert((ask.key().clone(), digest));
         }
     }
 
