@@ -51,7 +51,7 @@ Try it, with nothing else installed:
 A node of a cluster:
   muster serve --name n1 --nats nats://127.0.0.1:4222
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not converged or unhealthy, 69 no node reachable, 70 a node stalled, 77 refused, 78 bad configuration";
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not converged or unhealthy, 69 no node reachable, 70 a node stalled, 75 another node has its name, 77 refused, 78 bad configuration";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -33,11 +33,11 @@ pub use watchdog::Watching;
 
 use crate::clock::Clock;
 use crate::metrics::{self, Metrics};
-use crate::model::{InstanceKey, NodeName, OverrideKey, ServiceKey};
+use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, ServiceKey};
 use crate::registry::{
     AckReport, Answer, BusHealth, Catalog, ClusterView, Deregister, Diff, Drain, Drained, Elsewhere, Heartbeat, Input, Inspected,
     Knowledge, Mono, NodeState, Now, Outbox, Overrides, Record, Refusal, Register, Registered, Registry, Renewed, SetOverride, Settings,
-    View,
+    Untaken, View,
 };
 use crate::shutdown::Shutdown;
 use board::Board;
@@ -105,6 +105,10 @@ pub enum Refused {
 pub struct Condition {
     /// Its own state.
     pub state: NodeState,
+    /// This life of it.
+    pub epoch: Epoch,
+    /// Another node runs under its name, and of the two this one ends.
+    pub gives_way: bool,
     /// In this life it knew enough to be ready: a leaving node without this never did.
     pub has_been_ready: bool,
     /// Nothing that could be known is missing.
@@ -299,6 +303,14 @@ impl Handle {
         if self.commands.send(Command::Leave(reply)).await.is_ok() {
             let _ = left.await;
         }
+    }
+
+    /// What a node that gives way has written and no other node holds so far.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed.
+    pub async fn untaken(&self) -> Result<Untaken, Refused> {
+        self.put(Command::Untaken).await
     }
 
     /// What this node believes, whole and consistent. Holds every write that was answered before.

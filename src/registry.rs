@@ -26,6 +26,7 @@ mod divergence;
 mod drain;
 mod expiry;
 mod forget;
+mod handover;
 mod health;
 mod hearing;
 mod inspect;
@@ -91,6 +92,7 @@ pub use describe::Difference;
 pub use diff::{DIFFERING_MAX, Diff, InstanceDiff, ServiceDiff};
 pub use digest::BUCKETS;
 pub use drain::{DeliveryReport, MISSING_MAX};
+pub use handover::Untaken;
 pub use io::{Changed, Deregister, Drain, Heartbeat, Input, LeaseTerms, Output, PeerAnswer, Purpose, Register, SetOverride, Ticket};
 pub use link::BusHealth;
 pub use majority::Majority;
@@ -172,7 +174,8 @@ pub struct Registry {
     adoption: adoption::Adoption,
     contests: contest::Contests,
     leaving: leave::Leaving,
-    namesake: namesake::Namesake,
+    handover: handover::Handover,
+    namesakes: namesake::Namesakes,
     /// It leaves because another node runs under its name.
     has_stepped_down: bool,
     /// Up to here the withdrawn records were looked at; `None`: from the first on.
@@ -231,7 +234,8 @@ impl Registry {
             adoption: adoption::Adoption::default(),
             contests: contest::Contests::default(),
             leaving: leave::Leaving::default(),
-            namesake: namesake::Namesake::default(),
+            handover: handover::Handover::default(),
+            namesakes: namesake::Namesakes::default(),
             has_stepped_down: false,
             forget_cursor: None,
             comparisons: diff::Comparisons::default(),
@@ -315,6 +319,7 @@ impl Registry {
         }
         self.advance_adoption(now, out);
         self.advance_leaving(now, out);
+        self.advance_handover(now, out);
         if self.link.has_bus() && now.mono >= self.next_beacon {
             self.send_beacon(now, out);
         }
@@ -348,6 +353,7 @@ impl Registry {
             self.turns.next_deadline(),
             self.next_adoption(),
             self.leaving.next_deadline().filter(|_| self.state == NodeState::Leaving),
+            self.handover.next_deadline(),
             Some(self.health.next_deadline()),
         ]
         .into_iter()
@@ -481,7 +487,6 @@ impl Registry {
                 out.push(Output::Noticed(Notice::PeerSilent(node.clone())));
             }
         }
-        self.advance_namesake(now, out);
         self.peers.weigh_hearsay(now.mono);
         self.judge_peers(now, out);
         self.note_lost_members(now, out);

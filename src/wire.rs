@@ -244,6 +244,8 @@ fn seq_of(message: &Message) -> Seq {
         | Message::ToldDelivery { .. }
         | Message::AskRecords { .. }
         | Message::ToldRecords { .. }
+        | Message::HandOver { .. }
+        | Message::TookOver { .. }
         | Message::Overrides(_) => 0,
     }
 }

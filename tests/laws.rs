@@ -40,7 +40,7 @@ fn record(owner: &Life, seq: u64, written: Written) -> Arc<Record> {
     let body = if live {
         Body::Live { registration, seen: [Seen::Well, Seen::Suspect, Seen::Down][usize::from(kind / 3)], draining: false }
     } else {
-        Body::Withdrawn { kept: (!deregistered).then_some(registration), named: false, of_unknown: false }
+        Body::Withdrawn { kept: (!deregistered).then_some(registration), named: false, of_unknown: false, draining: false }
     };
     Arc::new(Record {
         key: key(number),

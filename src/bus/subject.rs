@@ -70,6 +70,8 @@ impl Topic {
             | Message::ToldRecords { .. }
             | Message::AskDelivery { .. }
             | Message::ToldDelivery { .. }
+            | Message::HandOver { .. }
+            | Message::TookOver { .. }
             | Message::Overrides(_) => Self::Ask,
         }
     }

@@ -22,6 +22,8 @@ pub(super) enum Code {
     Unavailable = 69,
     /// A node whose task does not turn has ended itself.
     Stalled = 70,
+    /// Another node runs under this node's name.
+    NameTaken = 75,
     /// The caller may not do that.
     Refused = 77,
     Configuration = 78,

@@ -92,7 +92,7 @@ fn tell(event: &HeldEvent, missing: &mut bool) {
     match event {
         HeldEvent::Renewed if *missing => output::remark("heartbeats are answered again"),
         HeldEvent::Attached => output::remark("held by a new connection"),
-        HeldEvent::RegisteredAgain => output::remark("the registry had lost it; registered again"),
+        HeldEvent::RegisteredAgain => output::remark("the registry asked for it anew; registered again"),
         HeldEvent::Missed(error) if !*missing => output::remark(&format!("it could not be renewed, trying on: {error}")),
         HeldEvent::Renewed | HeldEvent::Missed(_) => {}
     }

@@ -13,12 +13,13 @@ use super::options::Configuration;
 use super::output;
 use super::reload::{self, Reload};
 use super::signal::{Asked, Asks};
-use super::start::{Bus, Running, bind, start};
+use super::start::{Bus, Running, Stopped, bind, start};
 use crate::bus::nats;
 use crate::config::{Config, Loaded};
 use crate::log;
 use crate::model::NodeName;
 use crate::open_files;
+use crate::registry::Untaken;
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
@@ -46,7 +47,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let bus = if config.bus.url.is_empty() { Bus::None } else { Bus::Nats };
     let running = start(config, bound, bus).await?;
     let hears_bus = running.hears_bus().await;
-    output::say(&banner(&running, hears_bus));
+    let name_is_taken = hears_bus && running.name_is_taken().await;
+    output::say(&banner(&running, hears_bus, name_is_taken));
     let reload = Reload::new(Box::new(read), &loaded, running.certificate.clone().into_iter().collect());
     run_until_asked(&[running], &mut asked, &reload).await
 }
@@ -83,17 +85,22 @@ pub(super) fn bound_connections(config: &mut Config, nodes: usize) {
 pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked, reload: &Arc<Reload>) -> Result<Code, Failure> {
     let mut lives: FuturesUnordered<_> = nodes.iter().map(live).collect();
     let (mut all_ended, mut left) = (true, Vec::new());
-    let by_itself = loop {
+    let failure = loop {
         tokio::select! {
             asks = asked.next() => match asks {
                 Asks::End => break None,
                 Asks::Reload => reload.begin(),
             },
             life = lives.next() => match life {
-                Some(Life::Failed(name)) => break Some(name),
-                Some(Life::Left { name, in_time }) => {
-                    all_ended &= in_time;
+                Some(Life::Failed(name)) => {
+                    break Some(Failure::new(Code::Failed, format!("a task of node {name} failed: the log says which")));
+                }
+                Some(Life::Left { name, stopped }) => {
+                    all_ended &= stopped.in_time;
                     left.push(name);
+                    if let Some(untaken) = stopped.untaken {
+                        break Some(gave_way(name, &untaken));
+                    }
                 }
                 None => break None,
             },
@@ -102,12 +109,13 @@ pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked, reload
     // One that is leaving is none the worse for being stopped again.
     let all = join_all(nodes.iter().filter(|node| !left.contains(&&node.config.node.name)).map(Running::stop));
     let ended = tokio::select! {
-        ended = all => all_ended && ended.into_iter().all(|ended| ended),
+        ended = all => ended,
         () = asked.end() => return Err(Failure::new(Code::Failed, "stopped at once; what was under way is lost")),
     };
-    match by_itself {
-        Some(name) => Err(Failure::new(Code::Failed, format!("a task of node {name} failed: the log says which"))),
-        None if !ended => Err(Failure::new(Code::Failed, "not all had ended within node.leave_timeout; stopped all the same")),
+    all_ended &= ended.iter().all(|stopped| stopped.in_time);
+    match failure {
+        Some(failure) => Err(failure),
+        None if !all_ended => Err(Failure::new(Code::Failed, "not all had ended within node.leave_timeout; stopped all the same")),
         None => Ok(Code::Ok),
     }
 }
@@ -116,19 +124,34 @@ pub(super) async fn run_until_asked(nodes: &[Running], asked: &mut Asked, reload
 enum Life<'a> {
     /// One of its tasks failed.
     Failed(&'a NodeName),
-    /// It was asked to leave.
-    Left { name: &'a NodeName, in_time: bool },
+    /// It was asked to leave, or gave way to another node of its name.
+    Left { name: &'a NodeName, stopped: Stopped },
 }
 
 async fn live(node: &Running) -> Life<'_> {
     tokio::select! {
-        () = node.shutdown.asked() => Life::Left { name: &node.config.node.name, in_time: node.stop().await },
+        () = node.shutdown.asked() => Life::Left { name: &node.config.node.name, stopped: node.stop().await },
+        () = node.gives_way() => Life::Left { name: &node.config.node.name, stopped: node.stop().await },
         () = node.shutdown.begun() => Life::Failed(&node.config.node.name),
     }
 }
 
+/// That a node ended because another one has its name, and what of its writes no other node holds.
+fn gave_way(name: &NodeName, untaken: &Untaken) -> Failure {
+    let Untaken { count, keys } = untaken;
+    let held = match (*count, keys.len()) {
+        (0, _) => "other nodes hold all that it had taken".to_owned(),
+        (count, named) => {
+            let more = if count > named { format!(" and {} more", count - named) } else { String::new() };
+            format!("no other node took over what it had taken of {}{more}: those are to be registered or set again", keys.join(", "))
+        }
+    };
+    Failure::new(Code::NameTaken, format!("another node runs under the name {name}, so this one ended; {held}"))
+        .hint("a name of its own for each node, with --name")
+}
+
 /// What was started, where it is reached, and what is open to whoever comes.
-fn banner(running: &Running, hears_bus: bool) -> String {
+fn banner(running: &Running, hears_bus: bool, name_is_taken: bool) -> String {
     let Config { node, cluster, bus, .. } = &*running.config;
     let mut lines = vec![
         format!("muster {} · node {} of cluster {}", env!("CARGO_PKG_VERSION"), node.name, cluster.name),
@@ -139,6 +162,12 @@ fn banner(running: &Running, hears_bus: bool) -> String {
     }
     lines
         .push(format!("  bus: {}", if bus.url.is_empty() { "none, this node is alone".to_owned() } else { bus_shown(running, hears_bus) }));
+    if name_is_taken {
+        let name = &node.name;
+        lines.push(format!(
+            "  name: another node runs under the name {name}: until that one is gone this one takes no writes, and /readyz answers 503 (a name of its own: --name)"
+        ));
+    }
     lines.push(format!("  data: {}", data_shown(node.data_dir.as_deref())));
     lines.extend(settling_shown(running, hears_bus).map(|settling| format!("  {settling}")));
     lines.extend(open_doors(running).into_iter().map(|door| format!("  not secured: {door}")));

@@ -18,13 +18,17 @@ use crate::model::{Address, Epoch};
 use crate::node::store::{Restored, Store, StoreError};
 use crate::node::{self, Asking, Condition, Guard, Handle, Probing, Watching};
 use crate::random;
-use crate::registry::{BusHealth, ProbeLimits, Settings};
+use crate::registry::{BusHealth, Knowledge, NodeState, ProbeLimits, Settings, Untaken};
 use crate::shutdown::Shutdown;
 
 /// Of `node.leave_timeout`, so much is kept for what follows the handing over: what is under way over HTTP may take 5 s of it, then the
 /// node's file is written. Half of it where it is short.
 const ENDING_MAX: Duration = Duration::from_secs(6);
 
+/// A node that gives way names what nobody took within this time.
+const UNTAKEN_WAIT: Duration = Duration::from_secs(1);
+/// A node that has the name of one that starts answers its first beacon sooner than this.
+const NAMESAKE_WAIT: Duration = Duration::from_millis(100);
 /// A bus that is there is heard sooner than this.
 const HEARING_WAIT: Duration = Duration::from_millis(500);
 
@@ -168,6 +172,14 @@ fn advertised(address: SocketAddr, host: &str) -> String {
     }
 }
 
+/// How a node's end went.
+pub(super) struct Stopped {
+    /// All of it ended within `node.leave_timeout`.
+    pub(super) in_time: bool,
+    /// It gave way to another node of its name: what of its writes no other node holds.
+    pub(super) untaken: Option<Untaken>,
+}
+
 impl Running {
     /// Where its HTTP is reached from here.
     pub(super) fn url(&self) -> String {
@@ -198,16 +210,35 @@ impl Running {
         matches!(heard, Ok(Ok(_)))
     }
 
-    /// Says goodbye to peers and subscribers, and ends; says whether all of it ended in time.
-    pub(super) async fn stop(&self) -> bool {
+    /// Waits for a moment until a node of this one's name was heard, or none; says whether one has the name.
+    pub(super) async fn name_is_taken(&self) -> bool {
+        let mut conditions = self.handle.follow_condition();
+        let is_clear = |condition: &Condition| condition.knowledge == Knowledge::NameTaken || condition.state == NodeState::Ready;
+        let _ = tokio::time::timeout(NAMESAKE_WAIT, conditions.wait_for(is_clear)).await;
+        self.condition().knowledge == Knowledge::NameTaken
+    }
+
+    /// Ends when another node runs under this one's name, and of the two this one is to end.
+    pub(super) async fn gives_way(&self) {
+        let mut conditions = self.handle.follow_condition();
+        if conditions.wait_for(|condition| condition.gives_way).await.is_err() {
+            // The node has ended: whoever waits for that sees it too.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Says goodbye to peers and subscribers, and ends.
+    pub(super) async fn stop(&self) -> Stopped {
         let limit = Duration::from_millis(self.config.node.leave_timeout_ms);
         let clock = self.handle.clock();
         let began = clock.mono();
         // What hangs in the node is no reason to stay longer than was asked.
         let _ = tokio::time::timeout(limit.saturating_sub(ENDING_MAX.min(limit / 2)), self.handle.leave()).await;
+        let asked = async { self.handle.untaken().await.ok() };
+        let untaken = if self.condition().gives_way { tokio::time::timeout(UNTAKEN_WAIT, asked).await.ok().flatten() } else { None };
         self.shutdown.begin();
         let spent = Duration::from_millis(clock.mono().saturating_sub(began));
-        self.shutdown.ended(limit.saturating_sub(spent)).await
+        Stopped { in_time: self.shutdown.ended(limit.saturating_sub(spent)).await, untaken }
     }
 }
 
@@ -281,7 +312,7 @@ mod tests {
         let running = Running { config: Arc::new(config), address, shutdown, certificate: None, knew_enough: false, handle };
         let clock = running.handle.clock();
         let began = clock.mono();
-        assert!(!running.stop().await, "not all has ended");
+        assert!(!running.stop().await.in_time, "not all has ended");
         let spent = Duration::from_millis(clock.mono() - began);
         assert!(spent >= limit * 9 / 10 && spent < limit * 3 / 2, "{spent:?}");
     }

@@ -46,7 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     get, path = "/livez", tag = "operate", operation_id = "livez",
     params(("verbose" = Option<bool>, Query, description = "Say what was looked at")),
     responses(
-        (status = 200, description = "It lives", body = String, content_type = "text/plain"),
+        (status = 200, description = "It lives", body = String, content_type = "text/plain", headers(("muster-epoch" = String, description = "Which life of the node answers: 16 hex digits."))),
         (status = 503, description = "`stalled`", body = ProblemBody, content_type = "application/problem+json"),
         (status = "default", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -54,7 +54,13 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn livez(State(app): State<App>, query: Query) -> Result<Response, Problem> {
     let verbose = is_verbose(query)?;
     let health = Health::of(&app);
-    if health.condition.is_stalled { Err(stalled(&health)) } else { Ok(say(Verdict::Ok, verbose.then_some(&health))) }
+    if health.condition.is_stalled {
+        return Err(stalled(&health));
+    }
+    let mut response = say(Verdict::Ok, verbose.then_some(&health));
+    let epoch = health.condition.epoch.to_string();
+    response.headers_mut().insert("muster-epoch", HeaderValue::try_from(epoch).expect("unreachable: hex digits"));
+    Ok(response)
 }
 
 /// Whether the node is fit to answer

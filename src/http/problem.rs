@@ -251,7 +251,7 @@ impl From<Refusal> for Problem {
             Refusal::Leaving => Self::new(Code::Leaving, "The node is stopping; nothing was changed. Ask another."),
             Refusal::NameTaken => Self::new(
                 Code::Leaving,
-                "Another node runs under this node's name, and of the two this one has stepped down; nothing was changed. \
+                "Another node runs under this node's name, so this one takes no writes; nothing was changed. \
                  Ask another, and give each node a name of its own (--name).",
             ),
             Refusal::UnknownNode(node) => Self::new(Code::UnknownNode, format!("No node `{node}` is known here; `/v1/cluster` lists those that are.")),

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::inquiry::Inquiry;
 use super::probe::Prober;
 use crate::metrics::Metrics;
-use crate::model::NodeName;
+use crate::model::{Epoch, NodeName};
 use crate::registry::{Input, PeerAnswer, Probe, ProbeOutcome, Ticket};
 
 /// How many answers one round takes at the most.
@@ -30,10 +30,10 @@ impl Eyes {
         Self { inquiry, inquiries: JoinSet::new(), prober, probes: JoinSet::new(), metrics }
     }
 
-    /// Asks a peer whether it lives.
-    pub(super) fn ask_peer(&mut self, ticket: Ticket, node: NodeName, http: String, needs_witness: bool) {
+    /// Asks a peer, or one life of it, whether it lives.
+    pub(super) fn ask_peer(&mut self, ticket: Ticket, (node, epoch): (NodeName, Option<Epoch>), http: String, needs_witness: bool) {
         let inquiry = self.inquiry.clone();
-        self.inquiries.spawn(async move { (ticket, inquiry.ask(&node, &http, needs_witness).await) });
+        self.inquiries.spawn(async move { (ticket, inquiry.ask(&node, epoch, &http, needs_witness).await) });
     }
 
     /// Looks at an instance; whose turn it is the registry says.

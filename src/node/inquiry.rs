@@ -8,7 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderValue;
 
 use super::dialer::{Dialer, NotDialled};
-use crate::model::NodeName;
+use crate::model::{Epoch, NodeName};
 use crate::registry::PeerAnswer;
 use crate::tls;
 
@@ -16,6 +16,8 @@ use crate::tls;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Every answer of a node's HTTP names it.
 const NODE_HEADER: &str = "muster-node";
+/// `/livez` says which life of the node answers: 16 hex digits.
+const EPOCH_HEADER: &str = "muster-epoch";
 
 /// Asks peers over HTTP.
 #[derive(Clone)]
@@ -55,20 +57,23 @@ impl Inquiry {
         Self { http, dialer, scheme: if is_secure { "https" } else { "http" }, own, witness }
     }
 
-    /// Whether the node at this address answers under its own name: with a wrong address, this node might ask itself.
-    pub(super) async fn ask(&self, node: &NodeName, address: &str, needs_witness: bool) -> PeerAnswer {
+    /// Whether the node at this address answers under its own name, and in this life where one is asked for: with a wrong address, this node
+    /// might ask itself.
+    pub(super) async fn ask(&self, node: &NodeName, epoch: Option<Epoch>, address: &str, needs_witness: bool) -> PeerAnswer {
         let url = reqwest::Url::parse(&format!("{}://{address}/livez", self.scheme));
         // No address at all, or more than one: nothing is asked.
         let Some(url) = url.ok().filter(is_plain) else { return PeerAnswer::Unsure };
         match self.permit(&url).await {
             Err(NotDialled::Forbidden(why)) => {
-                tracing::warn!(%node, address, why, "a silent peer cannot be asked whether it lives: no probe may go to the address that it named");
+                tracing::warn!(%node, address, why, "a node cannot be asked whether it lives: no probe may go to the address that it named");
                 return PeerAnswer::Unsure;
             }
             Err(NotDialled::TooOften) => return PeerAnswer::Unsure,
             Err(NotDialled::Refused | NotDialled::Unreachable(_)) | Ok(()) => {}
         }
         let seen = match self.http.get(url).send().await {
+            // Another life of that name proves nothing.
+            Ok(answer) if epoch.is_some_and(|epoch| !is_of(&answer, epoch)) => PeerAnswer::Unsure,
             Ok(answer) => match self.judge_name(node, answer.headers().get(NODE_HEADER).map(HeaderValue::as_bytes)) {
                 // One that says itself that its task does not turn (503) answers as a process, and does not live as a node.
                 PeerAnswer::Alive if !answer.status().is_success() => PeerAnswer::Silent,
@@ -101,6 +106,11 @@ impl Inquiry {
             Some(_) | None => PeerAnswer::Silent,
         }
     }
+}
+
+/// Whether the answer is of this life of the node.
+fn is_of(answer: &reqwest::Response, epoch: Epoch) -> bool {
+    answer.headers().get(EPOCH_HEADER).is_some_and(|named| named.as_bytes() == epoch.to_string().as_bytes())
 }
 
 fn client() -> reqwest::ClientBuilder {
@@ -157,9 +167,15 @@ mod tests {
     }
 
     async fn answering_with(status: &'static str, answers_as: Option<&str>) -> std::net::SocketAddr {
+        answering_in(status, answers_as, None).await
+    }
+
+    async fn answering_in(status: &'static str, answers_as: Option<&str>, epoch: Option<&str>) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let header = answers_as.map_or(String::new(), |name| format!("muster-node: {name}\r\n"));
+        let name = answers_as.map_or(String::new(), |name| format!("muster-node: {name}\r\n"));
+        let epoch = epoch.map_or(String::new(), |epoch| format!("muster-epoch: {epoch}\r\n"));
+        let header = name + &epoch;
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 1024]).await.unwrap();
@@ -170,27 +186,48 @@ mod tests {
 
     /// What `n1` makes of `n2`'s address, where that one answers.
     async fn seen(answers_as: Option<&str>) -> PeerAnswer {
-        inquiry(local()).ask(&name("n2"), &answering(answers_as).await.to_string(), false).await
+        inquiry(local()).ask(&name("n2"), None, &answering(answers_as).await.to_string(), false).await
     }
 
     #[tokio::test]
     async fn who_answers_at_a_peers_address_says_whether_it_is_there() {
         assert_eq!(seen(Some("n2")).await, PeerAnswer::Alive);
         let stalled = answering_with("503 Service Unavailable", Some("n2")).await.to_string();
-        assert_eq!(inquiry(local()).ask(&name("n2"), &stalled, false).await, PeerAnswer::Silent, "it says that its task does not turn");
+        assert_eq!(
+            inquiry(local()).ask(&name("n2"), None, &stalled, false).await,
+            PeerAnswer::Silent,
+            "it says that its task does not turn"
+        );
         assert_eq!(seen(Some("n3")).await, PeerAnswer::Refused, "its address is another node's now");
         assert_eq!(seen(Some("n1")).await, PeerAnswer::Silent, "this node reached itself");
         assert_eq!(seen(None).await, PeerAnswer::Silent, "a proxy that cannot reach it says nothing of it");
         let inquiry = inquiry(local());
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        assert_eq!(inquiry.ask(&name("n2"), &closed, false).await, PeerAnswer::Refused);
-        assert_eq!(inquiry.ask(&name("n2"), "", false).await, PeerAnswer::Unsure);
+        assert_eq!(inquiry.ask(&name("n2"), None, &closed, false).await, PeerAnswer::Refused);
+        assert_eq!(inquiry.ask(&name("n2"), None, "", false).await, PeerAnswer::Unsure);
     }
+
+    #[tokio::test]
+    async fn one_life_of_a_node_is_proven_by_that_life_alone() {
+        let asked = async |answers_as: &str, epoch: Option<&str>| {
+            let address = answering_in("200 OK", Some(answers_as), epoch).await.to_string();
+            inquiry(local()).ask(&name("n1"), Some(Epoch(0x2a)), &address, false).await
+        };
+        assert_eq!(asked("n1", Some("000000000000002a")).await, PeerAnswer::Alive, "a namesake");
+        assert_eq!(asked("n1", Some("000000000000002b")).await, PeerAnswer::Unsure, "another life");
+        assert_eq!(asked("n1", None).await, PeerAnswer::Unsure, "a version that does not say");
+        assert_eq!(asked("n3", Some("000000000000002a")).await, PeerAnswer::Refused, "another node");
+        let stalled = answering_in("503 Service Unavailable", Some("n1"), Some("000000000000002a")).await.to_string();
+        assert_eq!(inquiry(local()).ask(&name("n1"), Some(Epoch(0x2a)), &stalled, false).await, PeerAnswer::Silent);
+        let metadata = inquiry(local()).ask(&name("n1"), Some(Epoch(0x2a)), "169.254.169.254:80", false).await;
+        assert_eq!(metadata, PeerAnswer::Unsure, "no probe may go there");
+    }
+
     #[tokio::test]
     async fn a_peer_is_asked_where_a_probe_may_go_and_nowhere_else() {
         let of_name = async |guard: Guard| {
             let address = format!("localhost:{}", answering(Some("n2")).await.port());
-            inquiry(guard).ask(&name("n2"), &address, false).await
+            inquiry(guard).ask(&name("n2"), None, &address, false).await
         };
         assert_eq!(of_name(local()).await, PeerAnswer::Alive);
         assert_eq!(of_name(Guard::default()).await, PeerAnswer::Unsure, "loopback");
@@ -199,7 +236,7 @@ mod tests {
         let forbidden =
             ["169.254.169.254:80", "[::ffff:169.254.169.254]:80", "2852039166:80", "0xa9.0xfe.0xa9.0xfe", "[fd00:ec2::254]:80", "a/b?c"];
         for address in forbidden {
-            assert_eq!(inquiry(local()).ask(&name("n2"), address, false).await, PeerAnswer::Unsure, "{address}");
+            assert_eq!(inquiry(local()).ask(&name("n2"), None, address, false).await, PeerAnswer::Unsure, "{address}");
         }
     }
 
@@ -208,7 +245,7 @@ mod tests {
         let address = answering(Some("n2")).await;
         let turns = || vec!["127.0.0.1".parse().unwrap(), "169.254.169.254".parse().unwrap()];
         let inquiry = Inquiry::new(name("n1"), false, None, testing::dialer(local(), 100, turns));
-        let answer = inquiry.ask(&name("n2"), &format!("n2.example:{}", address.port()), false).await;
+        let answer = inquiry.ask(&name("n2"), None, &format!("n2.example:{}", address.port()), false).await;
         assert_eq!(answer, PeerAnswer::Unsure);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::model::Status;
-use crate::registry::{Changed, NodeState, Notice, Now, Registry};
+use crate::registry::{Changed, NodeState, Notice, Now, Registry, Untaken};
 
 pub(super) fn changed(shared: &Shared, changed: &Changed) {
     if changed.own {
@@ -128,13 +128,28 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::info!(%node, until, "nothing is known of before: lists say complete: false until every provider had its turn");
             "settling"
         }
+        Notice::NotCompared { peers } => {
+            let (count, first) = (peers.len(), peers.first().map(crate::model::NodeName::as_str));
+            tracing::warn!(%node, count, first, "peers answer no pull, or warm, for long: not waiting for what they hold; compare with `muster diff`");
+            "not_compared"
+        }
         Notice::Settled => {
             tracing::info!(%node, "this node knows all that can be known");
             "settled"
         }
-        Notice::SteppedDown => {
-            tracing::error!(%node, "of two nodes with this name this one gives way: it takes no writes any more and hands over what it owns");
+        Notice::SteppedDown { epoch, http } => {
+            tracing::error!(
+                %node,
+                %epoch,
+                http,
+                "another node answers under this node's name, and of the two this one gives way: it takes no writes, hands over what it holds, and ends"
+            );
             "stepped_down"
+        }
+        Notice::NotHandedOver(Untaken { count, keys }) => {
+            let keys = keys.join(", ");
+            tracing::error!(%node, count, keys, "written here under a name that another node has, and no node has taken it over so far");
+            "not_handed_over"
         }
         Notice::PeerDead(life) => {
             tracing::warn!(%node, peer = %life, "peer is dead: silent, and does not answer directly; what it owned is taken over");
@@ -184,8 +199,18 @@ pub(super) fn noticed(shared: &Shared, notice: &Notice) {
             tracing::error!(%node, instance = %key, "its registrations alternate between two contents: two processes share this id");
             "contested"
         }
-        Notice::NameTaken(epoch) => {
-            tracing::error!(%node, %epoch, "another node uses this node's name: give each node its own (--name)");
+        Notice::NameTaken { epoch, http, waits: true } => {
+            tracing::error!(
+                %node,
+                %epoch,
+                http,
+                "another node runs under this node's name: this one does not become ready and takes no writes until that one is gone. \
+                 Give each node a name of its own (--name)"
+            );
+            "name_taken"
+        }
+        Notice::NameTaken { epoch, http, waits: false } => {
+            tracing::error!(%node, %epoch, http, "another node uses this node's name: give each node its own (--name)");
             "name_taken"
         }
     };

@@ -17,7 +17,7 @@ use super::{AskedDelivery, Condition, Shared, report};
 use crate::model::{Epoch, InstanceKey, NodeName, OverrideKey, Seq, ServiceKey};
 use crate::registry::{
     Answer, Beacon, BusHealth, Change, ClusterView, DeliveryReport, Deregister, Drain, Heartbeat, Input, Message, NodeState, Notice, Now,
-    Outbox, Output, Overrides, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To, Watcher,
+    Outbox, Output, Overrides, Picture, Purpose, Record, Register, Registry, SetOverride, Ticket, To, Untaken, Watcher,
 };
 use crate::shutdown::Shutdown;
 
@@ -48,6 +48,7 @@ pub(super) enum Command {
     Cluster(oneshot::Sender<ClusterView>),
     Records(Vec<InstanceKey>, oneshot::Sender<Vec<Option<Arc<Record>>>>),
     Leave(oneshot::Sender<()>),
+    Untaken(oneshot::Sender<Untaken>),
     Picture(oneshot::Sender<Option<Picture>>),
 }
 
@@ -222,6 +223,10 @@ impl Task {
                 let _ = reply.send(keys.iter().map(|key| self.registry.record(key).cloned()).collect());
                 return;
             }
+            Command::Untaken(reply) => {
+                let _ = reply.send(self.registry.untaken(now));
+                return;
+            }
             Command::Leave(reply) => {
                 self.feed(Input::Leave, now);
                 self.leaving.push(reply);
@@ -345,8 +350,8 @@ impl Task {
                 }
                 Output::Send(to, message) => self.send(to, message),
                 Output::Reconnect => self.bus.reconnect.notify_one(),
-                Output::CheckPeer { ticket, node, http, needs_witness } => {
-                    self.eyes.ask_peer(ticket, node, http, needs_witness);
+                Output::CheckPeer { ticket, node, epoch, http, needs_witness } => {
+                    self.eyes.ask_peer(ticket, (node, epoch), http, needs_witness);
                 }
                 Output::Probe { ticket, probe } => self.eyes.look_at(ticket, probe),
                 Output::HandedOver { left } => {
@@ -416,6 +421,8 @@ impl Task {
             | Message::ToldRecords { .. }
             | Message::AskDelivery { .. }
             | Message::ToldDelivery { .. }
+            | Message::HandOver { .. }
+            | Message::TookOver { .. }
             | Message::Overrides(_) => (&self.bus.direct, "direct"),
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(self.said((to, message))) {
@@ -454,6 +461,8 @@ impl Task {
 pub(super) fn condition(registry: &Registry, now: Now) -> Condition {
     Condition {
         state: registry.state(),
+        epoch: registry.settings().epoch,
+        gives_way: registry.has_stepped_down(),
         has_been_ready: registry.has_been_ready(),
         complete: registry.complete(),
         knowledge: registry.knowledge(now),

@@ -136,7 +136,7 @@ impl Registry {
     }
 
     /// Up to where any alive peer has each life's log.
-    fn most_said(&self, now: Mono) -> BTreeMap<&Life, Seq> {
+    pub(super) fn most_said(&self, now: Mono) -> BTreeMap<&Life, Seq> {
         let mut most = BTreeMap::new();
         for at in self.peers.alive(now).filter_map(|(_, peer)| peer.beacon.as_ref()).flat_map(|beacon| &beacon.applied) {
             let seq = most.entry(&at.life).or_insert(at.seq);

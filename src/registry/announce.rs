@@ -20,7 +20,7 @@ impl Registry {
             overrides_digest: self.shared.digest(),
             complete: self.complete,
             preserving: self.is_preserving(),
-            gives_way: self.has_stepped_down,
+            gives_way: self.gives_way(),
             members: self.peers.members.to_said(|node| self.peers.refuses(node, now.mono), now.mono),
             audience: self.audience.to_said(),
             stamp: self.stamp(now),

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::message::AppliedAt;
+use super::peers::Peers;
 use super::time::Mono;
-use crate::model::{Life, Seq};
+use crate::model::{Epoch, Life, Seq};
 
 /// How long a gap or a greater head may last before it is pulled: what was only reordered has come by then.
 pub(super) const GAP_MS: u64 = 200;
 /// How many batches beyond a gap are remembered per life; past it they are forgotten, and the pull brings them again.
 const BEYOND_MAX: usize = 1024;
-/// How many lives are followed; past it the one heard of longest ago is dropped. A life comes with each restart of a node. Beacons and
-/// answers to pulls name them all, and fit their frames with the longest of names.
+/// How many lives are followed. A life comes with each restart of a node. Past it a life that speaks itself takes the place of one that does
+/// not: what others name takes none of what was had. Beacons and answers to pulls name them all, and fit their frames with the longest of names.
 pub const LIVES_MAX: usize = 1024;
+/// And how many of one node: one that starts again and again costs its own former lives.
+const LIVES_OF_NODE_MAX: usize = 64;
 /// No beacon of a peer that counts as alive is later than this.
 const LATE_BEACON_MS: u64 = 15_000;
 /// How long a life is remembered after its node was last heard in it.
@@ -23,6 +26,30 @@ pub(super) struct Applied {
     /// This node's own life.
     own: Life,
     lives: BTreeMap<Life, Progress>,
+}
+
+/// On whose word a life is followed: past the bound that decides whose place it may take.
+#[derive(Clone, Copy)]
+enum Claim<'a> {
+    /// This node's own life.
+    Own,
+    /// A frame of its own came, and these are the peers.
+    Itself(&'a Peers),
+    /// A peer that was asked gave all of it.
+    Given,
+    /// A beacon of another names it.
+    Named,
+}
+
+impl Claim<'_> {
+    fn may_displace(self, life: &Life, progress: &Progress) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Itself(peers) => peers.get(&life.node).is_none_or(|peer| peer.epoch != life.epoch),
+            Self::Given => progress.seq == 0,
+            Self::Named => false,
+        }
+    }
 }
 
 /// What is known of one life's log.
@@ -51,7 +78,7 @@ impl Applied {
 
     /// This node begins a life.
     pub(super) fn begin(&mut self, own: Life, now: Mono) {
-        self.raise(&own, 0, now);
+        self.progress(&own, Claim::Own, now);
         self.own = own;
     }
 
@@ -69,8 +96,8 @@ impl Applied {
     }
 
     /// A batch's records are merged: the log is had up to its end, where nothing before it is missing.
-    pub(super) fn merged(&mut self, life: &Life, first: Seq, last: Seq, now: Mono) {
-        let progress = self.progress(life, now);
+    pub(super) fn merged(&mut self, life: &Life, first: Seq, last: Seq, peers: &Peers, now: Mono) {
+        let Some(progress) = self.progress(life, Claim::Itself(peers), now) else { return };
         progress.head = progress.head.max(last);
         progress.heard_at = now;
         if first <= progress.seq + 1 {
@@ -83,7 +110,7 @@ impl Applied {
 
     /// Somebody who has this life's log up to `seq` has given all of it.
     pub(super) fn raise(&mut self, life: &Life, seq: Seq, now: Mono) {
-        let progress = self.progress(life, now);
+        let Some(progress) = self.progress(life, Claim::Given, now) else { return };
         progress.seq = progress.seq.max(seq);
         progress.head = progress.head.max(seq);
         progress.settle(now);
@@ -110,6 +137,13 @@ impl Applied {
         }
     }
 
+    /// The life itself says now that its log ends at `seq`.
+    pub(super) fn heard_itself(&mut self, life: &Life, seq: Seq, peers: &Peers, now: Mono) {
+        if seq > 0 || self.knows(life) {
+            self.note_head(life, seq, Claim::Itself(peers), now, now);
+        }
+    }
+
     /// The life says in a beacon that its log ends at `seq`. Beacons may be late; where they say less than was applied or claimed for longer than
     /// any is, nobody wrote what lies beyond: without this a single forged number would let all that the life writes be ignored. Says whether
     /// it was so: what came meanwhile is then found by comparing.
@@ -132,15 +166,16 @@ impl Applied {
     /// Somebody is known to have this life's log up to `seq`; its node was heard `age_ms` ago.
     pub(super) fn heard(&mut self, life: &Life, seq: Seq, age_ms: Option<u32>, now: Mono) {
         let heard_at = age_ms.map(|age| now.saturating_sub(u64::from(age)));
-        let is_old = |at: Mono| {
-            at + FORGET_AFTER_MS <= now || (self.lives.len() >= LIVES_MAX && self.oldest().is_some_and(|(_, oldest)| at <= oldest))
-        };
-        if !self.lives.contains_key(life) && (seq == 0 || heard_at.is_none_or(is_old)) {
-            return;
+        let is_young = heard_at.is_some_and(|at| at + FORGET_AFTER_MS > now);
+        if self.knows(life) || (seq > 0 && is_young) {
+            self.note_head(life, seq, Claim::Named, heard_at.unwrap_or(0), now);
         }
-        let progress = self.progress(life, heard_at.unwrap_or(now));
+    }
+
+    fn note_head(&mut self, life: &Life, seq: Seq, claim: Claim<'_>, heard_at: Mono, now: Mono) {
+        let Some(progress) = self.progress(life, claim, heard_at) else { return };
         progress.head = progress.head.max(seq);
-        progress.heard_at = progress.heard_at.max(heard_at.unwrap_or(0));
+        progress.heard_at = progress.heard_at.max(heard_at);
         progress.settle(now);
     }
 
@@ -167,7 +202,7 @@ impl Applied {
         self.lives.retain(|life, progress| life == own || progress.heard_at + FORGET_AFTER_MS > now);
     }
 
-    /// As a beacon and an answer say it, `own` first.
+    /// As a beacon and an answer say it, `own` first. What others named and nobody gave is not passed on.
     pub(super) fn to_said(&self, own: &Life, now: Mono) -> Vec<AppliedAt> {
         let said = |(life, progress): (&Life, &Progress)| AppliedAt {
             life: life.clone(),
@@ -175,21 +210,31 @@ impl Applied {
             age_ms: Some(if life == own { 0 } else { u32::try_from(now.saturating_sub(progress.heard_at)).unwrap_or(u32::MAX) }),
         };
         let own_first = self.lives.get_key_value(own).map(said);
-        own_first.into_iter().chain(self.lives.iter().filter(|(life, _)| *life != own).map(said)).collect()
+        let others = self.lives.iter().filter(|(life, progress)| *life != own && progress.seq > 0);
+        own_first.into_iter().chain(others.map(said)).collect()
     }
 
-    /// The life that was heard of longest ago, its own aside, and when.
-    fn oldest(&self) -> Option<(&Life, Mono)> {
-        let others = self.lives.iter().filter(|(life, _)| **life != self.own);
-        others.map(|(life, progress)| (life, progress.heard_at)).min_by_key(|(_, heard_at)| *heard_at)
-    }
-
-    fn progress(&mut self, life: &Life, now: Mono) -> &mut Progress {
-        let is_full = !self.lives.contains_key(life) && self.lives.len() >= LIVES_MAX;
-        if is_full && let Some(oldest) = self.oldest().map(|(life, _)| life.clone()) {
-            self.lives.remove(&oldest);
+    /// What is known of a life from now on. `None`: it is unknown, and nothing makes room for it.
+    fn progress(&mut self, life: &Life, claim: Claim<'_>, heard_at: Mono) -> Option<&mut Progress> {
+        if !self.knows(life) && !self.make_room(life, claim) {
+            return None;
         }
-        self.lives.entry(life.clone()).or_insert_with(|| Progress { heard_at: now, ..Progress::default() })
+        Some(self.lives.entry(life.clone()).or_insert_with(|| Progress { heard_at, ..Progress::default() }))
+    }
+
+    /// Where there is none, the life goes that was heard of longest ago, one of whose log nothing is had first.
+    fn make_room(&mut self, life: &Life, claim: Claim<'_>) -> bool {
+        let of_node = |epoch| Life { node: life.node.clone(), epoch: Epoch(epoch) };
+        let is_node_full = self.lives.range(of_node(0)..=of_node(u64::MAX)).count() >= LIVES_OF_NODE_MAX;
+        if !is_node_full && self.lives.len() < LIVES_MAX {
+            return true;
+        }
+        let may_go = |(of, progress): &(&Life, &Progress)| {
+            **of != self.own && (!is_node_full || of.node == life.node) && claim.may_displace(of, progress)
+        };
+        let oldest = self.lives.iter().filter(may_go).min_by_key(|(_, progress)| (progress.seq > 0, progress.heard_at));
+        let oldest = oldest.map(|(of, _)| of.clone());
+        oldest.is_some_and(|oldest| self.lives.remove(&oldest).is_some())
     }
 }
 
@@ -224,7 +269,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, NodeName};
+    use crate::model::NodeName;
 
     fn life() -> Life {
         Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) }
@@ -234,30 +279,58 @@ mod tests {
         Life { epoch: Epoch(2), ..life() }
     }
 
+    fn nobody() -> Peers {
+        Peers::new(own().node)
+    }
+
+    fn other(node: usize, epoch: usize) -> Life {
+        Life { node: NodeName::parse(&format!("other-{node}")).unwrap(), epoch: Epoch(epoch as u64) }
+    }
+
     #[test]
     fn past_the_bound_the_oldest_goes_and_never_its_own() {
         let mut applied = Applied::new(own(), 0);
-        let other = |number: usize| Life { epoch: Epoch(number as u64 + 10), ..life() };
         for number in 0..LIVES_MAX + 5 {
-            applied.heard(&other(number), 1, Some(0), 1000 + number as Mono);
+            applied.merged(&other(number, 1), 1, 1, &nobody(), 1000 + number as Mono);
         }
         assert_eq!(applied.iter().count(), LIVES_MAX);
-        assert!(applied.knows(&own()) && !applied.knows(&other(5)) && applied.knows(&other(6)));
-        // It is older than all that are known.
-        applied.heard(&other(5), 1, Some(3000), 4000);
-        assert!(!applied.knows(&other(5)));
+        assert!(applied.knows(&own()) && !applied.knows(&other(5, 1)) && applied.knows(&other(6, 1)));
+        // What others name or give takes no place of what was had.
+        applied.heard(&other(5, 1), 1, Some(0), 4000);
+        applied.raise_heard(&other(5, 1), 1, Some(0), 4000);
+        assert!(!applied.knows(&other(5, 1)) && applied.knows(&other(6, 1)));
+    }
+
+    #[test]
+    fn past_the_bound_what_is_only_named_goes_first() {
+        let mut applied = Applied::new(own(), 0);
+        applied.merged(&other(0, 1), 1, 1, &nobody(), 0);
+        (1..LIVES_MAX).for_each(|number| applied.heard(&other(number, 1), 1, Some(0), 1000));
+        applied.raise_heard(&other(9999, 1), 1, Some(0), 2000);
+        assert!(applied.knows(&other(0, 1)) && applied.knows(&other(9999, 1)) && !applied.knows(&other(1, 1)));
+    }
+
+    #[test]
+    fn who_starts_again_and_again_costs_its_own_former_lives() {
+        let mut applied = Applied::new(own(), 0);
+        applied.merged(&other(1, 1), 1, 1, &nobody(), 0);
+        (1..=2 * LIVES_OF_NODE_MAX).for_each(|epoch| applied.heard_itself(&other(2, epoch), 1, &nobody(), epoch as Mono));
+        assert_eq!(applied.iter().count(), 2 + LIVES_OF_NODE_MAX);
+        assert!(applied.knows(&other(1, 1)) && applied.knows(&other(2, 2 * LIVES_OF_NODE_MAX)));
+        applied.heard(&other(2, 1), 1, Some(0), 1000);
+        assert!(!applied.knows(&other(2, 1)));
     }
 
     #[test]
     fn a_batch_beyond_a_gap_waits_for_what_is_missing() {
         let mut applied = Applied::new(own(), 0);
-        applied.merged(&life(), 1, 3, 0);
-        applied.merged(&life(), 7, 9, 10);
-        applied.merged(&life(), 5, 6, 20);
+        applied.merged(&life(), 1, 3, &nobody(), 0);
+        applied.merged(&life(), 7, 9, &nobody(), 10);
+        applied.merged(&life(), 5, 6, &nobody(), 20);
         assert_eq!(applied.seq(&life()), 3);
         assert_eq!(applied.gaps(209).count(), 0);
         assert_eq!(applied.gaps(210).map(|(_, seq)| seq).collect::<Vec<_>>(), [3]);
-        applied.merged(&life(), 4, 4, 30);
+        applied.merged(&life(), 4, 4, &nobody(), 30);
         assert_eq!(applied.seq(&life()), 9);
         assert_eq!(applied.next_gap(), None);
     }
@@ -265,7 +338,7 @@ mod tests {
     #[test]
     fn a_lost_tail_shows_in_the_head() {
         let mut applied = Applied::new(own(), 0);
-        applied.merged(&life(), 1, 6, 0);
+        applied.merged(&life(), 1, 6, &nobody(), 0);
         applied.heard(&life(), 7, Some(0), 100);
         assert_eq!(applied.gaps(300).count(), 1);
         applied.raise(&life(), 7, 300);
@@ -275,11 +348,11 @@ mod tests {
     #[test]
     fn a_head_that_was_never_written_is_given_up_when_the_life_says_where_its_log_ends() {
         let mut applied = Applied::new(own(), 0);
-        applied.merged(&life(), 1, 3, 0);
+        applied.merged(&life(), 1, 3, &nobody(), 0);
         applied.heard(&life(), 12, Some(0), 100);
         applied.ends_at(&life(), 3, 400);
         assert_eq!(applied.next_gap(), None);
-        applied.merged(&life(), 8, 9, 500);
+        applied.merged(&life(), 8, 9, &nobody(), 500);
         applied.ends_at(&life(), 3, 600);
         assert_eq!(applied.next_gap(), Some(500 + GAP_MS));
     }
@@ -287,14 +360,14 @@ mod tests {
     #[test]
     fn a_forged_seq_lasts_no_longer_than_a_beacon_can_be_late() {
         let mut applied = Applied::new(own(), 0);
-        applied.merged(&life(), 1, 3, 0);
-        applied.merged(&life(), 4, 1 << 53, 10);
+        applied.merged(&life(), 1, 3, &nobody(), 0);
+        applied.merged(&life(), 4, 1 << 53, &nobody(), 10);
         assert_eq!(applied.seq(&life()), 1 << 53);
         assert!(!applied.said_end(&life(), 4, 100) && !applied.said_end(&life(), 5, 15_099));
         assert!(applied.said_end(&life(), 6, 15_100));
         assert_eq!((applied.seq(&life()), applied.next_gap()), (6, None));
         applied.heard(&life(), 1 << 50, None, 16_000);
-        applied.merged(&life(), 1 << 40, 1 << 41, 16_000);
+        applied.merged(&life(), 1 << 40, 1 << 41, &nobody(), 16_000);
         assert!(!applied.said_end(&life(), 6, 16_000) && applied.said_end(&life(), 6, 31_000));
         assert_eq!((applied.seq(&life()), applied.next_gap()), (6, None));
     }
@@ -303,7 +376,7 @@ mod tests {
     fn late_beacons_of_a_life_that_writes_take_nothing_back() {
         let mut applied = Applied::new(own(), 0);
         for second in 1..100 {
-            applied.merged(&life(), second * 10 - 9, second * 10, second * 1000);
+            applied.merged(&life(), second * 10 - 9, second * 10, &nobody(), second * 1000);
             assert!(!applied.said_end(&life(), (second * 10).saturating_sub(40), second * 1000), "{second}");
         }
         assert_eq!(applied.seq(&life()), 990);

@@ -183,7 +183,7 @@ impl Registry {
                 pull.digests_left(from, next)?;
             }
             (Task::Versions { buckets, after }, Have::Versions { versions, more }) => {
-                pull.versions_left(&buckets, &versions, more);
+                pull.versions_left(&buckets, after.as_ref(), &versions, more)?;
                 self.compare_versions(comparison, &buckets, after.as_ref(), versions, more);
             }
             (Task::Records { keys }, Have::Records(records)) => {

@@ -71,9 +71,9 @@ impl Registry {
     /// Since when something is on its way, to this node or from it, or may be; `None`: nothing is.
     fn lags_since(&self, now: Mono) -> Option<Mono> {
         let mark = self.divergence.mark.as_ref().filter(|(_, applied)| !self.is_known_to_all(applied, now)).map(|(at, _)| *at);
+        let said = if self.applied.behind().next().is_some() { self.most_said(now) } else { BTreeMap::new() };
         // What died with its only holder is on its way to nobody.
-        let has_more =
-            |life: &Life, seq: Seq| self.alive_beacons(now).any(|beacon| beacon.applied.iter().any(|at| at.life == *life && at.seq > seq));
+        let has_more = |life: &Life, seq: Seq| said.get(life).is_some_and(|most| *most > seq);
         let behind = self.applied.behind().filter(|(life, seq, _)| has_more(life, *seq)).map(|(_, _, since)| since).min();
         [mark, self.divergence.overrides_differ_since, behind].into_iter().flatten().min()
     }

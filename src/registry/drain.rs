@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::{Ack, Answer, Drained, Missing, Refusal};
-use super::io::{Deregister, Drain, Output, Ticket};
+use super::io::{Deregister, Drain, Output, Register, Ticket};
 use super::merge::{Step, Why};
 use super::message::{Message, To};
 use super::record::{Body, Record};
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{Cause, Epoch, Incarnation, InstanceKey, Life, NodeName, Seq, Subscriber};
+use crate::model::{Cause, Epoch, Incarnation, InstanceKey, Life, NodeName, Reported, Seq, Subscriber};
 
 /// How many drains may be under way at a node; one more is refused as too many.
 const DRAINS_MAX: usize = 1024;
@@ -344,6 +344,17 @@ impl Sum {
             self.missing.push(Missing { node: node.clone(), subscriber: subscriber.cloned() });
         }
     }
+}
+
+/// A registration of the same life leaves a drain as it is, unless it says that the instance is up.
+pub(super) fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bool {
+    let is_same_life = |known: &Record| known.version.incarnation == step.incarnation;
+    !register.says_up && !register.takeover && known.is_some_and(|known| known.keeps_drain() && is_same_life(known))
+}
+
+/// A heartbeat that says so means that the instance is to be used again.
+pub(super) fn ends_drain(reported: Reported, record: &Record) -> bool {
+    reported == Reported::Up && record.is_draining()
 }
 
 #[cfg(test)]

@@ -274,11 +274,12 @@ impl Registry {
     }
 
     /// Takes a silent instance from the list; a late heartbeat can still bring it back.
-    fn withdraw(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
+    pub(super) fn withdraw(&mut self, record: &Record, cause: Cause, last: Mono, now: Now, out: &mut Outbox) {
         let why = self.why_silent(record, cause, last, now.mono);
         self.end_lease(&record.key);
         out.push(Output::DropLease { key: record.key.clone() });
-        let body = Body::Withdrawn { kept: record.registration().cloned(), named: false, of_unknown: false };
+        let body =
+            Body::Withdrawn { kept: record.registration().cloned(), named: false, of_unknown: false, draining: record.is_draining() };
         self.write(record.key.clone(), Step::generation(&record.version), body, why, now, out);
     }
 

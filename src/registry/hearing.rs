@@ -1,6 +1,6 @@
 //! Hearing: what each message of a peer does here. Peers' input is checked like strangers'.
 
-use super::applied::FORGET_AFTER_MS;
+use super::applied::{FORGET_AFTER_MS, LIVES_MAX};
 use super::drain::WITHIN_MS_MAX;
 use super::io::Output;
 use super::merge::quarantine;
@@ -21,7 +21,7 @@ impl Registry {
     pub(super) fn handle_received(&mut self, envelope: Envelope, now: Now, out: &mut Outbox) {
         let Envelope { from, message } = envelope;
         if from.node == self.life.node {
-            self.hear_own_name(&from, &message, now, out);
+            self.hear_own_name(&from, message, now, out);
             return;
         }
         match message {
@@ -51,6 +51,10 @@ impl Registry {
                 let until = now.mono + within_ms.min(WITHIN_MS_MAX);
                 self.handle_ask_delivery(&from, question, (key, seq), until, out);
             }
+            Message::HandOver { ticket, records, heard, overrides } => {
+                self.handle_hand_over(&from, ticket, (&records, &heard), &overrides, now, out);
+            }
+            Message::TookOver { ticket, held } => self.handle_took_over(ticket, &held, now),
             Message::ToldDelivery { question, report } => self.handle_told_delivery(&from, question, report, now, out),
             Message::Overrides(entries) => self.hear_overrides(&from, entries, now, out),
             Message::AskProbe { ticket, key } => self.handle_ask_probe(&from, ticket, &key, now, out),
@@ -58,15 +62,19 @@ impl Registry {
         }
     }
 
-    fn hear_own_name(&mut self, from: &Life, message: &Message, now: Now, out: &mut Outbox) {
-        if !matches!(message, Message::Beacon(_)) {
-            return;
-        }
-        if from.epoch != self.life.epoch {
-            self.hear_namesake(from.epoch, now, out);
-        } else if self.link.echoed(now.mono) {
-            self.settle.reach();
-            out.push(Output::Noticed(Notice::Hearing));
+    /// A node of this node's own name sent this: itself, or a namesake.
+    fn hear_own_name(&mut self, from: &Life, message: Message, now: Now, out: &mut Outbox) {
+        if from.epoch == self.life.epoch {
+            if matches!(message, Message::Beacon(_)) && self.link.echoed(now.mono) {
+                self.settle.reach();
+                out.push(Output::Noticed(Notice::Hearing));
+            }
+        } else if let Message::Beacon(beacon) = message {
+            self.hear_namesake(from.epoch, &beacon, now, out);
+        } else if let Message::HandOver { ticket, records, heard, overrides } = message {
+            self.handle_hand_over(from, ticket, (&records, &heard), &overrides, now, out);
+        } else if let Message::TookOver { ticket, held } = message {
+            self.handle_took_over(ticket, &held, now);
         }
     }
 
@@ -86,7 +94,7 @@ impl Registry {
     }
 
     /// Speaks soon, to one who may not know that there is anybody.
-    fn greet(&mut self, now: Now) {
+    pub(super) fn greet(&mut self, now: Now) {
         self.next_beacon = self.next_beacon.min(now.mono + self.rng.below(GREETING_MS));
     }
 
@@ -127,11 +135,11 @@ impl Registry {
                 self.wait_for_word(record, now.mono);
             }
         }
-        self.applied.merged(from, first, last, now.mono);
+        self.applied.merged(from, first, last, &self.peers, now.mono);
         gained
     }
 
-    fn hear_beacon(&mut self, from: &Life, beacon: Beacon, now: Now, out: &mut Outbox) {
+    fn hear_beacon(&mut self, from: &Life, mut beacon: Beacon, now: Now, out: &mut Outbox) {
         if !self.is_present(from, now, out) {
             // A node that has just started again counts once its former life is silent; it may hear us before.
             if beacon.state == NodeState::Warming {
@@ -140,10 +148,12 @@ impl Registry {
             self.peers.note_waiting(from, now.mono);
             return;
         }
+        // A node follows no more lives than that; its own is the first.
+        beacon.applied.truncate(LIVES_MAX);
         if self.applied.said_end(from, beacon.head, now.mono) {
             out.push(Output::Noticed(Notice::LogCut(from.clone())));
         }
-        self.applied.heard(from, beacon.head, Some(0), now.mono);
+        self.applied.heard_itself(from, beacon.head, &self.peers, now.mono);
         self.follow_stamp(from, beacon.stamp, now, out);
         for at in &beacon.applied {
             if at.life != self.life {
@@ -165,5 +175,46 @@ impl Registry {
             self.become_newborn(now, out);
         }
         self.settle_acks(now, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, NodeName};
+    use crate::registry::{AppliedAt, Input, LIVES_MAX, Settings};
+
+    const NOW: Now = Now { mono: 1_000_000, wall: 0 };
+    const LATER: Now = Now { mono: NOW.mono + 900, wall: 900 };
+
+    fn life(node: &str, epoch: u64) -> Life {
+        Life { node: NodeName::parse(node).unwrap(), epoch: Epoch(epoch) }
+    }
+
+    fn hear(registry: &mut Registry, from: Life, message: Message, now: Now) {
+        registry.handle(Input::Received(Envelope { from, message }), now, &mut Outbox::new());
+    }
+
+    /// A node that has ten changes of n2.
+    fn node() -> Registry {
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, NOW);
+        hear(&mut registry, life("n2", 2), Message::Beacon(Beacon { head: 10, ..Beacon::of(NodeState::Ready) }), NOW);
+        hear(&mut registry, life("n2", 2), Message::Change(Change { first: 1, last: 10, wants_ack: false, records: Vec::new() }), NOW);
+        registry
+    }
+
+    #[test]
+    fn made_up_lives_take_no_place_of_those_that_speak_themselves() {
+        let said = |number: usize| AppliedAt { life: life(&format!("x{}", number % 200), number as u64), seq: 1, age_ms: Some(0) };
+        let beacon = Beacon { applied: (0..2 * LIVES_MAX).map(said).collect(), ..Beacon::of(NodeState::Ready) };
+        let mut registry = node();
+        hear(&mut registry, life("x", 1), Message::Beacon(beacon), LATER);
+        assert_eq!(registry.applied.seq(&life("n2", 2)), 10);
+        // A peer that comes now has its place all the same.
+        hear(&mut registry, life("n3", 3), Message::Change(Change { first: 1, last: 4, wants_ack: false, records: Vec::new() }), LATER);
+        assert_eq!(registry.applied.seq(&life("n3", 3)), 4);
+        let own = registry.life.clone();
+        let named: Vec<Life> = registry.applied.to_said(&own, LATER.mono).into_iter().map(|at| at.life).collect();
+        assert_eq!(named, [own, life("n2", 2), life("n3", 3)], "what nobody has is not passed on");
     }
 }

@@ -275,6 +275,8 @@ pub enum Output {
         ticket: Ticket,
         /// Whom: an answer counts only if it says this name.
         node: NodeName,
+        /// In which life: an answer of another life of that name is none; `None`: in any.
+        epoch: Option<Epoch>,
         /// Where its HTTP is reached, `host:port`; empty where it is not known.
         http: String,
         /// There is no majority that could tell: the witness, where there is one, must be in reach, or the answer is unsure.

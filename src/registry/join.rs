@@ -99,6 +99,9 @@ impl Registry {
     }
 
     fn join_on(&mut self, now: Now, out: &mut Outbox) {
+        if self.is_name_taken(now.mono) {
+            return;
+        }
         if now.mono >= self.join.began_at.max(self.repair.progress_at) + GIVE_UP_MS {
             out.push(Output::Noticed(Notice::Incomplete));
             self.become_ready(false, now, out);
@@ -264,21 +267,22 @@ impl Registry {
     pub(super) fn note_complete(&mut self, now: Now, out: &mut Outbox) {
         let has_settled = self.has_settled(now, out);
         if has_settled && self.takes_all(now) && self.hears_all_it_can(now.mono) && !self.is_unsure(now.mono) {
+            self.notice_not_compared(now.mono, out);
             out.push(Output::Noticed(Notice::Settled));
             self.become_complete();
             self.next_beacon = now.mono;
         }
     }
 
-    /// What each peer heard holds was compared with, or is the same.
-    pub(super) fn has_compared_with_all(&self, now: Mono) -> bool {
+    /// The peers heard that hold something else, or may, and were not compared with.
+    pub(super) fn not_compared_with(&self, now: Mono) -> impl Iterator<Item = &NodeName> {
         let is_known = |node: &NodeName, peer: &Peer| match peer.beacon.as_ref() {
             Some(_) if peer.is_ready() => self.join.compared.contains(node),
             // What it says that it has may be on its disk alone: it tells of it once it holds that.
             Some(beacon) => beacon.records == 0 || (beacon.digest, beacon.records) == self.held(),
             None => true,
         };
-        self.peers.alive(now).all(|(node, peer)| is_known(node, peer))
+        self.peers.alive(now).filter(move |(node, peer)| !is_known(node, peer)).map(|(node, _)| node)
     }
 
     /// What peers hold was not refused here lately for a limit.
@@ -305,3 +309,6 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

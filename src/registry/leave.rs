@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::answer::Refusal;
 use super::io::{Output, Purpose};
 use super::message::NodeState;
-use super::notice::Notice;
 use super::relay::Beat;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
@@ -44,6 +44,8 @@ impl Registry {
             // One that leaves takes nothing away any more: what was promised to go goes first.
             self.drains.end_all(now.mono);
             self.settle_drains(now, out);
+            self.leave_to_namesake(now.mono);
+            self.handover.look_again();
             self.become_state(NodeState::Leaving, now, out);
             self.leaving = Leaving { next_step: now.mono, next_round: now.mono, ..Leaving::default() };
         }
@@ -59,10 +61,12 @@ impl Registry {
         self.leaving.heirs = self.heirs(now.mono);
         if self.is_handed_over(now.mono) {
             self.leaving.is_done = true;
-            out.push(Output::HandedOver { left: self.leases.len() });
+            let left = if self.has_stepped_down { self.untaken(now).count } else { self.leases.len() };
+            out.push(Output::HandedOver { left });
             return;
         }
-        if self.leaving.heirs.is_empty() {
+        // Under a name that another node has this life's relays are nobody's: see `handover`.
+        if self.leaving.heirs.is_empty() || self.has_stepped_down {
             return;
         }
         if self.leaving.queue.is_empty() && now.mono >= self.leaving.next_round {
@@ -77,6 +81,9 @@ impl Registry {
     /// first, so it is waited for while anything is held here, also what only says that an instance is gone. How long at the most is the
     /// shell's to say.
     fn is_handed_over(&self, now: Mono) -> bool {
+        if self.has_stepped_down {
+            return self.handover.is_done() || (self.takers(now).is_empty() && self.peers.alive(now).next().is_none());
+        }
         let has_heirs = !self.leaving.heirs.is_empty();
         let has_hope = has_heirs || self.peers.alive(now).next().is_some();
         let holds_any = !self.store.records().is_empty() || self.shared.len() > 0;
@@ -84,25 +91,34 @@ impl Registry {
         !has_hope || !has_more
     }
 
+    /// Writes are refused while this node leaves, or waits because another one has its name.
+    pub(super) fn refuse_if_leaving(&self) -> Result<(), Refusal> {
+        match self.state {
+            NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
+            NodeState::Leaving => Err(Refusal::Leaving),
+            NodeState::Warming if self.namesakes.has_name() => Err(Refusal::NameTaken),
+            NodeState::Warming | NodeState::Ready => Ok(()),
+        }
+    }
+
     /// Those who can take a lease over.
-    fn heirs(&self, now: Mono) -> Vec<NodeName> {
+    pub(super) fn heirs(&self, now: Mono) -> Vec<NodeName> {
         self.peers.alive(now).filter(|(_, peer)| peer.is_ready()).map(|(node, _)| node.clone()).collect()
     }
 
     /// The shell has told when a lease that is handed over was last renewed.
     pub(super) fn hand_over(&mut self, key: &InstanceKey, last_heartbeat: Option<Mono>, now: Now, out: &mut Outbox) {
         let (Some(lease), Some(record)) = (self.leases.get(key), self.store.get(key)) else { return };
+        if self.gives_way() {
+            let age_ms = now.mono.saturating_sub(lease.last_sign(last_heartbeat, now.mono));
+            self.handover.put(record.clone(), Some(u32::try_from(age_ms).unwrap_or(u32::MAX)));
+            return;
+        }
         let Some(heir) = Self::first_for(record, &self.leaving.heirs) else { return };
         let at = lease.last_sign(last_heartbeat, now.mono);
         let beat = Beat { incarnation: lease.incarnation, digest: Some(lease.digest), at };
         let rng = &mut self.rng;
         self.relays.gather(&heir, key.clone(), beat, now.mono, || rng.next(), out);
-    }
-
-    /// Says goodbye for another reason than being asked to: another node runs under this name.
-    pub(super) fn step_down(&mut self, now: Now, out: &mut Outbox) {
-        out.push(Output::Noticed(Notice::SteppedDown));
-        self.become_leaving(now, out);
     }
 }
 

@@ -306,7 +306,11 @@ mod tests {
         let life = Version { incarnation: incarnation.next(), ..known.version.clone() };
         assert!(told(&known, Record { version: life, ..known.clone() }).is_visible);
         let withdrawn = Version { live: false, ..known.version.clone() };
-        let gone = Record { version: withdrawn, body: Body::Withdrawn { kept: None, named: false, of_unknown: false }, ..known.clone() };
+        let gone = Record {
+            version: withdrawn,
+            body: Body::Withdrawn { kept: None, named: false, of_unknown: false, draining: false },
+            ..known.clone()
+        };
         assert!(told(&known, gone.clone()).is_visible);
         let gone_elsewhere = Record { version: Version { live: false, ..moved }, cause: Cause::Adopted, ..gone.clone() };
         assert!(!told(&gone, gone_elsewhere).is_visible, "of what is not listed nobody sees who remembers it");

@@ -1,5 +1,4 @@
-//! Newborn: a node that was away for longer than anybody remembers, or had given way to another of its name, begins a new life. What it
-//! still holds is an old replica, no more.
+//! Newborn: a node that was away for longer than anybody remembers begins a new life. What it still holds is an old replica, no more.
 
 use super::io::Output;
 use super::message::NodeState;
@@ -36,6 +35,7 @@ impl Registry {
         self.repair = repair::Repair::default();
         self.ask_again = ownership::AskAgain::default();
         self.join = join::Join::new(now.mono);
+        self.has_stepped_down = false;
         self.complete = false;
         self.settle.begin_anew();
         self.has_been_ready = false;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::handover::Untaken;
 use crate::model::{Epoch, InstanceKey, Life, NodeName, OverrideKey, ServiceKey};
 
 /// What an operator should hear of.
@@ -89,14 +90,33 @@ pub enum Notice {
         /// For how long.
         ms: u64,
     },
+    /// These peers answer no pull, or warm, for long: this node does not wait for what they hold.
+    NotCompared {
+        /// Who they are.
+        peers: Vec<NodeName>,
+    },
     /// What this node waited for is over: it knows all that can be known.
     Settled,
     /// Nobody could give a whole copy for 30 s: ready, but incomplete.
     Incomplete,
-    /// Another node with our name is alive in this epoch.
-    NameTaken(Epoch),
+    /// Another node with our name is alive.
+    NameTaken {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Where it says that its HTTP is reached.
+        http: String,
+        /// This node has not been ready yet, and waits until that one is gone.
+        waits: bool,
+    },
     /// This node leaves, because another runs under its name and its own epoch is the greater one.
-    SteppedDown,
+    SteppedDown {
+        /// The epoch of the one that goes on.
+        epoch: Epoch,
+        /// Where its HTTP answered.
+        http: String,
+    },
+    /// What was written here under a name that another node has, and nobody took for long.
+    NotHandedOver(Untaken),
     /// A silent peer did not answer directly either: others take over what it owned.
     PeerDead(Life),
     /// The address of a silent node has refused everybody who knows it for `cluster.dead_after`: it counts no more.

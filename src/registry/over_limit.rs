@@ -186,7 +186,7 @@ mod tests {
         Arc::new(Record {
             key: InstanceKey { service, id: InstanceId::parse(&format!("i{number}")).unwrap() },
             version,
-            body: if live { live_body } else { Body::Withdrawn { kept: None, named: false, of_unknown: false } },
+            body: if live { live_body } else { Body::Withdrawn { kept: None, named: false, of_unknown: false, draining: false } },
             cause: if live { Cause::Registered } else { Cause::Deregistered },
             changed_at: 0,
             actor: None,

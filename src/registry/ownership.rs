@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::answer::{Answer, Refusal, Registered, Renewed};
 use super::attachment::{self, Added};
+use super::drain::{ends_drain, stays_draining};
 use super::io::{Deregister, Heartbeat, Output, Register};
 use super::lease::{Ended, Lease, Phase};
 use super::merge::{Step, Why, kept};
@@ -15,7 +16,7 @@ use super::relay::Beat;
 use super::reuse::place_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry, Ticket};
-use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Reported, Ttl};
+use crate::model::{Cause, Incarnation, InstanceKey, Life, Registration, Ttl};
 
 /// How many instances are marked to be asked again at the most; past it the first in order is let go, and its provider is
 /// listed with its former content until it registers again.
@@ -105,14 +106,6 @@ impl Registry {
         };
         let registered = self.to_registered(&record, created, digest);
         Ok((record, registered))
-    }
-
-    pub(super) fn refuse_if_leaving(&self) -> Result<(), Refusal> {
-        match self.state {
-            NodeState::Leaving if self.has_stepped_down => Err(Refusal::NameTaken),
-            NodeState::Leaving => Err(Refusal::Leaving),
-            NodeState::Warming | NodeState::Ready => Ok(()),
-        }
     }
 
     pub(super) fn place(&self, known: Option<&Arc<Record>>, register: &Register, now: Now) -> Result<Placing, Refusal> {
@@ -216,18 +209,21 @@ impl Registry {
             return Err(Refusal::UnknownLease);
         }
         let beat = Beat { incarnation, digest: heartbeat.digest, at: heartbeat.at };
-        let record = match &record.body {
-            Body::Withdrawn { .. } => self.revive(&record, &beat, now, out).ok_or(Refusal::UnknownLease)?,
-            Body::Live { registration, .. } => match heartbeat.reported {
-                Some(reported) if reported != registration.reported() || ends_drain(reported, &record) => {
-                    let mut draft = registration.to_draft();
-                    draft.reported = reported;
-                    let registration = Registration::new(draft).expect("unreachable: another status breaks no rule");
-                    let draining = record.is_draining() && !ends_drain(reported, &record);
-                    self.say_anew(&record, Arc::new(registration), draining, &beat, now, out)
-                }
-                Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
-            },
+        let (record, is_back) = match &record.body {
+            Body::Withdrawn { .. } => (self.revive(&record, &beat, now, out).ok_or(Refusal::UnknownLease)?, true),
+            Body::Live { .. } => (record, false),
+        };
+        let registration = record.registration().expect("unreachable: it is live, or has just come back");
+        let record = match heartbeat.reported {
+            Some(reported) if reported != registration.reported() || ends_drain(reported, &record) => {
+                let mut draft = registration.to_draft();
+                draft.reported = reported;
+                let registration = Registration::new(draft).expect("unreachable: another status breaks no rule");
+                let draining = record.is_draining() && !ends_drain(reported, &record);
+                self.say_anew(&record, Arc::new(registration), draining, &beat, now, out)
+            }
+            _ if is_back => record,
+            Some(_) | None => self.renew_if_same(&record, beat, now, out)?,
         };
         let listed = self.listed(&record).expect("unreachable: a renewal leaves a live record");
         Ok(Renewed {
@@ -332,7 +328,7 @@ impl Registry {
         if beat.digest.is_some_and(|theirs| theirs != digest) {
             return None;
         }
-        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: false };
+        let body = Body::Live { registration: Arc::clone(registration), seen: Seen::Well, draining: record.keeps_drain() };
         let written = self.write(record.key.clone(), Step::generation(&record.version), body, Cause::Recovered.into(), now, out);
         self.hold(&written, digest, beat.at, false, out);
         Some(written)
@@ -424,6 +420,7 @@ impl Registry {
             kept: None,
             named: named.is_some() || matches!(known_end, Some(Body::Withdrawn { named: true, .. })),
             of_unknown: known.as_ref().is_none_or(|known| known.is_of_unknown()),
+            draining: false,
         };
         self.clear_words(&deregister.key);
         let why = Why { actor: deregister.actor, ..Why::from(Cause::Deregistered) };
@@ -486,15 +483,4 @@ impl Registry {
         let written = self.write(record.key.clone(), step, body, Cause::Registered.into(), now, out);
         self.hold(&written, lease.digest, at, false, out);
     }
-}
-
-/// A registration of the same life leaves a drain as it is, unless it says that the instance is up.
-fn stays_draining(known: Option<&Record>, step: Step, register: &Register) -> bool {
-    let is_same_life = |known: &Record| known.version.incarnation == step.incarnation;
-    !register.says_up && !register.takeover && known.is_some_and(|known| known.is_draining() && is_same_life(known))
-}
-
-/// A heartbeat that says so means that the instance is to be used again.
-fn ends_drain(reported: Reported, record: &Record) -> bool {
-    reported == Reported::Up && record.is_draining()
 }

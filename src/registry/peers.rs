@@ -16,7 +16,7 @@ pub(super) const DEAD_MS: u64 = 15_000;
 /// A node that said goodbye and then was silent for this long has gone.
 const GONE_MS: u64 = 1500;
 /// Another life of a node becomes the present one when the present one has been silent for this long.
-const EPOCH_SILENT_MS: u64 = 3000;
+pub(super) const EPOCH_SILENT_MS: u64 = 3000;
 /// How many former lives of a node are remembered, so that a late frame of one is known as such.
 const FORMER_MAX: usize = 64;
 /// A life is answered what it asks while its last beacon is at most this old: on a thin line some are late.
@@ -71,6 +71,11 @@ pub(super) enum Presence {
 impl Peer {
     pub(super) fn has_left(&self) -> bool {
         self.beacon.as_ref().is_some_and(|beacon| beacon.state == NodeState::Leaving)
+    }
+
+    /// It says that another node has its name.
+    fn gives_way(&self) -> bool {
+        self.beacon.as_ref().is_some_and(|beacon| beacon.gives_way)
     }
 
     pub(super) fn is_alive(&self, now: Mono) -> bool {
@@ -138,7 +143,8 @@ impl Peers {
             return Presence::Present;
         }
         let is_silent = now >= peer.heard_at + EPOCH_SILENT_MS;
-        let gave_way = peer.has_left() && !peer.former.contains(&life.epoch);
+        // A node that waits for another of its name, or ends because of it, is not the node of that name, whichever came first.
+        let gave_way = peer.gives_way() || (peer.has_left() && !peer.former.contains(&life.epoch));
         if !is_silent && !gave_way {
             return Presence::NotPresent;
         }
@@ -339,6 +345,19 @@ mod tests {
         assert_eq!(peers.presence(&life(2), 3000), Presence::Appeared);
         assert_eq!(peers.presence(&life(1), 5999), Presence::NotPresent);
         assert_eq!(peers.presence(&life(2), 99_999), Presence::Present);
+    }
+
+    #[test]
+    fn the_node_of_a_name_is_the_one_that_does_not_give_way_to_another() {
+        let mut peers = Peers::new(NodeName::parse("n1").unwrap());
+        for epoch in [1, 2] {
+            assert_eq!(peers.presence(&life(epoch), 4000 * epoch), Presence::Appeared);
+            let beacon = Beacon { gives_way: epoch == 2, ..Beacon::of(NodeState::Warming) };
+            peers.heard(&life(epoch).node, beacon, 4000 * epoch);
+        }
+        assert_eq!(peers.presence(&life(1), 8001), Presence::Appeared, "also where it was the present one before");
+        peers.heard(&life(1).node, Beacon::of(NodeState::Ready), 8001);
+        assert_eq!(peers.presence(&life(2), 8002), Presence::NotPresent);
     }
 
     #[test]

@@ -237,7 +237,7 @@ mod tests {
             key: InstanceKey { service, id: InstanceId::parse(id).unwrap() },
             version: Version { incarnation, edition: 0, deregistered: false, generation, live, owner, seq: 1 },
             body: if is_withdrawn {
-                Body::Withdrawn { kept: Some(registration), named: false, of_unknown: false }
+                Body::Withdrawn { kept: Some(registration), named: false, of_unknown: false, draining: false }
             } else {
                 Body::Live { registration, seen: Seen::Well, draining: false }
             },

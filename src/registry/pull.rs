@@ -42,7 +42,7 @@ pub(super) struct Pull {
     pace: Pace,
     /// The peer takes questions that say how much the answer is to carry. One that does not is asked one at a time.
     pub(super) is_sized: bool,
-    /// When it was begun, or last answered.
+    /// When it was begun, or last answered; asking for patience is no answer.
     answered_at: Mono,
     /// The peer asked for patience until then.
     rests_until: Mono,
@@ -162,7 +162,7 @@ impl Pull {
 
     /// It has brought nothing since then.
     pub(super) fn silent_from(&self) -> Mono {
-        self.answered_at.max(self.rests_until)
+        self.answered_at
     }
 
     /// It has brought nothing for so long.
@@ -187,7 +187,7 @@ impl Pull {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         let again = self.asked.values().map(|question| question.again_at).min();
         let goes_on = (!self.todo.is_empty() && self.has_room()).then_some(self.rests_until);
-        [again, goes_on, Some(self.answered_at.max(self.rests_until) + SILENT_MS)].into_iter().flatten().min()
+        [again, goes_on, Some(self.answered_at + SILENT_MS)].into_iter().flatten().min()
     }
 
     fn has_room(&self) -> bool {
@@ -294,9 +294,9 @@ impl Registry {
         let Some(pull) = self.repair.pulls.get_mut(&from.node).filter(|pull| pull.of == *from) else { return };
         let Some(task) = pull.answered(ticket, &have, now.mono) else { return };
         let Some(mut pull) = self.repair.pulls.remove(&from.node) else { return };
-        let gained_before = pull.gained;
+        let (gained_before, is_later) = (pull.gained, matches!(have, Have::Later { .. }));
         let understood = self.take_answer(&mut pull, task, have, now, out);
-        if pull.gained > gained_before || pull.kind == Kind::Copy {
+        if pull.gained > gained_before || (pull.kind == Kind::Copy && understood.is_ok() && !is_later) {
             self.repair.progress_at = now.mono;
         }
         match understood {
@@ -323,18 +323,20 @@ impl Registry {
                 let differing = self.differing(from, next, &live, &withdrawn);
                 self.look_into(pull, differing);
             }
-            (Task::Versions { buckets, .. }, Have::Versions { versions, more }) => self.versions_came(pull, &buckets, versions, more, now),
+            (Task::Versions { buckets, after }, Have::Versions { versions, more }) => {
+                return self.versions_came(pull, &buckets, after.as_ref(), (versions, more), now);
+            }
             (Task::Whole { buckets, after }, Have::Whole { records, next }) => {
                 return self.whole_came(pull, buckets, after.as_ref(), (&records, next), now, out);
             }
             (Task::Records { keys }, Have::Records(records)) => self.records_came(pull, keys, &records, now, out),
-            (Task::Copy { copy: begun, sum, .. }, Have::Copy { copy, records, more, checksum, applied }) => {
+            (Task::Copy { copy: begun, after: before, sum }, Have::Copy { copy, records, more, checksum, applied }) => {
                 let of = pull.of.clone();
                 let gained = self.merge_all(&records, &of, now, out);
                 pull.has_gained(gained, out);
                 let sum = records.iter().fold(sum, |sum, record| sum.wrapping_add(record.fingerprint()));
                 let after = records.last().map(|record| record.key.clone());
-                if more && after.is_some() {
+                if more && after.as_ref().map(slot_of) > before.as_ref().map(slot_of) {
                     pull.todo.push_front(Task::Copy { copy: Some(copy), after, sum });
                 } else if more || sum != checksum || begun.is_some_and(|id| id != copy) {
                     return Err(NotUnderstood);
@@ -384,12 +386,23 @@ impl Pull {
     }
 
     /// The versions of these buckets came up to the last one: the rest is asked for.
-    pub(super) fn versions_left(&mut self, buckets: &[u16], versions: &[(InstanceKey, Version)], more: bool) {
-        if let Some((last, _)) = versions.last().filter(|_| more) {
+    pub(super) fn versions_left(
+        &mut self,
+        buckets: &[u16],
+        after: Option<&InstanceKey>,
+        versions: &[(InstanceKey, Version)],
+        more: bool,
+    ) -> Result<(), NotUnderstood> {
+        let last = versions.last().map(|(key, _)| key);
+        if more && last.map(slot_of) <= after.map(slot_of) {
+            return Err(NotUnderstood);
+        }
+        if let Some(last) = last.filter(|_| more) {
             let (of, _) = slot_of(last);
             let buckets = buckets.iter().copied().filter(|bucket| *bucket >= of).collect();
             self.todo.push_front(Task::Versions { buckets, after: Some(last.clone()) });
         }
+        Ok(())
     }
 
     /// Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.

@@ -11,7 +11,8 @@ use crate::model::Life;
 
 /// Questions that may wait for one life: twice what a puller has on its way.
 const WAITING_MAX: usize = 16;
-/// Questions that may wait in all: of the largest, which name 400 keys, some 20 MiB.
+/// Questions that may wait in all: of the largest, which name 400 keys, some 20 MiB. A life that has none waiting has room all the same: in
+/// place of the last one of the life that has most, or, where none has more than one, beyond it.
 const WAITING_IN_ALL_MAX: usize = 512;
 /// Who finds no room asks again after this long.
 pub(super) const LATER_MS: u32 = 1000;
@@ -19,8 +20,11 @@ pub(super) const LATER_MS: u32 = 1000;
 const STALE_MS: u64 = 15_000;
 /// A bucket holds what comes into it within this time.
 const BURST_MS: u64 = 250;
-/// A life that has not asked for this long has a full bucket again, whatever it took.
+/// A life that has not asked for this long is forgotten, whatever it took.
 const IDLE_MS: u64 = 60_000;
+/// How many lives are known; past it the one that asked longest ago makes room, if nothing of it waits. As many as peers are followed, with a
+/// life of each that runs and one that has just started.
+const LIVES_MAX: usize = 2048;
 
 /// A question that waits for its turn.
 pub(super) struct Asked {
@@ -37,6 +41,8 @@ pub(super) struct Turns {
     /// Whose turn was last.
     last: Option<Life>,
     all: Tokens,
+    /// When the buckets were filled last.
+    filled_at: Mono,
     /// Nobody can be given anything before; `None` while nobody waits.
     next_at: Option<Mono>,
 }
@@ -51,7 +57,7 @@ struct Asker {
 /// Bytes that may be given.
 #[derive(Default)]
 struct Tokens {
-    /// In bytes × ms: below 0 what was given beyond it is waited for. `None`: full, nothing was given yet.
+    /// In bytes: below 0 what was given beyond it is waited for. `None`: full, nothing was given yet.
     left: Option<i64>,
     filled_at: Mono,
 }
@@ -64,6 +70,11 @@ impl Tokens {
         let left = self.left.map_or(most, |left| left.saturating_add(rate.saturating_mul(elapsed_ms) / 1000));
         self.left = Some(left.min(most));
         self.filled_at = now;
+    }
+
+    fn is_full(&self, bytes_a_second: u64) -> bool {
+        let most = i64::try_from(bytes_a_second).unwrap_or(i64::MAX).saturating_mul(BURST_MS.cast_signed()) / 1000;
+        self.left.is_none_or(|left| left >= most)
     }
 
     fn has_any(&self) -> bool {
@@ -85,12 +96,20 @@ impl Turns {
     /// Lets a question wait for its turn; gives it back where there is no room.
     pub(super) fn ask(&mut self, from: &Life, asked: Asked) -> Option<Asked> {
         let waiting: usize = self.lives.values().map(|asker| asker.waiting.len()).sum();
+        if !self.lives.contains_key(from) && self.lives.len() >= LIVES_MAX && !self.forget_idle() {
+            return Some(asked);
+        }
+        if waiting >= WAITING_IN_ALL_MAX && self.lives.get(from).is_none_or(|asker| asker.waiting.is_empty()) {
+            let most = self.lives.values_mut().max_by_key(|asker| asker.waiting.len()).filter(|asker| asker.waiting.len() > 1);
+            // Who asked it asks again.
+            most.and_then(|asker| asker.waiting.pop_back());
+        }
         let asker = self.lives.entry(from.clone()).or_default();
         asker.asked_at = asked.at;
         // It was asked again.
         if let Some(same) = asker.waiting.iter_mut().find(|waiting| waiting.ticket == asked.ticket) {
             *same = asked;
-        } else if asker.waiting.len() >= WAITING_MAX || waiting >= WAITING_IN_ALL_MAX {
+        } else if asker.waiting.len() >= WAITING_MAX || (waiting >= WAITING_IN_ALL_MAX && !asker.waiting.is_empty()) {
             return Some(asked);
         } else {
             asker.waiting.push_back(asked);
@@ -103,11 +122,7 @@ impl Turns {
     pub(super) fn next(&mut self, bytes_a_second: u64, now: Mono) -> Option<(Life, Asked)> {
         let of_one = (bytes_a_second / 2).max(1);
         self.all.fill(bytes_a_second, now);
-        for asker in self.lives.values_mut() {
-            asker.waiting.retain(|asked| asked.at + STALE_MS > now);
-            asker.tokens.fill(of_one, now);
-        }
-        self.lives.retain(|_, asker| !asker.waiting.is_empty() || asker.asked_at + IDLE_MS > now);
+        self.fill(of_one, now);
         let may = |(_, asker): &(&Life, &Asker)| !asker.waiting.is_empty() && asker.tokens.has_any();
         let after_last = |(life, _): &(&Life, &Asker)| self.last.as_ref().is_none_or(|last| *life > last);
         let next = self.lives.iter().filter(may).find(after_last).or_else(|| self.lives.iter().find(may)).map(|(life, _)| life.clone());
@@ -121,6 +136,25 @@ impl Turns {
         let asked = self.lives.get_mut(&life)?.waiting.pop_front()?;
         self.last = Some(life.clone());
         Some((life, asked))
+    }
+
+    /// Once for each moment: one whose bucket is full again, and of which nothing waits, is as one that never asked.
+    fn fill(&mut self, of_one: u64, now: Mono) {
+        if std::mem::replace(&mut self.filled_at, now) == now {
+            return;
+        }
+        self.lives.retain(|_, asker| {
+            asker.waiting.retain(|asked| asked.at + STALE_MS > now);
+            asker.tokens.fill(of_one, now);
+            !asker.waiting.is_empty() || (!asker.tokens.is_full(of_one) && asker.asked_at + IDLE_MS > now)
+        });
+    }
+
+    /// Forgets the life that asked longest ago and of which nothing waits; says whether there is one.
+    fn forget_idle(&mut self) -> bool {
+        let idle = self.lives.iter().filter(|(_, asker)| asker.waiting.is_empty());
+        let oldest = idle.min_by_key(|(_, asker)| asker.asked_at).map(|(life, _)| life.clone());
+        oldest.is_some_and(|oldest| self.lives.remove(&oldest).is_some())
     }
 
     /// A life was given so much.
@@ -199,6 +233,29 @@ mod tests {
         assert!(turns.ask(&life(1), question(3, 5)).is_none());
         assert_eq!(turns.ask(&life(1), question(16, 0)).map(|asked| asked.ticket), Some(16));
         assert!(turns.ask(&life(2), question(1, 0)).is_none());
+    }
+
+    #[test]
+    fn whoever_has_nothing_waiting_has_room_however_many_wait() {
+        let mut turns = Turns::default();
+        for number in 2..100 {
+            (0..16).for_each(|ticket| drop(turns.ask(&life(number), question(ticket, 0))));
+        }
+        assert!(turns.ask(&life(1), question(1, 0)).is_none());
+        assert!(turns.ask(&life(1), question(2, 0)).is_some());
+    }
+
+    #[test]
+    fn names_that_asked_once_are_not_kept_once_their_answers_are_paid_for() {
+        let mut turns = Turns::default();
+        for number in 0..2000 {
+            let now = number / 10;
+            turns.ask(&life(number), question(number, now));
+            while let Some((life, _)) = turns.next(RATE, now) {
+                turns.gave(&life, 10);
+            }
+        }
+        assert!(turns.lives.len() < 100, "{}", turns.lives.len());
     }
 
     #[test]

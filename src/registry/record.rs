@@ -53,6 +53,8 @@ pub enum Body {
         named: bool,
         /// Nobody knew the instance when it was deregistered: there was nothing to be seen, and is nothing now.
         of_unknown: bool,
+        /// Gone by silence while it was draining: it still is when it comes back.
+        draining: bool,
     },
 }
 
@@ -86,6 +88,12 @@ impl Record {
             Body::Live { registration, .. } => Some(registration),
             Body::Withdrawn { .. } => None,
         }
+    }
+
+    /// It leaves; or it went by silence while it left, and still does when it comes back.
+    #[must_use]
+    pub fn keeps_drain(&self) -> bool {
+        matches!(self.body, Body::Live { draining: true, .. } | Body::Withdrawn { draining: true, .. })
     }
 
     /// It is listed, and leaves.

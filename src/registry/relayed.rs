@@ -66,7 +66,7 @@ impl Registry {
     }
 
     /// A node that leaves hands a lease over: the record stays as it is, and so does the time that is left of it.
-    fn inherit(&mut self, record: &Arc<Record>, at: Mono, now: Now, out: &mut Outbox) {
+    pub(super) fn inherit(&mut self, record: &Arc<Record>, at: Mono, now: Now, out: &mut Outbox) {
         let Body::Live { seen, .. } = &record.body else { return };
         let ttl_ms = record.registration().and_then(|registration| registration.ttl()).map_or(0, Ttl::ms);
         let phase = match seen {

@@ -3,7 +3,7 @@
 //! A gap in an origin's log is pulled from the origin while its log reaches back that far. Everything else is found by comparing
 //! buckets with any peer (`walk`). How one peer is asked stands in `pull`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::digest::BUCKETS;
@@ -193,7 +193,8 @@ impl Registry {
 
     /// Pulls what others have of each life's log and this node lacks.
     fn pull_gaps(&mut self, now: Now, out: &mut Outbox) {
-        let gaps: Vec<(Life, u64)> = self.applied.gaps(now.mono).map(|(life, seq)| (life.clone(), seq)).collect();
+        let gaps: BTreeMap<Life, Seq> = self.applied.gaps(now.mono).map(|(life, seq)| (life.clone(), seq)).collect();
+        let mut holders = self.holders_of(&gaps, now.mono);
         for (life, seq) in gaps {
             if self.peers.is_life_heard(&life, now.mono) {
                 if self.repair.is_free(&life.node, now.mono) {
@@ -206,19 +207,28 @@ impl Registry {
                     continue;
                 }
             }
-            let has_more = |peer: &super::peers::Peer| {
-                peer.beacon.as_ref().is_some_and(|beacon| beacon.applied.iter().any(|at| at.life == life && at.seq > seq))
-            };
-            let holders: Vec<NodeName> = self
-                .peers
-                .heard_now(now.mono)
-                .filter(|(node, peer)| has_more(peer) && self.repair.is_free(node, now.mono))
-                .map(|(node, _)| node.clone())
-                .collect();
-            if let Some(holder) = self.rng.pick(holders) {
+            let mut free = holders.remove(&life).unwrap_or_default();
+            free.retain(|node| self.repair.is_free(node, now.mono));
+            if let Some(holder) = self.rng.pick(free) {
                 self.compare(&holder, false, now, out);
             }
         }
+    }
+
+    /// Who has more of these logs than this node.
+    fn holders_of(&self, gaps: &BTreeMap<Life, Seq>, now: Mono) -> BTreeMap<Life, Vec<NodeName>> {
+        let mut holders: BTreeMap<Life, Vec<NodeName>> = BTreeMap::new();
+        if gaps.is_empty() {
+            return holders;
+        }
+        for (node, peer) in self.peers.heard_now(now) {
+            let said = peer.beacon.iter().flat_map(|beacon| &beacon.applied);
+            let more: BTreeSet<&Life> = said.filter(|at| gaps.get(&at.life).is_some_and(|seq| at.seq > *seq)).map(|at| &at.life).collect();
+            for life in more {
+                holders.entry(life.clone()).or_default().push(node.clone());
+            }
+        }
+        holders
     }
 
     /// Compares buckets with a peer, unless it is being asked already or rests.

@@ -9,6 +9,10 @@ use super::message::{Beacon, NodeState};
 use super::notice::Notice;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
+use crate::model::NodeName;
+
+/// So much longer a node waits for peers that it cannot compare with: those that warm, and those that answer no pull.
+const UNANSWERED_MS: u64 = 30_000;
 
 /// Whether a node knows enough to say of a service of which it knows no instance that there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +21,8 @@ pub enum Knowledge {
     Enough,
     /// It has not joined yet.
     Joining,
+    /// It does not join: another node runs under its name.
+    NameTaken,
     /// Its bus was never reached: other nodes may hold what it does not.
     Unreached,
     /// It waits until every provider had its turn.
@@ -50,11 +56,22 @@ pub(super) struct Settle {
     is_over: bool,
     /// That it settles was said.
     is_noticed: bool,
+    /// That it waits no longer for peers that it cannot compare with was said.
+    is_tired_noticed: bool,
 }
 
 impl Settle {
     pub(super) fn new(ms: u64, expects_empty: bool, has_bus: bool) -> Self {
-        Self { ms, expects_empty, has_file: false, has_reached: !has_bus, since: None, is_over: false, is_noticed: false }
+        Self {
+            ms,
+            expects_empty,
+            has_file: false,
+            has_reached: !has_bus,
+            since: None,
+            is_over: false,
+            is_noticed: false,
+            is_tired_noticed: false,
+        }
     }
 
     /// What was on the disk is all that a node knew which knew enough.
@@ -78,6 +95,7 @@ impl Settle {
         self.has_file = false;
         self.is_over = false;
         self.is_noticed = false;
+        self.is_tired_noticed = false;
     }
 
     /// The node has joined and can be reached by providers.
@@ -89,6 +107,16 @@ impl Settle {
 
     fn until(&self) -> Option<Mono> {
         self.since.map(|since| since + self.ms)
+    }
+
+    /// Peers that cannot be compared with were waited for long enough.
+    fn is_tired(&self, now: Mono) -> bool {
+        self.until().is_some_and(|until| until + UNANSWERED_MS <= now)
+    }
+
+    /// When waiting is over, for providers first, then for peers.
+    fn until_at(&self, now: Mono) -> Option<Mono> {
+        self.until().map(|until| if now < until { until } else { until + UNANSWERED_MS })
     }
 
     /// Somebody vouches for what is not known here, or every provider had its turn.
@@ -106,6 +134,7 @@ impl Registry {
             return Knowledge::Enough;
         }
         match self.state {
+            NodeState::Warming if self.namesakes.has_name() => Knowledge::NameTaken,
             NodeState::Warming => Knowledge::Joining,
             NodeState::Ready | NodeState::Leaving if !self.settle.has_reached() => Knowledge::Unreached,
             NodeState::Leaving if !self.has_been_ready => Knowledge::Joining,
@@ -113,7 +142,7 @@ impl Registry {
                 if self.settle.is_over && self.hears_all_it_can(now.mono) {
                     return Knowledge::Enough;
                 }
-                Knowledge::Settling { until: self.settle.until().unwrap_or(now.mono + self.settle.ms) }
+                Knowledge::Settling { until: self.settle.until_at(now.mono).unwrap_or(now.mono + self.settle.ms) }
             }
         }
     }
@@ -129,7 +158,7 @@ impl Registry {
     pub fn settling_ms(&self, now: Now) -> Option<u64> {
         match self.knowledge(now) {
             Knowledge::Settling { until } => Some(until.saturating_sub(now.mono)),
-            Knowledge::Enough | Knowledge::Joining | Knowledge::Unreached => None,
+            Knowledge::Enough | Knowledge::Joining | Knowledge::NameTaken | Knowledge::Unreached => None,
         }
     }
 
@@ -141,7 +170,7 @@ impl Registry {
             BusHealth::Up => self.link.hears_since().is_some_and(|since| since + self.listening_ms() <= now),
             BusHealth::Deaf | BusHealth::Down => false,
         };
-        is_heard && self.has_compared_with_all(now)
+        is_heard && self.not_compared_with(now).all(|peer| self.settle.is_tired(now) && !self.repair.is_answered(peer, now))
     }
 
     /// Every provider had its turn, or somebody vouches that there was none.
@@ -155,6 +184,15 @@ impl Registry {
             out.push(Output::Noticed(Notice::Settling { ms: until.saturating_sub(now.mono) }));
         }
         false
+    }
+
+    /// Who holds something, was waited for, and could not be compared with is said once.
+    pub(super) fn notice_not_compared(&mut self, now: Mono, out: &mut Outbox) {
+        let peers: Vec<NodeName> = self.not_compared_with(now).cloned().collect();
+        if !peers.is_empty() && !self.settle.is_tired_noticed {
+            self.settle.is_tired_noticed = true;
+            out.push(Output::Noticed(Notice::NotCompared { peers }));
+        }
     }
 
     /// What a beacon says of it.
@@ -171,7 +209,7 @@ pub(super) fn settling_ms_of(beacon: &Beacon, heard_ms: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Life, NodeName};
+    use crate::model::{Epoch, Life};
     use crate::registry::{Envelope, Input, Message, Settings};
 
     const START: Now = Now { mono: 1_000_000, wall: 0 };

@@ -79,7 +79,7 @@ impl Entry {
         Self { willed, ..self }
     }
 
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let value = match &self.willed {
             Willed::Set { value, .. } => value.size_bytes(),
             Willed::Deleted { .. } => 0,
@@ -161,6 +161,11 @@ impl Shared {
     /// The one of this name, if it holds.
     pub(super) fn get(&self, key: &OverrideKey) -> Option<&Arc<Override>> {
         self.entries.get(key)?.value.as_ref()
+    }
+
+    /// This entry, or a later one of its name, is known.
+    pub(super) fn holds(&self, entry: &Entry) -> bool {
+        self.entries.get(&entry.key).is_some_and(|held| held.stamp >= entry.stamp)
     }
 
     /// Writes an entry above all that is known. `None` is a deletion.
@@ -351,7 +356,7 @@ fn scope_of(key: &OverrideKey, value: &Override) -> (Namespace, Option<ServiceNa
 }
 
 /// Adds up, wrapping, to the map's digest: a fixed hash, the same on every machine. The stamp decides the content.
-fn fingerprint(key: &OverrideKey, stamp: &Stamp) -> u128 {
+pub(super) fn fingerprint(key: &OverrideKey, stamp: &Stamp) -> u128 {
     let mut hash = Canonical::default();
     hash.text(key.namespace.as_str());
     hash.text(key.name.as_str());

@@ -289,7 +289,7 @@ mod tests {
         let owner = Life { node: NodeName::parse("n1").unwrap(), epoch: Epoch(1) };
         let version = Version { incarnation: Incarnation::FIRST, edition: seq, deregistered: true, generation: 0, live: false, owner, seq };
         let key = InstanceKey { service, id: InstanceId::parse("a").unwrap() };
-        let body = Body::Withdrawn { kept: None, named: false, of_unknown: false };
+        let body = Body::Withdrawn { kept: None, named: false, of_unknown: false, draining: false };
         Arc::new(Record {
             key,
             version,

@@ -111,12 +111,15 @@ impl Registry {
             self.checks.asked.insert(node.clone(), Asked { ticket, at: now.mono });
             let beacon = self.peers.get(&node).and_then(|peer| peer.beacon.as_ref());
             let http = beacon.map_or_else(String::new, |beacon| beacon.http.clone());
-            out.push(Output::CheckPeer { ticket, node, http, needs_witness });
+            out.push(Output::CheckPeer { ticket, node, epoch: None, http, needs_witness });
         }
     }
 
     /// What the direct question brought. A peer that has been heard meanwhile lives, whatever was seen.
     pub(super) fn handle_peer_checked(&mut self, ticket: Ticket, answer: PeerAnswer, now: Now, out: &mut Outbox) {
+        if self.namesakes.is_asked(ticket) {
+            return self.handle_namesake_checked(answer, now, out);
+        }
         let Some(node) = self.checks.asked.iter().find(|(_, asked)| asked.ticket == ticket).map(|(node, _)| node.clone()) else { return };
         let may_judge = self.may_judge(now.mono);
         let Some(peer) = self.peers.get_mut(&node) else { return };
@@ -151,7 +154,7 @@ impl Registry {
     /// What follows from how its node is.
     fn fate_by_name(&self, life: &Life, now: Mono) -> Fate {
         if life.node == self.life.node {
-            let is_namesake = self.namesake.is_running(life.epoch, now);
+            let is_namesake = self.namesakes.is_running(life.epoch, now);
             return if is_namesake { Fate::Open } else { Fate::Over };
         }
         match self.peers.get(&life.node) {

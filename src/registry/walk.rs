@@ -41,8 +41,15 @@ impl Registry {
         }
     }
 
-    pub(super) fn versions_came(&mut self, pull: &mut Pull, buckets: &[u16], versions: Vec<(InstanceKey, Version)>, more: bool, now: Now) {
-        pull.versions_left(buckets, &versions, more);
+    pub(super) fn versions_came(
+        &mut self,
+        pull: &mut Pull,
+        buckets: &[u16],
+        after: Option<&InstanceKey>,
+        (versions, more): (Vec<(InstanceKey, Version)>, bool),
+        now: Now,
+    ) -> Result<(), NotUnderstood> {
+        pull.versions_left(buckets, after, &versions, more)?;
         self.note_differing(&mut pull.differing, &versions);
         let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
             Some(known) => known.version < *version,
@@ -61,6 +68,7 @@ impl Registry {
         if !lacked.is_empty() {
             pull.todo.push_front(Task::Records { keys: lacked });
         }
+        Ok(())
     }
 
     /// Counts where the peer's live records are not ours, whichever is greater.
@@ -96,7 +104,7 @@ impl Registry {
         let gained = self.merge_all(records, &of, now, out);
         pull.has_gained(gained, out);
         let read_to = next.as_ref().map(slot_of);
-        if read_to.is_some() && read_to <= after.map(slot_of) {
+        if read_to.is_some() && (records.is_empty() || read_to <= after.map(slot_of)) {
             return Err(NotUnderstood);
         }
         let is_read = |bucket: &u16| read_to.as_ref().is_none_or(|(of, _)| bucket < of);
@@ -128,3 +136,26 @@ impl Registry {
 }
 
 const _: () = assert!(BUCKETS <= u16::MAX as usize, "a bucket's number fits");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Incarnation, InstanceId, Life, Namespace, NodeName, ServiceName};
+    use crate::registry::Settings;
+
+    #[test]
+    fn a_peer_that_gives_the_same_again_and_says_there_is_more_is_asked_no_more() {
+        let now = Now { mono: 1_000_000, wall: 0 };
+        let of = Life { node: NodeName::parse("n2").unwrap(), epoch: Epoch(2) };
+        let mut registry = Registry::new(Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)), 1, now);
+        let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::parse("a").unwrap() };
+        let key = InstanceKey { service, id: InstanceId::parse("i").unwrap() };
+        let incarnation = Incarnation::new(1).unwrap();
+        let version = Version { incarnation, edition: 0, deregistered: false, generation: 0, live: true, owner: of.clone(), seq: 1 };
+        let mut pull = Pull::new(of, Kind::Buckets, Task::Buckets, true, false, now.mono);
+        let mut answer = |after, more| {
+            registry.versions_came(&mut pull, vec![slot_of(&key).0], after, (vec![(key.clone(), version.clone())], more), now).is_ok()
+        };
+        assert_eq!((answer(None, true), answer(Some(&key), false), answer(Some(&key), true)), (true, true, false));
+    }
+}

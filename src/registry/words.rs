@@ -130,7 +130,7 @@ impl Registry {
         }
         let Some(word) = self.words.forget_deregistered(&record.key) else { return };
         let step = Step::end(&record.version, word.stamp);
-        let body = Body::Withdrawn { kept: None, named: false, of_unknown: false };
+        let body = Body::Withdrawn { kept: None, named: false, of_unknown: false, draining: false };
         self.write_deregistration(&record.key, step, body, Cause::Deregistered.into(), now, out);
     }
 

@@ -60,10 +60,12 @@ pub(super) enum Kind {
     AskRecords = 18,
     ToldRecords = 19,
     PullSized = 20,
+    HandOver = 24,
+    TookOver = 25,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Change,
         Self::Beacon,
         Self::Pull,
@@ -83,6 +85,8 @@ impl Kind {
         Self::AskRecords,
         Self::ToldRecords,
         Self::PullSized,
+        Self::HandOver,
+        Self::TookOver,
     ];
 
     pub(super) fn of(message: &Message) -> Self {
@@ -106,6 +110,8 @@ impl Kind {
             Message::ToldDelivery { .. } => Self::ToldDelivery,
             Message::AskRecords { .. } => Self::AskRecords,
             Message::ToldRecords { .. } => Self::ToldRecords,
+            Message::HandOver { .. } => Self::HandOver,
+            Message::TookOver { .. } => Self::TookOver,
         }
     }
 

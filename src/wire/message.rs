@@ -123,6 +123,25 @@ struct ToldRecords<'a> {
     records: Records<'a>,
 }
 
+/// More records than fit into a frame.
+const HANDED_MAX: usize = 65_536;
+
+#[derive(Serialize, Deserialize)]
+struct HandOver<'a> {
+    ticket: u64,
+    #[serde(borrow)]
+    records: Records<'a>,
+    heard: List<(u64, u32), HANDED_MAX>,
+    #[serde(borrow)]
+    overrides: Entries<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TookOver {
+    ticket: u64,
+    held: List<u64, HANDED_MAX>,
+}
+
 /// Appends a message's body to a frame.
 pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLarge> {
     match message {
@@ -151,6 +170,11 @@ pub(super) fn write(message: &Message, frame: &mut Vec<u8>) -> Result<(), TooLar
         Message::AskDelivery { question, key, seq, within_ms } => {
             body::write(&AskDelivery { question: *question, key: Key::of(key), seq: *seq, within_ms: *within_ms }, frame)
         }
+        Message::HandOver { ticket, records, heard, overrides } => {
+            let (records, heard) = (records_of(records), heard.iter().copied().collect());
+            body::write(&HandOver { ticket: *ticket, records, heard, overrides: entries_of(overrides) }, frame)
+        }
+        Message::TookOver { ticket, held } => body::write(&TookOver { ticket: *ticket, held: held.iter().copied().collect() }, frame),
         Message::ToldDelivery { question, report } => body::write(&ToldDelivery { question: *question, report: Report::of(report) }, frame),
         Message::AskRecords { ticket, keys } => {
             body::write(&AskRecords { ticket: *ticket, keys: keys.iter().map(Key::of).collect() }, frame)
@@ -230,6 +254,15 @@ pub(super) fn read(kind: Kind, bytes: &[u8], reading: &mut Reading) -> Result<Me
         Kind::ToldRecords => {
             let ToldRecords { ticket, answered, records } = body::read(bytes)?;
             Message::ToldRecords { ticket, answered: answered as usize, records: to_records(records, reading) }
+        }
+        Kind::HandOver => {
+            let HandOver { ticket, records, heard, overrides } = body::read(bytes)?;
+            let (records, overrides) = (to_records(records, reading), to_entries(overrides, reading));
+            Message::HandOver { ticket, records, heard: heard.into_iter().collect(), overrides }
+        }
+        Kind::TookOver => {
+            let TookOver { ticket, held } = body::read(bytes)?;
+            Message::TookOver { ticket, held: held.into_iter().collect() }
         }
         Kind::ToldDelivery => {
             let ToldDelivery { question, report } = body::read(bytes)?;

@@ -35,7 +35,7 @@ pub(super) fn counted(number: u64, what: &'static str) -> Result<u64, Invalid> {
 const CAUSE_TAG: u16 = 1;
 /// Among a record's extras: its instance is a fixed address, which sends no heartbeats. No bytes.
 const FIXED_TAG: u16 = 2;
-/// Among a record's extras: its instance is draining. No bytes.
+/// Among a record's extras: its instance is draining, or was when it fell silent. No bytes.
 const DRAINING_TAG: u16 = 3;
 /// Among a record's extras: how long before the change its provider was last heard, in ms. Four bytes, little-endian.
 const LAST_HEARTBEAT_TAG: u16 = 4;
@@ -173,7 +173,7 @@ impl<'a> Record<'a> {
 fn extras_of(record: &registry::Record) -> Extras<'_> {
     let cause = later_cause(record.cause).map(|number| (CAUSE_TAG, Cow::Owned(vec![number])));
     let is_fixed = record.body.content().is_some_and(|registration| registration.ttl().is_none());
-    let is_draining = matches!(record.body, registry::Body::Live { draining: true, .. });
+    let is_draining = record.keeps_drain();
     let of_unknown = matches!(record.body, registry::Body::Withdrawn { of_unknown: true, .. });
     let flags =
         [(is_fixed, FIXED_TAG), (is_draining, DRAINING_TAG), (of_unknown, OF_UNKNOWN_TAG)].into_iter().filter(|(is_set, _)| *is_set);
@@ -241,7 +241,7 @@ impl<'a> Body<'a> {
             registry::Body::Live { registration, seen, draining: _ } => {
                 Self::Live { registration: Registration::of(registration), seen: Seen::of(*seen) }
             }
-            registry::Body::Withdrawn { kept, named, of_unknown: _ } => {
+            registry::Body::Withdrawn { kept, named, of_unknown: _, draining: _ } => {
                 Self::Withdrawn { kept: kept.as_deref().map(Registration::of), named: *named }
             }
         }
@@ -256,7 +256,7 @@ impl<'a> Body<'a> {
             }
             Self::Withdrawn { kept, named } => {
                 let kept = kept.map(|registration| registration.into_model(sends_heartbeats, reading)).transpose()?;
-                registry::Body::Withdrawn { kept, named, of_unknown }
+                registry::Body::Withdrawn { kept, named, of_unknown, draining }
             }
         })
     }

@@ -132,10 +132,11 @@ fn body() -> impl Strategy<Value = Body> {
     let seen = prop_oneof![Just(Seen::Well), Just(Seen::Suspect), Just(Seen::Down)];
     prop_oneof![
         (registration(), seen, any::<bool>()).prop_map(|(registration, seen, draining)| Body::Live { registration, seen, draining }),
-        (proptest::option::of(registration()), any::<[bool; 2]>()).prop_map(|(kept, [named, of_unknown])| Body::Withdrawn {
+        (proptest::option::of(registration()), any::<[bool; 3]>()).prop_map(|(kept, [named, of_unknown, draining])| Body::Withdrawn {
             kept,
             named,
-            of_unknown
+            of_unknown,
+            draining,
         }),
     ]
 }
@@ -415,6 +416,9 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             seq,
             within_ms
         }),
+        (any::<u64>(), vec(record(), 0..3), vec((count(), any::<u32>()), 0..3), vec(entry(), 0..3))
+            .prop_map(|(ticket, records, heard, overrides)| Message::HandOver { ticket, records, heard, overrides }),
+        (any::<u64>(), vec(any::<u64>(), 0..3)).prop_map(|(ticket, held)| Message::TookOver { ticket, held }),
         (any::<u64>(), report()).prop_map(|(question, report)| Message::ToldDelivery { question, report }),
         (any::<u64>(), vec(key(), 0..4)).prop_map(|(ticket, keys)| Message::AskRecords { ticket, keys }),
         (any::<u64>(), 0..4_usize, vec(record(), 0..4)).prop_map(|(ticket, answered, records)| Message::ToldRecords {

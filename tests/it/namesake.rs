@@ -1,4 +1,5 @@
-//! Namesakes: of two processes with one name exactly one goes on, the other refuses writes and says why, until the name is free again.
+//! Namesakes: of two processes with one name exactly one goes on. One that starts later is not ready, refuses writes and says why, until the
+//! name is free again; nothing that either took is lost.
 
 use std::time::Duration;
 
@@ -68,4 +69,31 @@ async fn of_two_with_one_name_one_refuses_writes_until_it_is_alone() {
     all_agree(&nodes, 53, SETTLE).await;
     refusing = nodes.into_iter().next().expect("there are two");
     assert_eq!(register(&refusing, "last").await.0, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_starts_under_a_taken_name_is_not_ready_and_loses_nothing_that_it_took() {
+    let nats = Nats::start(1).await;
+    let first = Node::start("twin", CLUSTER, &nats.urls(), &[]).await;
+    let other = Node::start("other", CLUSTER, &nats.urls(), &[]).await;
+    first.ready().await;
+    other.hears_peers(2).await;
+    let second = Node::start("twin", CLUSTER, &nats.urls(), &[]).await;
+    let mut taken = 0;
+    for number in 0..60 {
+        for (node, side) in [(&first, "first"), (&second, "second")] {
+            taken += usize::from(register(node, &format!("{side}-{number}")).await.0 == 201);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(taken >= 60, "the first one takes all: {taken}");
+    let readyz = second.get("/readyz").await;
+    assert!(readyz.status == 503 && readyz.text().contains("another node runs under the name `twin`"), "{}", readyz.text());
+    assert_eq!(first.get("/readyz").await.status, 200);
+    eventually("whatever was taken is listed", SETTLE, async || {
+        let list = other.get("/v1/services/user/instances").await.json();
+        let count = list["instances"].as_array().map_or(0, Vec::len);
+        if count == taken { Ok(()) } else { Err(format!("{count} of {taken}")) }
+    })
+    .await;
 }

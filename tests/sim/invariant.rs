@@ -39,6 +39,8 @@ pub(crate) enum Invariant {
     WillHolds,
     /// An address without a lease stays until it is deregistered. The simulator's own.
     FixedStays,
+    /// What a node took under a name that another one has is held elsewhere before it ends. The simulator's own.
+    HandedOver,
 }
 
 impl fmt::Display for Invariant {
@@ -60,6 +62,7 @@ impl fmt::Display for Invariant {
             Self::TrueAnswers => "true answers",
             Self::WillHolds => "what is willed holds",
             Self::FixedStays => "a fixed address stays",
+            Self::HandedOver => "who gives way has handed over",
         };
         write!(f, "{}, {words}", *self as u8)
     }

@@ -32,6 +32,7 @@
 //! | | true answers | the simulator's own: `World::check_report` (who is said to have applied a write has it), `World::check_delivered` (what a drain says everybody was sent, everybody was), `World::provider_hears` |
 //! | | what is willed holds | the simulator's own: `World::check_wills` at each look (no life of a node lets go of an override), `World::check_wills_hold` in the end |
 //! | | a fixed address stays | the simulator's own: `World::check_fixed` at each look, `World::check_fixed_stay` in the end |
+//! | | who gives way has handed over | the simulator's own: `World::check_handed_over`, when a node that gave way to another of its name says that nothing is left |
 //!
 //! # Teeth
 //!
@@ -79,6 +80,7 @@
 //! | every look says that nobody listens | 2, by those who answer |
 //! | no machine is seen to refuse for a node that died there | 8, by who judges nobody |
 //! | every beacon names nodes that there are not | 8, by who judges nobody |
+//! | a node that gives way to another of its name does not wait until it has handed over | who gives way has handed over |
 //! | a forged record is taken for the next of its log | 11, by the forged record |
 
 mod agreement;
@@ -100,6 +102,7 @@ mod fixed;
 mod invariant;
 mod ledger;
 mod lines;
+mod namesakes;
 mod provider;
 mod restarts;
 mod scenarios;

@@ -45,7 +45,7 @@ pub(crate) struct Effects {
     /// Who has been sent something, to be answered later.
     pub(crate) deliveries: Vec<AskedDelivery>,
     /// Peers to be asked directly whether they live.
-    pub(crate) checks: Vec<(Ticket, NodeName)>,
+    pub(crate) checks: Vec<(Ticket, NodeName, Option<Epoch>)>,
     /// Instances that are to be looked at.
     pub(crate) probes: Vec<(Ticket, Probe)>,
     /// The node began a new life.
@@ -142,7 +142,7 @@ impl Shell {
                 Output::AttachmentOver { attachment, .. } => effects.over.push(attachment),
                 Output::Send(to, message) => effects.sends.push((self.epoch, to, message)),
                 Output::Reconnect => effects.reconnect = true,
-                Output::CheckPeer { ticket, node, .. } => effects.checks.push((ticket, node)),
+                Output::CheckPeer { ticket, node, epoch, .. } => effects.checks.push((ticket, node, epoch)),
                 Output::Probe { ticket, probe, .. } => effects.probes.push((ticket, probe)),
                 Output::HandedOver { left } => effects.handed_over = Some(left),
                 Output::Reborn(epoch) => {
@@ -162,7 +162,12 @@ impl Shell {
                     self.is_closed = state == NodeState::Leaving;
                     effects.became.push(state);
                 }
-                Output::Noticed(notice) => effects.notices.push(notice),
+                Output::Noticed(notice) => {
+                    if matches!(notice, Notice::SteppedDown { .. }) && self.sabotage == Some(Sabotage::EndAtOnce) {
+                        effects.handed_over = Some(0);
+                    }
+                    effects.notices.push(notice);
+                }
             }
         }
         inputs

@@ -98,6 +98,8 @@ pub(crate) enum Sabotage {
     NeverRefuse,
     /// Every beacon names nodes that there are not.
     NameGhosts,
+    /// A node that gives way to another of its name ends without waiting until what it took is held elsewhere.
+    EndAtOnce,
     /// What a node's digest says is never what the others have: planted to see that it makes no storm.
     WrongDigests,
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use muster::model::{Cause, Incarnation, InstanceKey, Life, Listed, Registration, RegistrationDraft, Reported, Status, Version};
+use muster::model::{Incarnation, InstanceKey, Life, Listed, Registration, RegistrationDraft, Reported, Status, Version};
 use muster::registry::{Ack, Answer, Deregister, Drain, Heartbeat, Refusal, Register, Registry, content_digest};
 
 use crate::counts::Injected;
@@ -298,10 +298,7 @@ impl World {
         let wrong = judged.filter_map(|speaker| {
             let node = self.running().into_iter().find(|node| {
                 let record = self.registry(*node).and_then(|registry| registry.record(&speaker.key));
-                // Known and open: an instance that was withdrawn for its silence comes back without its drain.
-                let is_revived = record.is_some_and(|record| record.version.generation > 0 && record.cause == Cause::Recovered);
-                let forgot_drain = is_revived && speaker.said.is_some_and(|said| said.is_draining);
-                !forgot_drain && !speaker.is_right(record.and_then(|record| record.to_listed()).as_ref())
+                !speaker.is_right(record.and_then(|record| record.to_listed()).as_ref())
             })?;
             let record = self.registry(node).and_then(|registry| registry.record(&speaker.key));
             let is = record.map_or("nothing".to_owned(), describe);

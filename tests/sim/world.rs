@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster::model::{Cluster, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
+use muster::model::{Cluster, Epoch, InstanceId, InstanceKey, Namespace, NodeName, ServiceKey, ServiceName};
 use muster::registry::{Answer, Body, DeliveryReport, Input, Now, ProbeOutcome, Record, Settings, Ticket};
 use muster::wire::Codec;
 
@@ -88,6 +88,7 @@ pub(crate) enum Event {
         life: u32,
         ticket: Ticket,
         peer: NodeName,
+        epoch: Option<Epoch>,
     },
     /// What a node sees that looked at an instance.
     Seen {
@@ -180,6 +181,8 @@ pub(crate) struct World {
     pub(crate) clocks_agree: bool,
     /// How often a node began a new life without starting anew.
     pub(crate) reborn: usize,
+    /// When a node's process ended last.
+    pub(crate) ended_at: Option<u64>,
     /// (from, to) that does not get through over HTTP.
     http_cuts: BTreeSet<(usize, usize)>,
     pub(crate) slots: Vec<Slot>,
@@ -251,6 +254,7 @@ impl World {
             bus: Bus::new(),
             wall_clocks_err: false,
             clocks_agree: false,
+            ended_at: None,
             reborn: 0,
             http_cuts: BTreeSet::new(),
             slots,
@@ -344,7 +348,7 @@ impl World {
                     self.crash(node);
                 }
             }
-            Event::Checked { node, life, ticket, peer } => self.checked(node, life, ticket, &peer),
+            Event::Checked { node, life, ticket, peer, epoch } => self.checked(node, life, ticket, (&peer, epoch)),
             Event::Seen { node, life, ticket, outcome } => {
                 if self.slots[node].life == life {
                     self.feed(node, Input::Probed { ticket, outcome });
@@ -395,9 +399,10 @@ pub(crate) fn describe(record: &Arc<Record>) -> String {
             let draining = if *draining { " draining" } else { "" };
             format!(":{} {:?} {seen:?}{draining}", registration.port(), registration.reported())
         }
-        Body::Withdrawn { kept, named, of_unknown } => {
+        Body::Withdrawn { kept, named, of_unknown, draining } => {
             let unknown = if *of_unknown { " unknown" } else { "" };
-            format!("withdrawn kept={} named={named}{unknown}", kept.is_some())
+            let draining = if *draining { " draining" } else { "" };
+            format!("withdrawn kept={} named={named}{unknown}{draining}", kept.is_some())
         }
     };
     let life = (version.incarnation, version.deregistered, version.generation, version.live);

@@ -78,12 +78,14 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("pulled_digests", pulled(digests())),
         ("pulled_whole", pulled(Have::Whole { records: vec![full(), silent()], next: Some(key("web", "w-1")) })),
         ("pulled_later", pulled(Have::Later { after_ms: 1000 })),
+        ("hand_over", hand_over()),
+        ("took_over", Message::TookOver { ticket: 18, held: vec![1, u64::MAX] }),
     ]
 }
 
 /// Deregistered, and never known.
 fn of_unknown() -> Arc<Record> {
-    let body = Body::Withdrawn { kept: None, named: false, of_unknown: true };
+    let body = Body::Withdrawn { kept: None, named: false, of_unknown: true, draining: false };
     Arc::new(Record { version: version(48, true, false), body, cause: Cause::Deregistered, ..Record::clone(&silent()) })
 }
 
@@ -93,6 +95,10 @@ fn told_probe(outcome: ProbeOutcome) -> Message {
 
 fn pull(want: Want) -> Message {
     Message::Pull { ticket: 11, want }
+}
+
+fn hand_over() -> Message {
+    Message::HandOver { ticket: 18, records: vec![full(), deregistered()], heard: vec![(41, 6000)], overrides: overrides() }
 }
 
 fn pull_sized(want: Want) -> Message {
@@ -167,7 +173,7 @@ pub(crate) fn silent() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "d-1"),
         version: version(42, false, false),
-        body: Body::Withdrawn { kept: Some(plain()), named: false, of_unknown: false },
+        body: Body::Withdrawn { kept: Some(plain()), named: false, of_unknown: false, draining: false },
         cause: Cause::Expired,
         changed_at: 0,
         actor: None,
@@ -181,7 +187,7 @@ pub(crate) fn deregistered() -> Arc<Record> {
     Arc::new(Record {
         key: key("db", "host/10.0.0.1:80"),
         version: version(43, true, false),
-        body: Body::Withdrawn { kept: None, named: true, of_unknown: false },
+        body: Body::Withdrawn { kept: None, named: true, of_unknown: false, draining: false },
         cause: Cause::Deregistered,
         changed_at: u64::MAX,
         actor: None,
@@ -269,7 +275,7 @@ fn fixed_addresses() -> Change {
     let fixed = || Arc::new(Registration::new(RegistrationDraft { ttl: None, ..plain().to_draft() }).unwrap());
     let with = |record: &Record, seq, body| Arc::new(Record { version: Version { seq, ..record.version.clone() }, body, ..record.clone() });
     let live = with(&full(), 46, Body::Live { registration: fixed(), seen: Seen::Well, draining: false });
-    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false, of_unknown: false });
+    let silent = with(&silent(), 47, Body::Withdrawn { kept: Some(fixed()), named: false, of_unknown: false, draining: false });
     Change { first: 46, last: 47, wants_ack: false, records: vec![live, silent] }
 }
 

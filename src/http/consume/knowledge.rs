@@ -33,6 +33,12 @@ pub(in crate::http) fn problem(app: &App, what: &str) -> Problem {
             let wait_ms = app.config.cluster.bootstrap_wait_ms;
             format!("the node has not joined: it waits for a copy of what a ready node holds, or {wait_ms} ms for one to be heard")
         }
+        Knowledge::NameTaken => {
+            let name = app.node.name();
+            format!(
+                "another node runs under the name `{name}`, and this one waits until that is gone: give each a name of its own (--name)"
+            )
+        }
         Knowledge::Unreached => {
             let servers: Vec<_> = app.config.bus.url.iter().map(|url| masked(url)).collect();
             format!("the bus ({}) was never reached, and other nodes may know more: the node waits until it reaches it", servers.join(", "))

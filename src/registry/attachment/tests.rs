@@ -271,7 +271,8 @@ fn what_displaced_it_while_the_node_warmed_is_answered_as_soon_as_it_is_ready() 
         let kept = register("a", port, START).registration;
         let withdrawn = |record: &mut Record| {
             record.version = Version { generation: 1, live: false, ..record.version.clone() };
-            (record.body, record.cause) = (Body::Withdrawn { kept: Some(kept), named: false, of_unknown: false }, Cause::Expired);
+            (record.body, record.cause) =
+                (Body::Withdrawn { kept: Some(kept), named: false, of_unknown: false, draining: false }, Cause::Expired);
         };
         change(&mut registry, 1, "a", withdrawn, START);
         let mut out = Outbox::new();
@@ -290,7 +291,7 @@ fn restored(registry: &Registry, port: u16, is_withdrawn: bool) -> Input {
     let owner = Life { epoch: Epoch(8), ..held.version.owner.clone() };
     let version = Version { generation: 1, live: !is_withdrawn, owner, seq: 5, ..held.version };
     let body = if is_withdrawn {
-        Body::Withdrawn { kept: Some(registration), named: false, of_unknown: false }
+        Body::Withdrawn { kept: Some(registration), named: false, of_unknown: false, draining: false }
     } else {
         Body::Live { registration, seen: Seen::Well, draining: false }
     };

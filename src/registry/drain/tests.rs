@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{
-    Address, InstanceId, Namespace, Port, Registration, RegistrationDraft, Reported, ServiceKey, ServiceName, Status, Subscriber, Ttl,
+    Address, Incarnation, InstanceId, Namespace, Port, Registration, RegistrationDraft, ServiceKey, ServiceName, Status, Subscriber, Ttl,
 };
 use crate::registry::NodeState;
 use crate::registry::{Beacon, Change, Envelope, Heartbeat, Input, Register, Settings};
@@ -241,6 +241,37 @@ fn the_node_that_is_asked_becomes_the_owner_and_the_flag_stays_through_silence()
     }
     assert_eq!(status(&registry), (Status::Suspect, 0), "what was seen of it counts for more");
     assert!(registry.record(&key()).unwrap().is_draining());
+}
+
+#[test]
+fn who_went_by_silence_while_it_left_still_leaves_when_it_comes_back() {
+    for comes_back in ["heartbeat", "registration", "up", "beat up", "life"] {
+        let mut registry = node("n1");
+        let registration = registration();
+        let said = |says_up, incarnation, now: Now| {
+            let of = Register::new(key(), Arc::clone(&registration), now.mono);
+            Input::Register(1, Register { incarnation, says_up, ..of })
+        };
+        registry.handle(said(false, None, START), START, &mut Outbox::new());
+        drain(&mut registry, 1000, false, false);
+        let record = Arc::clone(registry.record(&key()).unwrap());
+        registry.withdraw(&record, Cause::Expired, START.mono, at(90_000), &mut Outbox::new());
+        assert!(registry.record(&key()).unwrap().registration().is_none());
+        let now = at(90_500);
+        let input = match comes_back {
+            "heartbeat" => Input::Heartbeat(2, Heartbeat { key: key(), incarnation: None, digest: None, reported: None, at: now.mono }),
+            "beat up" => {
+                let reported = Some(Reported::Up);
+                Input::Heartbeat(2, Heartbeat { key: key(), incarnation: None, digest: None, reported, at: now.mono })
+            }
+            "registration" => said(false, None, now),
+            "up" => said(true, None, now),
+            _ => said(false, Incarnation::new(2), now),
+        };
+        registry.handle(input, now, &mut Outbox::new());
+        let expected = if ["heartbeat", "registration"].contains(&comes_back) { (Status::Draining, 0) } else { (Status::Up, 100) };
+        assert_eq!(status(&registry), expected, "{comes_back}");
+    }
 }
 
 #[test]

@@ -339,7 +339,7 @@ fn listed(world: &World, node: usize, key: &InstanceKey) -> Vec<String> {
 
 fn reach(world: &World, node: &str, peer: &str, wanted: bool) -> Outcome {
     let (from, to) = (node_of(world, node)?, node_of(world, peer)?);
-    hold(world.is_answered_by(from, &world.slots[to].name) == wanted, || format!("it is {}", !wanted))
+    hold(world.is_answered_by(from, &world.slots[to].name, None) == wanted, || format!("it is {}", !wanted))
 }
 
 fn agree(world: &mut World, ms: u64) -> Outcome {

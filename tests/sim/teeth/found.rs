@@ -3,10 +3,10 @@
 use super::Sabotage;
 use crate::invariant::Invariant;
 use crate::provider::Route;
-use crate::scenarios::{cluster, provider};
+use crate::scenarios::{cluster, provider, register};
 use crate::story::{Story, run};
 use crate::trace::Level;
-use crate::world::World;
+use crate::world::{World, key};
 
 /// So many seeds a fault may hide from.
 const SEEDS: u64 = 120;
@@ -195,6 +195,34 @@ fn a_silent_node_that_is_taken_to_have_left_is_found() {
 }
 
 /// Four of ten fall silent together.
+/// In a story a namesake that was ready apart seldom holds what nobody else has. Which of two gives way their epochs say: of some
+/// it is the one that was apart.
+#[test]
+fn a_node_that_gives_way_before_it_has_handed_over_is_found() {
+    let apart = |sabotage, draws| {
+        let mut world = cluster(3);
+        world.sabotage = sabotage;
+        world.add_clone_of(0);
+        for _ in 0..draws {
+            world.chance.next();
+        }
+        world.start(3);
+        world.break_line(3, 0);
+        world.run_for(6000);
+        for (node, id) in [(0, "a"), (3, "b")] {
+            register(&mut world, node, &key("s", id), 7);
+        }
+        world.mend_line(3);
+        world.run_for(20_000);
+        let gave_way = [0, 3].into_iter().filter(|node| !world.is_ready(*node)).count();
+        (gave_way, world.violation.map(|violation| violation.of))
+    };
+    for draws in 0..12 {
+        assert_eq!(apart(None, draws), (1, None), "{draws}");
+    }
+    assert!((0..12).any(|draws| apart(Some(Sabotage::EndAtOnce), draws).1 == Some(Invariant::HandedOver)), "it went unnoticed");
+}
+
 #[test]
 fn a_registry_that_preserves_nothing_is_found() {
     let found = |sabotage| {

@@ -11,6 +11,7 @@ use super::request::Pending;
 use super::{Event, Reply, World, describe};
 use crate::counts::Injected;
 use crate::invariant::{Invariant, Violation};
+use crate::namesakes::GIVES_WAY_MS;
 use crate::provider::TIMEOUT_MS;
 use crate::shell::{Effects, Shell};
 use crate::teeth::Sabotage;
@@ -208,6 +209,7 @@ impl World {
         for provider in &mut self.providers {
             provider.note_killed(node, self.now);
         }
+        self.ended_at = Some(self.now);
         let slot = &mut self.slots[node];
         slot.shell = None;
         slot.pause = None;
@@ -292,6 +294,13 @@ impl World {
         }
         for notice in &effects.notices {
             self.trace.say(self.now, || format!("n{node} notices {notice:?}"));
+            if matches!(notice, Notice::SteppedDown { .. }) {
+                self.end_within(node, GIVES_WAY_MS);
+            }
+        }
+        if let Some(left) = effects.handed_over.filter(|_| self.registry(node).is_some_and(Registry::has_stepped_down)) {
+            self.check_handed_over(node, left);
+            self.end_within(node, 0);
         }
         self.reborn += usize::from(effects.reborn);
         for state in &effects.became {
@@ -324,22 +333,22 @@ impl World {
         for (ticket, probe) in effects.probes {
             self.look_out(node, ticket, &probe);
         }
-        for (ticket, peer) in effects.checks {
+        for (ticket, peer, epoch) in effects.checks {
             let life = self.slots[node].life;
             // Drawn from the question: how often nodes ask is to change nothing else.
             let after = 5 + ticket.wrapping_mul(0x9e37_79b9) % 1996;
-            self.after(after, Event::Checked { node, life, ticket, peer });
+            self.after(after, Event::Checked { node, life, ticket, peer, epoch });
         }
         self.schedule(node);
     }
 
     /// A node that asked a peer directly sees whether it lives.
-    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, peer: &NodeName) {
+    pub(super) fn checked(&mut self, node: usize, life: u32, ticket: Ticket, (peer, epoch): (&NodeName, Option<Epoch>)) {
         if self.slots[node].life != life {
             return;
         }
         let answer = match () {
-            () if self.is_answered_by(node, peer) => PeerAnswer::Alive,
+            () if self.is_answered_by(node, peer, epoch) => PeerAnswer::Alive,
             () if self.is_refused_by(node, peer) && !self.is_sabotaged(Sabotage::NeverRefuse) => PeerAnswer::Refused,
             () => PeerAnswer::Silent,
         };

@@ -1,6 +1,6 @@
 //! Reach: whose HTTP a node gets an answer from. The bus goes another way: a partition of the network cuts both, one of the bus only that.
 
-use muster::model::NodeName;
+use muster::model::{Epoch, NodeName};
 
 use super::World;
 
@@ -11,9 +11,10 @@ impl World {
         slot.shell.is_some() && slot.pause.is_none() && !self.http_cuts.contains(&(from, to))
     }
 
-    /// Whether a node that asks this peer whether it lives is answered by it, and by nobody else.
-    pub(crate) fn is_answered_by(&self, from: usize, peer: &NodeName) -> bool {
-        (0..self.slots.len()).any(|to| self.slots[to].name == *peer && self.can_reach_http(from, to))
+    /// Whether a node that asks this peer, or this life of it, whether it lives is answered by it, and by nobody else.
+    pub(crate) fn is_answered_by(&self, from: usize, peer: &NodeName, epoch: Option<Epoch>) -> bool {
+        let is_life = |to: usize| epoch.is_none_or(|epoch| self.life(to).is_some_and(|life| life.epoch == epoch));
+        (0..self.slots.len()).any(|to| self.slots[to].name == *peer && is_life(to) && self.can_reach_http(from, to))
     }
 
     /// Whether its machine says that nobody listens there: no node of this name runs, and the way to it works.
