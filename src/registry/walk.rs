@@ -154,7 +154,7 @@ mod tests {
         let version = Version { incarnation, edition: 0, deregistered: false, generation: 0, live: true, owner: of.clone(), seq: 1 };
         let mut pull = Pull::new(of, Kind::Buckets, Task::Buckets, true, false, now.mono);
         let mut answer = |after, more| {
-            registry.versions_came(&mut pull, vec![slot_of(&key).0], after, (vec![(key.clone(), version.clone())], more), now).is_ok()
+            registry.versions_came(&mut pull, &[slot_of(&key).0], after, (vec![(key.clone(), version.clone())], more), now).is_ok()
         };
         assert_eq!((answer(None, true), answer(Some(&key), false), answer(Some(&key), true)), (true, true, false));
     }
