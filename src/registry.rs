@@ -101,6 +101,7 @@ pub use message::{
     Renewal, To, Verdict, Want,
 };
 pub use notice::Notice;
+pub use over_limit::ReachedLimit;
 pub use overridden::Overrides;
 pub use probe::{PROBE_WHY_MAX, Probe, ProbeKind, ProbeOutcome};
 pub use record::{Body, NOTE_BYTES_MAX, Record, Seen, content_digest, key_hash, listed_digest};

@@ -49,6 +49,12 @@ pub struct Cluster {
     /// No alive peer that has applied the same holds something else, none lags for longer than two beacons take, this node is named by its
     /// peers, and it judges who is silent. What is on its way is no divergence.
     pub converged: bool,
+    /// All that could be known is known here; absent from a node of a former version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+    /// The limit at which this node does not take what its peers send, so that it is not complete; absent where it takes all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_limit: Option<ReachedLimit>,
     /// Whether this node judges who is silent; absent from a node of a former version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority: Option<Majority>,
@@ -66,6 +72,16 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Who has applied how much of whose log, as each says.
     pub applied: BTreeMap<String, BTreeMap<String, Applied>>,
+}
+
+/// A limit that what a node holds of its peers has reached, at twice its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ReachedLimit {
+    /// As the configuration names it.
+    pub limit: String,
+    /// So many are held: twice what it says. One more is not taken.
+    pub max: u64,
 }
 
 /// Whether a node judges who is silent: in a cluster of three or more it takes a majority of the members.

@@ -18,7 +18,7 @@ const DIVERGED_TOLD_MS: u64 = 3000;
     args_conflicts_with_subcommands = true,
     after_help = "\
 Exit code 4: the nodes have not converged, one of them is not ready, the node that answers does not hear its bus, or it judges nobody:
-without a majority of the members nothing expires, and nothing is taken over.
+without a majority of the members nothing expires, and nothing is taken over. Also when it does not take what peers send past twice a limit.
 A node that settles started without knowledge and waits until every provider had its turn; that is no fault.
 A node is `preserving` while it keeps silent instances listed, for too many are silent or a service's last is in doubt; one that died stays listed as `dead` for a day.
 One whose address refuses everybody counts no more after `cluster.dead_after`; one that does not answer at all, only once it is forgotten.
@@ -122,6 +122,12 @@ fn complaints(cluster: &Cluster) -> Vec<String> {
     complaints.extend(silent.map(|majority| {
         let why = majority.why.as_deref().unwrap_or("it does not say why");
         format!("{} judges nobody, so nothing expires: {why}", cluster.node)
+    }));
+    complaints.extend(cluster.over_limit.as_ref().map(|reached| {
+        let (node, limit, max) = (&cluster.node, &reached.limit, reached.max);
+        format!(
+            "{node} does not hold all that others hold: {limit} is reached at twice its value ({max}), and what is past that is not taken"
+        )
     }));
     if !cluster.converged {
         let behind = cluster.nodes.iter().filter(|node| node.lag > 0);

@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, body};
 use crate::api::Hex;
-use crate::api::operate::{Applied, Cluster, Majority, Node};
+use crate::api::operate::{Applied, Cluster, Majority, Node, ReachedLimit};
 use crate::api::problem::Problem as ProblemBody;
 use crate::model::NodeName;
 use crate::node::Condition;
@@ -137,6 +137,8 @@ async fn cluster(State(app): State<App>, query: Query) -> Result<Response, Probl
         bus: view.bus.as_str().to_owned(),
         converged: view.converged,
         diverged_ms: view.diverged_ms,
+        complete: Some(view.complete),
+        over_limit: view.over_limit.map(|reached| ReachedLimit { limit: reached.limit.to_owned(), max: reached.max }),
         majority: Some(Majority::from(view.majority.clone())),
         view_digest: Hex(catalog.view_digest()),
         services: catalog.service_count(),

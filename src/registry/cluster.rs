@@ -3,6 +3,7 @@
 use super::link::BusHealth;
 use super::majority::Majority;
 use super::message::AppliedAt;
+use super::over_limit::ReachedLimit;
 use super::peers::Peer;
 use super::settle::settling_ms_of;
 use super::time::Now;
@@ -25,6 +26,8 @@ pub struct ClusterView {
     pub majority: Majority,
     /// All that could be known is known here.
     pub complete: bool,
+    /// The limit at which this node does not take what peers send; `None`: it takes all.
+    pub over_limit: Option<ReachedLimit>,
     /// This node first.
     pub nodes: Vec<NodeView>,
     /// Who has applied what, as each says in its beacon; this node's own first.
@@ -86,6 +89,7 @@ impl Registry {
             diverged_ms: self.diverged_ms(now),
             majority: self.majority(now),
             complete: self.complete,
+            over_limit: self.reached_limit(now.mono),
             nodes: std::iter::once(own).chain(peers).collect(),
             applied: std::iter::once(own_applied).chain(said).collect(),
         }

@@ -8,25 +8,22 @@ use std::sync::Arc;
 use super::answer::{Answer, Refusal};
 use super::describe::{Difference, differences};
 use super::io::{Output, Ticket};
-use super::message::{Have, Message, To, Want};
+use super::message::Have;
+use super::pull::{Kind, NotUnderstood, Pull, Task, beside_the_question};
 use super::record::{Record, listed_digest};
-use super::serve::KEYS_MAX;
+use super::store::slot_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
 use crate::model::{InstanceId, InstanceKey, Life, NodeName, ServiceKey, Version};
 
-/// A node that answers nothing for this long cannot be compared with.
-const SILENT_MS: u64 = 2000;
-/// What is not answered for this long is asked again: a full queue may have let go of it.
-const AGAIN_MS: u64 = 500;
+/// A node that answers nothing for this long cannot be compared with: twice a long line's way there and back.
+const SILENT_MS: u64 = 4000;
 /// A comparison that takes longer ends with what was found, and says so.
 const WHOLE_MS: u64 = 8000;
 /// How many comparisons may be on their way; one more is refused as too much.
 const ASKED_MAX: usize = 16;
 /// How many instances a comparison tells; with one more it ends, and says so.
 pub const DIFFERING_MAX: usize = 1000;
-/// How many buckets' versions one question asks for.
-const BUCKETS_ASKED: usize = 256;
 
 /// In what two nodes' records differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,47 +74,37 @@ pub struct InstanceDiff {
 
 #[derive(Default)]
 pub(super) struct Comparisons {
-    /// By the ticket of the question that is on its way.
-    asked: BTreeMap<u64, Comparison>,
+    /// By the shell's ticket.
+    running: BTreeMap<Ticket, Comparison>,
 }
 
 /// One comparison on its way.
 struct Comparison {
-    /// The shell's.
-    ticket: Ticket,
-    /// The life that was asked: an answer of another one does not count.
-    of: Life,
+    /// What is asked of the peer; nothing that comes is merged.
+    pull: Pull,
     /// Over at the latest.
     until: Mono,
-    /// The peer has not answered what was asked since then.
-    asked_at: Mono,
-    again_at: Mono,
-    want: Want,
-    stage: Stage,
-    /// Buckets that differ and were not asked about yet.
-    todo: Vec<u16>,
     /// What the peer has of the instances that differ; `None`: it does not list them.
     found: BTreeMap<InstanceKey, Option<Arc<Record>>>,
     truncated: bool,
 }
 
-/// What was asked last.
-enum Stage {
-    Buckets,
-    /// Of these buckets, with what was told of them so far.
-    Versions(Vec<u16>, BTreeMap<InstanceKey, Version>),
-    /// These.
-    Records(Vec<InstanceKey>),
-}
-
 impl Comparisons {
     pub(super) fn next_deadline(&self) -> Option<Mono> {
-        self.asked.values().map(|comparison| comparison.again_at.min(comparison.until)).min()
+        let of_one = |comparison: &Comparison| {
+            let silent_at = comparison.pull.silent_from() + SILENT_MS;
+            comparison.pull.next_deadline().into_iter().fold(comparison.until.min(silent_at), Mono::min)
+        };
+        self.running.values().map(of_one).min()
     }
 
-    /// This answer is one of ours; repair's tickets come from the same source, which repeats none.
-    pub(super) fn asked(&self, ticket: u64) -> bool {
-        self.asked.contains_key(&ticket)
+    /// This answer is to one of ours; repair's tickets come from the same source, which repeats none.
+    pub(super) fn asked(&self, question: u64) -> bool {
+        self.of(question).is_some()
+    }
+
+    fn of(&self, question: u64) -> Option<Ticket> {
+        self.running.iter().find(|(_, comparison)| comparison.pull.has_asked(question)).map(|(ticket, _)| *ticket)
     }
 }
 
@@ -132,118 +119,114 @@ impl Registry {
             out.push(Output::Answer(ticket, Answer::Refused(Refusal::UnknownNode(with))));
             return;
         };
-        if self.comparisons.asked.len() >= ASKED_MAX {
+        if self.comparisons.running.len() >= ASKED_MAX {
             out.push(Output::Answer(ticket, Answer::Refused(Refusal::Busy)));
             return;
         }
-        let comparison = Comparison {
-            ticket,
-            of: Life { node: with, epoch },
-            until: now.mono + WHOLE_MS,
-            asked_at: now.mono,
-            again_at: now.mono,
-            want: Want::Buckets,
-            stage: Stage::Buckets,
-            todo: Vec::new(),
-            found: BTreeMap::new(),
-            truncated: false,
-        };
-        self.compare_on(comparison, Want::Buckets, Stage::Buckets, now, out);
+        let is_sized = self.takes_sized(&with);
+        let of = Life { node: with, epoch };
+        let pull = Pull::new(of, Kind::Buckets, Task::of_comparison(is_sized), is_sized, false, now.mono);
+        let comparison = Comparison { pull, until: now.mono + WHOLE_MS, found: BTreeMap::new(), truncated: false };
+        self.compare_on(ticket, comparison, now, out);
     }
 
-    /// The next question of a comparison.
-    fn compare_on(&mut self, comparison: Comparison, want: Want, stage: Stage, now: Now, out: &mut Outbox) {
-        self.put_question(Comparison { want, stage, asked_at: now.mono, ..comparison }, now, out);
-    }
-
-    fn put_question(&mut self, comparison: Comparison, now: Now, out: &mut Outbox) {
-        let question = self.rng.next();
-        out.push(Output::Send(To::Node(comparison.of.node.clone()), Message::Pull { ticket: question, want: comparison.want.clone() }));
-        self.comparisons.asked.insert(question, Comparison { again_at: now.mono + AGAIN_MS, ..comparison });
+    /// Asks what is to be asked next; with nothing left, or enough found, the comparison is done.
+    fn compare_on(&mut self, ticket: Ticket, mut comparison: Comparison, now: Now, out: &mut Outbox) {
+        if comparison.pull.is_done() || comparison.until <= now.mono {
+            self.finish_comparison(ticket, comparison, out);
+            return;
+        }
+        let rng = &mut self.rng;
+        comparison.pull.ask_next(|| rng.next(), now.mono, out);
+        self.comparisons.running.insert(ticket, comparison);
     }
 
     /// Asks again what is not answered, and ends what takes too long.
     pub(super) fn advance_comparisons(&mut self, now: Now, out: &mut Outbox) {
-        let is_due = |comparison: &Comparison| comparison.again_at.min(comparison.until) <= now.mono;
-        let due: Vec<u64> = self.comparisons.asked.iter().filter(|(_, comparison)| is_due(comparison)).map(|(at, _)| *at).collect();
-        for question in due {
-            let Some(mut comparison) = self.comparisons.asked.remove(&question) else { continue };
-            if comparison.asked_at + SILENT_MS <= now.mono {
-                let refusal = Refusal::UnreachableNode(comparison.of.node);
-                out.push(Output::Answer(comparison.ticket, Answer::Refused(refusal)));
-            } else if comparison.until <= now.mono {
-                comparison.truncated = true;
-                self.finish_comparison(comparison, out);
+        let tickets: Vec<Ticket> = self.comparisons.running.keys().copied().collect();
+        for ticket in tickets {
+            let Some(mut comparison) = self.comparisons.running.remove(&ticket) else { continue };
+            if comparison.pull.silent_ms(now.mono) >= SILENT_MS {
+                out.push(Output::Answer(ticket, Answer::Refused(Refusal::UnreachableNode(comparison.pull.of.node))));
             } else {
-                self.put_question(comparison, now, out);
+                comparison.truncated |= comparison.until <= now.mono && !comparison.pull.is_done();
+                comparison.pull.ask_again(now.mono, out);
+                self.compare_on(ticket, comparison, now, out);
             }
         }
     }
 
     /// A peer has answered a question of a comparison.
     pub(super) fn handle_compared(&mut self, from: &Life, question: u64, have: Have, now: Now, out: &mut Outbox) {
-        if self.comparisons.asked.get(&question).is_none_or(|comparison| comparison.of != *from) {
-            return;
-        }
-        let Some(mut comparison) = self.comparisons.asked.remove(&question) else { return };
-        let stage = std::mem::replace(&mut comparison.stage, Stage::Buckets);
-        match (stage, have) {
-            (Stage::Buckets, Have::Buckets { live, .. }) => {
-                comparison.todo = self.store.live().differing(&live);
-                self.compare_next(comparison, now, out);
+        let Some(ticket) = self.comparisons.of(question) else { return };
+        let Some(comparison) = self.comparisons.running.get_mut(&ticket).filter(|comparison| comparison.pull.of == *from) else { return };
+        let Some(task) = comparison.pull.answered(question, &have, now.mono) else { return };
+        let Some(mut comparison) = self.comparisons.running.remove(&ticket) else { return };
+        match self.take_compared(&mut comparison, task, have, now) {
+            Ok(()) => self.compare_on(ticket, comparison, now, out),
+            // A node that answers beside the question cannot be compared with.
+            Err(NotUnderstood) => {
+                out.push(Output::Answer(ticket, Answer::Refused(Refusal::UnreachableNode(comparison.pull.of.node))));
             }
-            (Stage::Versions(buckets, mut theirs), Have::Versions { versions, more }) => {
-                let after = versions.last().map(|(key, _)| key.clone()).filter(|_| more);
-                theirs.extend(versions);
-                if after.is_some() {
-                    let want = Want::Versions { buckets: buckets.clone(), after };
-                    self.compare_on(comparison, want, Stage::Versions(buckets, theirs), now, out);
-                } else {
-                    self.compare_versions(comparison, &buckets, &theirs, now, out);
+        }
+    }
+
+    fn take_compared(&self, comparison: &mut Comparison, task: Task, have: Have, now: Now) -> Result<(), NotUnderstood> {
+        let is_enough = comparison.truncated;
+        let pull = &mut comparison.pull;
+        match (task, have) {
+            // As many were found as are told: what the peer has of those is all that is waited for.
+            (Task::Buckets | Task::Digests { .. } | Task::Versions { .. }, _) if is_enough => {}
+            (Task::Buckets, Have::Buckets { live, .. }) => self.compare_buckets(pull, 0, None, &live),
+            (Task::Digests { from }, Have::Digests { live, next, .. }) => {
+                self.compare_buckets(pull, from, next, &live);
+                pull.digests_left(from, next)?;
+            }
+            (Task::Versions { buckets, after }, Have::Versions { versions, more }) => {
+                pull.versions_left(&buckets, after.as_ref(), &versions, more)?;
+                self.compare_versions(comparison, &buckets, after.as_ref(), versions, more);
+            }
+            (Task::Records { keys }, Have::Records(records)) => {
+                pull.records_left(keys, &records);
+                for record in records {
+                    if let Some(place) = comparison.found.get_mut(&record.key) {
+                        *place = Some(record);
+                    }
                 }
             }
-            (Stage::Records(keys), Have::Records(records)) => self.compare_records(comparison, keys, records, now, out),
-            // A node that answers beside the question cannot be compared with.
-            (
-                _,
-                Have::NotNow
-                | Have::TooOld
-                | Have::Changes(_)
-                | Have::Buckets { .. }
-                | Have::Versions { .. }
-                | Have::Records(_)
-                | Have::Copy { .. }
-                | Have::Digests { .. }
-                | Have::Whole { .. }
-                | Have::Later { .. },
-            ) => {
-                let refusal = Refusal::UnreachableNode(comparison.of.node);
-                out.push(Output::Answer(comparison.ticket, Answer::Refused(refusal)));
-            }
+            (task, Have::Later { after_ms }) => pull.rest(task, after_ms, now.mono),
+            (_, have) => return beside_the_question(&have),
+        }
+        Ok(())
+    }
+
+    /// Asks about the buckets of `from..to` whose live records differ.
+    fn compare_buckets(&self, pull: &mut Pull, from: u16, to: Option<u16>, live: &[(u16, u128)]) {
+        let mut buckets = self.store.live().differing(live);
+        buckets.retain(|bucket| *bucket >= from && to.is_none_or(|to| *bucket < to));
+        if !buckets.is_empty() {
+            pull.todo.push_back(Task::Versions { buckets, after: None });
         }
     }
 
-    /// Asks about the next buckets that differ; with none left, or enough found, the comparison is done.
-    fn compare_next(&mut self, mut comparison: Comparison, now: Now, out: &mut Outbox) {
-        let buckets: Vec<u16> = comparison.todo.drain(..comparison.todo.len().min(BUCKETS_ASKED)).collect();
-        if buckets.is_empty() || comparison.truncated {
-            self.finish_comparison(comparison, out);
-            return;
-        }
-        let want = Want::Versions { buckets: buckets.clone(), after: None };
-        self.compare_on(comparison, want, Stage::Versions(buckets, BTreeMap::new()), now, out);
-    }
-
-    /// Finds the keys of these buckets whose records differ, and asks for the peer's side where it lists them.
+    /// Finds the keys whose records differ, as far as the peer's versions go, and asks for the peer's side where it lists them.
     fn compare_versions(
-        &mut self,
-        mut comparison: Comparison,
+        &self,
+        comparison: &mut Comparison,
         buckets: &[u16],
-        theirs: &BTreeMap<InstanceKey, Version>,
-        now: Now,
-        out: &mut Outbox,
+        after: Option<&InstanceKey>,
+        versions: Vec<(InstanceKey, Version)>,
+        more: bool,
     ) {
-        let ours: BTreeMap<&InstanceKey, &Version> = buckets.iter().flat_map(|bucket| self.store.versions(*bucket, None)).collect();
+        let after = after.map(slot_of);
+        let last = versions.last().filter(|_| more).map(|(key, _)| slot_of(key));
+        let of_bucket = |bucket: &u16| {
+            let after = after.as_ref().filter(|(of, _)| of == bucket).map(|(_, key)| key);
+            self.store.versions(*bucket, after)
+        };
+        let is_told = |key: &InstanceKey| last.as_ref().is_none_or(|last| slot_of(key) <= *last);
+        let ours: BTreeMap<&InstanceKey, &Version> = buckets.iter().flat_map(of_bucket).filter(|(key, _)| is_told(key)).collect();
+        let theirs: BTreeMap<InstanceKey, Version> = versions.into_iter().collect();
         let of_both = |key: &InstanceKey| (ours.get(key).copied().filter(|version| version.live), theirs.get(key).filter(|it| it.live));
         let keys: BTreeSet<&InstanceKey> = ours.keys().copied().chain(theirs.keys()).collect();
         let mut wanted = Vec::new();
@@ -259,41 +242,17 @@ impl Registry {
             }
             comparison.found.insert(key.clone(), None);
         }
-        self.compare_fetch(comparison, wanted, now, out);
-    }
-
-    /// Asks for the peer's records; with none left the comparison goes on.
-    fn compare_fetch(&mut self, comparison: Comparison, keys: Vec<InstanceKey>, now: Now, out: &mut Outbox) {
-        if keys.is_empty() {
-            self.compare_next(comparison, now, out);
-            return;
+        if comparison.truncated {
+            comparison.pull.todo.retain(|task| matches!(task, Task::Records { .. }));
         }
-        let want = Want::Records { keys: keys.iter().take(KEYS_MAX).cloned().collect() };
-        self.compare_on(comparison, want, Stage::Records(keys), now, out);
-    }
-
-    /// Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
-    fn compare_records(
-        &mut self,
-        mut comparison: Comparison,
-        mut asked: Vec<InstanceKey>,
-        records: Vec<Arc<Record>>,
-        now: Now,
-        out: &mut Outbox,
-    ) {
-        let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
-        let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
-        for record in records {
-            if let Some(place) = comparison.found.get_mut(&record.key) {
-                *place = Some(record);
-            }
+        if !wanted.is_empty() {
+            comparison.pull.todo.push_front(Task::Records { keys: wanted });
         }
-        self.compare_fetch(comparison, rest, now, out);
     }
 
     /// Everything was compared, or enough: says in what both sides differ now.
-    fn finish_comparison(&mut self, comparison: Comparison, out: &mut Outbox) {
-        let Comparison { ticket, of, found, truncated, .. } = comparison;
+    fn finish_comparison(&self, ticket: Ticket, comparison: Comparison, out: &mut Outbox) {
+        let Comparison { pull, found, truncated, .. } = comparison;
         let mut services: BTreeMap<ServiceKey, ServiceDiff> = BTreeMap::new();
         for (key, theirs) in found {
             let ours = self.store.get(&key).filter(|record| record.registration().is_some());
@@ -316,7 +275,7 @@ impl Registry {
                 (None, _) => place.only_there.push(key.id),
             }
         }
-        let diff = Diff { with: of.node, services: services.into_values().collect(), truncated };
+        let diff = Diff { with: pull.of.node, services: services.into_values().collect(), truncated };
         out.push(Output::Answer(ticket, Answer::Diff(diff)));
     }
 

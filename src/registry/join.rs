@@ -15,6 +15,8 @@ use crate::model::{Life, NodeName, Seq};
 const COLLECT_MS: u64 = 300;
 /// If nothing came for this long, the node is ready all the same, and says that it may not know all.
 const GIVE_UP_MS: u64 = 30_000;
+/// A node that was connected waits so long for its first own beacon: until it comes, no other node's can have come either.
+const ECHO_MS: u64 = 12_000;
 /// A giver that answers nothing for this long is left for another, where there is one.
 const GIVER_SILENT_MS: u64 = 4000;
 /// Nodes that start together wait so long for their digests to become equal, from when anything last came; then they are ready all the same,
@@ -156,6 +158,9 @@ impl Registry {
             }
             return;
         }
+        if hears_since.is_none() && self.link.has_connected() && now.mono < self.join.began_at + ECHO_MS {
+            return;
+        }
         // On a long line it takes as long as the wait itself to connect, and as long again to hear anybody.
         let waited_since = hears_since.or(self.link.connected_since()).unwrap_or(self.join.began_at);
         if now.mono < waited_since + self.settings.bootstrap_wait_ms {
@@ -232,12 +237,12 @@ impl Registry {
     }
 
     /// Everything that this peer had has been pulled from it; `knows_all`: it knew all that could be known.
-    pub(super) fn has_compared(&mut self, peer: &NodeName, knows_all: bool) {
+    pub(super) fn has_compared(&mut self, peer: &NodeName, knows_all: bool, now: Now) {
         match &mut self.join.stage {
             Stage::Comparing { with, knew_all, .. } if with == peer => *knew_all = Some(knows_all),
             Stage::Listening | Stage::Copying { .. } | Stage::Comparing { .. } => {}
         }
-        if knows_all && self.state == NodeState::Ready {
+        if knows_all && self.state == NodeState::Ready && self.takes_all(now) {
             self.become_complete();
         }
         if !self.complete {
@@ -261,7 +266,7 @@ impl Registry {
     /// nodes that became ready apart know all together.
     pub(super) fn note_complete(&mut self, now: Now, out: &mut Outbox) {
         let has_settled = self.has_settled(now, out);
-        if has_settled && self.hears_all_it_can(now.mono) && !self.is_unsure(now.mono) {
+        if has_settled && self.takes_all(now) && self.hears_all_it_can(now.mono) && !self.is_unsure(now.mono) {
             self.notice_not_compared(now.mono, out);
             out.push(Output::Noticed(Notice::Settled));
             self.become_complete();
@@ -280,6 +285,11 @@ impl Registry {
         self.peers.alive(now).filter(move |(node, peer)| !is_known(node, peer)).map(|(node, _)| node)
     }
 
+    /// What peers hold was not refused here lately for a limit.
+    pub(super) fn takes_all(&self, now: Now) -> bool {
+        !self.over_limit.is_refusing_records(now.mono)
+    }
+
     pub(super) fn become_complete(&mut self) {
         self.complete = true;
         self.restore.confirm();
@@ -294,7 +304,7 @@ impl Registry {
         self.has_been_ready = true;
         self.become_state(NodeState::Ready, now, out);
         let has_proof = is_copied || self.has_settled(now, out);
-        if knows_all && has_proof && !is_unsure {
+        if knows_all && has_proof && !is_unsure && self.takes_all(now) {
             self.become_complete();
         }
     }

@@ -6,6 +6,8 @@ use super::time::Mono;
 const DEAF_MS: u64 = 3000;
 /// A deaf node asks for a new connection this often.
 const RECONNECT_MS: u64 = 3000;
+/// One that never received an own beacon may be on a long line: the next connection has twice as long each time, up to this.
+const FIRST_ECHO_MS_MAX: u64 = 12_000;
 
 /// How the bus is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,11 +48,24 @@ pub(super) struct Link {
     echo_since: Option<Mono>,
     started_at: Mono,
     reconnect_at: Option<Mono>,
+    /// It was connected once.
+    has_connected: bool,
+    /// How long a connection has for its first own beacon, while none has brought any.
+    first_echo_ms: u64,
 }
 
 impl Link {
     pub(super) fn new(has_bus: bool, now: Mono) -> Self {
-        Self { has_bus, connected_at: None, last_echo: None, echo_since: None, started_at: now, reconnect_at: None }
+        Self {
+            has_bus,
+            connected_at: None,
+            last_echo: None,
+            echo_since: None,
+            started_at: now,
+            reconnect_at: None,
+            has_connected: false,
+            first_echo_ms: DEAF_MS,
+        }
     }
 
     pub(super) fn has_bus(&self) -> bool {
@@ -59,8 +74,9 @@ impl Link {
 
     pub(super) fn connected(&mut self, now: Mono) {
         self.connected_at = Some(now);
+        self.has_connected = true;
         self.echo_since = None;
-        self.reconnect_at = Some(now + DEAF_MS);
+        self.reconnect_at = Some(now + if self.last_echo.is_some() { DEAF_MS } else { self.first_echo_ms });
     }
 
     /// This node did not run for so long: that it heard nothing of itself says nothing of the bus.
@@ -90,6 +106,11 @@ impl Link {
     /// Since when the client is connected, whether or not anything comes; `None`: it is not.
     pub(super) fn connected_since(&self) -> Option<Mono> {
         self.connected_at
+    }
+
+    /// The client was connected once: where its own beacons do not come back, they may be on their way.
+    pub(super) fn has_connected(&self) -> bool {
+        self.has_connected
     }
 
     /// Own beacons come back since then.
@@ -124,6 +145,7 @@ impl Link {
             return None;
         }
         self.reconnect_at = Some(now + RECONNECT_MS);
+        self.first_echo_ms = (self.first_echo_ms * 2).min(FIRST_ECHO_MS_MAX);
         Some(self.echo_since.take().is_some())
     }
 }
@@ -145,5 +167,24 @@ mod tests {
         assert_eq!(link.is_deaf_now(4020), Some(true));
         assert_eq!((link.health(), link.unheard_since()), (BusHealth::Deaf, Some(1020)));
         assert_eq!(link.is_deaf_now(7020), Some(false));
+    }
+
+    #[test]
+    fn a_line_that_never_carried_an_echo_has_longer_for_it_each_time() {
+        let mut link = Link::new(true, 0);
+        let mut now = 0;
+        let waits = [3000, 6000, 12_000, 12_000].map(|_| {
+            link.connected(now);
+            let began = now;
+            while link.is_deaf_now(now).is_none() {
+                now += 100;
+            }
+            now - began
+        });
+        assert_eq!(waits, [3000, 6000, 12_000, 12_000]);
+        link.connected(now);
+        link.echoed(now + 5000);
+        link.connected(now + 5000);
+        assert_eq!((link.is_deaf_now(now + 7900), link.is_deaf_now(now + 8000)), (None, Some(false)));
     }
 }

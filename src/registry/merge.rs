@@ -133,7 +133,7 @@ impl Registry {
             return false;
         }
         if let Some(limit) = self.limit_broken_by(record) {
-            self.over_limit.refuse(limit, from, now.mono);
+            self.refuse_record(limit, from, now.mono);
             return false;
         }
         let before = self.put(record, false, now, out);

@@ -30,6 +30,15 @@ pub(super) struct OverLimit {
     refused: BTreeMap<&'static str, Refused>,
 }
 
+/// A limit that peers have filled at twice its value: what they send past that is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReachedLimit {
+    /// As the configuration names it.
+    pub limit: &'static str,
+    /// Twice its value.
+    pub max: u64,
+}
+
 struct Refused {
     max: u64,
     /// Who sent the last one.
@@ -57,6 +66,12 @@ impl OverLimit {
     /// Records were refused lately.
     pub(super) fn is_refusing_records(&self, now: Mono) -> bool {
         self.refused.iter().any(|(limit, refused)| *limit != OVERRIDES && refused.last_at + REFUSING_MS > now)
+    }
+
+    /// What is refused now.
+    fn refusing(&self, now: Mono) -> Option<ReachedLimit> {
+        let lately = self.refused.iter().find(|(_, refused)| refused.last_at + REFUSING_MS > now);
+        lately.map(|(limit, refused)| ReachedLimit { limit, max: refused.max })
     }
 
     /// What was refused since it was last asked.
@@ -113,6 +128,19 @@ impl Registry {
         (is_new && self.shared.len() as u64 >= max).then_some((OVERRIDES, max))
     }
 
+    /// A live record of a peer is not taken: from now on this node does not hold all that others hold.
+    pub(super) fn refuse_record(&mut self, limit: Limit, from: &Life, now: Mono) {
+        self.over_limit.refuse(limit, from, now);
+        if std::mem::take(&mut self.complete) {
+            self.next_beacon = now;
+        }
+    }
+
+    /// The limit at which this node does not take what peers send; `None`: it takes all.
+    pub(super) fn reached_limit(&self, now: Mono) -> Option<ReachedLimit> {
+        self.over_limit.refusing(now)
+    }
+
     /// Tells of what was refused; to be called every second.
     pub(super) fn report_over_limit(&mut self, now: Now, out: &mut Outbox) {
         out.extend(self.over_limit.report(now.mono).into_iter().map(Output::Noticed));
@@ -137,7 +165,11 @@ mod tests {
     }
 
     fn registry(limits: Limits) -> Registry {
-        Registry::new(Settings { limits, ..Settings::new(NodeName::parse("n1").unwrap(), Epoch(1)) }, 1, NOW)
+        Registry::new(Settings { limits, ..settings() }, 1, NOW)
+    }
+
+    fn settings() -> Settings {
+        Settings::new(NodeName::parse("n1").unwrap(), Epoch(1))
     }
 
     fn record(service: &str, number: u64, live: bool, metadata: usize) -> Arc<Record> {
@@ -182,6 +214,27 @@ mod tests {
             _ => None,
         };
         std::mem::take(out).into_iter().filter_map(over).collect()
+    }
+
+    #[test]
+    fn a_node_that_does_not_take_all_does_not_say_that_it_knows_all() {
+        let settings = Settings { limits: Limits { instances: 1, ..Limits::default() }, has_bus: false, expect_empty: true, ..settings() };
+        let mut registry = Registry::new(settings, 1, NOW);
+        registry.advance(NOW, &mut Outbox::new());
+        assert!(registry.complete() && registry.picture(NOW).unwrap().knows_enough());
+        send(&mut registry, change((1..=2).map(|number| record("user", number, true, 0))), &mut Outbox::new());
+        assert_eq!((registry.complete(), registry.cluster(NOW).over_limit), (true, None));
+        send(&mut registry, change([record("user", 3, true, 0)].into_iter()), &mut Outbox::new());
+        let view = registry.cluster(NOW);
+        assert_eq!((view.complete, view.over_limit), (false, Some(ReachedLimit { limit: "limits.instances", max: 2 })));
+        assert!(!registry.picture(NOW).unwrap().knows_enough(), "its file is not all there was");
+        for ms in (50..REFUSING_MS).step_by(50) {
+            registry.advance(Now { mono: NOW.mono + ms, wall: 0 }, &mut Outbox::new());
+            assert!(!registry.complete(), "after {ms} ms");
+        }
+        let later = Now { mono: NOW.mono + REFUSING_MS + 50, wall: 0 };
+        registry.advance(later, &mut Outbox::new());
+        assert_eq!((registry.complete(), registry.cluster(later).over_limit), (true, None));
     }
 
     #[test]

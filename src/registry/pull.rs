@@ -5,17 +5,19 @@
 //! an answer counts whenever it comes while its pull goes on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::io::Output;
 use super::message::{AppliedAt, Change, Have, Message, To, Want};
 use super::notice::Notice;
 use super::pace::Pace;
+use super::record::Record;
 use super::repair::Ended;
 use super::serve::KEYS_MAX;
 use super::store::slot_of;
 use super::time::{Mono, Now};
 use super::{Outbox, Registry};
-use crate::model::{InstanceKey, Life, NodeName, Seq, ServiceKey};
+use crate::model::{InstanceKey, Life, NodeName, Seq, ServiceKey, Version};
 
 /// A pull that brings nothing for this long is over; also what was asked long before is answered in vain then.
 const SILENT_MS: u64 = 30_000;
@@ -158,9 +160,19 @@ impl Pull {
         }
     }
 
+    /// It has brought nothing since then.
+    pub(super) fn silent_from(&self) -> Mono {
+        self.answered_at
+    }
+
     /// It has brought nothing for so long.
     pub(super) fn silent_ms(&self, now: Mono) -> u64 {
-        now.saturating_sub(self.answered_at)
+        now.saturating_sub(self.silent_from())
+    }
+
+    /// This question is its own, and not answered.
+    pub(super) fn has_asked(&self, ticket: u64) -> bool {
+        self.asked.contains_key(&ticket)
     }
 
     /// It has brought nothing for longer than an answer should take.
@@ -168,7 +180,7 @@ impl Pull {
         self.silent_ms(now) >= self.pace.again_ms()
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.todo.is_empty() && self.asked.is_empty()
     }
 
@@ -193,7 +205,7 @@ impl Pull {
     }
 
     /// Asks what there is room for.
-    fn ask_next(&mut self, mut ticket: impl FnMut() -> u64, now: Mono, out: &mut Outbox) {
+    pub(super) fn ask_next(&mut self, mut ticket: impl FnMut() -> u64, now: Mono, out: &mut Outbox) {
         while self.rests_until <= now && self.has_room() {
             let Some(mut task) = self.todo.pop_front() else { return };
             if let Some(rest) = task.split(self.pace.bytes()) {
@@ -208,7 +220,7 @@ impl Pull {
     }
 
     /// Asks again what was not answered, for less.
-    fn ask_again(&mut self, now: Mono, out: &mut Outbox) {
+    pub(super) fn ask_again(&mut self, now: Mono, out: &mut Outbox) {
         let late: Vec<u64> = self.asked.iter().filter(|(_, question)| question.again_at <= now).map(|(ticket, _)| *ticket).collect();
         if !late.is_empty() {
             self.pace.unanswered();
@@ -230,7 +242,7 @@ impl Pull {
     }
 
     /// The question that this answers.
-    fn answered(&mut self, ticket: u64, have: &Have, now: Mono) -> Option<Task> {
+    pub(super) fn answered(&mut self, ticket: u64, have: &Have, now: Mono) -> Option<Task> {
         let question = self.asked.remove(&ticket)?;
         if matches!(have, Have::Later { .. }) {
             return Some(question.task);
@@ -303,21 +315,16 @@ impl Registry {
                 self.look_into(pull, differing);
             }
             (Task::Digests { from }, Have::Digests { live, withdrawn, next, applied, complete }) => {
-                if next.is_some_and(|next| next <= from) {
-                    return Err(NotUnderstood);
-                }
+                pull.digests_left(from, next)?;
                 if from == 0 {
                     (pull.theirs, pull.knows_all) = (applied, complete);
                 }
                 pull.knows_all &= complete;
                 let differing = self.differing(from, next, &live, &withdrawn);
                 self.look_into(pull, differing);
-                if let Some(from) = next {
-                    pull.todo.push_front(Task::Digests { from });
-                }
             }
             (Task::Versions { buckets, after }, Have::Versions { versions, more }) => {
-                return self.versions_came(pull, buckets, after.as_ref(), (versions, more), now);
+                return self.versions_came(pull, &buckets, after.as_ref(), (versions, more), now);
             }
             (Task::Whole { buckets, after }, Have::Whole { records, next }) => {
                 return self.whole_came(pull, buckets, after.as_ref(), (&records, next), now, out);
@@ -336,22 +343,8 @@ impl Registry {
                 }
                 pull.theirs = applied;
             }
-            (task, Have::Later { after_ms }) => {
-                pull.todo.push_front(task);
-                pull.rests_until = now.mono + u64::from(after_ms).clamp(1, LATER_MS_MAX);
-            }
-            (
-                _,
-                Have::NotNow
-                | Have::TooOld
-                | Have::Changes(_)
-                | Have::Buckets { .. }
-                | Have::Versions { .. }
-                | Have::Records(_)
-                | Have::Copy { .. }
-                | Have::Digests { .. }
-                | Have::Whole { .. },
-            ) => return Err(NotUnderstood),
+            (task, Have::Later { after_ms }) => pull.rest(task, after_ms, now.mono),
+            (_, have) => return beside_the_question(&have),
         }
         Ok(())
     }
@@ -381,6 +374,52 @@ impl Registry {
 }
 
 impl Pull {
+    /// The peer gave its digests up to `next`: the rest is asked for.
+    pub(super) fn digests_left(&mut self, from: u16, next: Option<u16>) -> Result<(), NotUnderstood> {
+        if next.is_some_and(|next| next <= from) {
+            return Err(NotUnderstood);
+        }
+        if let Some(from) = next {
+            self.todo.push_front(Task::Digests { from });
+        }
+        Ok(())
+    }
+
+    /// The versions of these buckets came up to the last one: the rest is asked for.
+    pub(super) fn versions_left(
+        &mut self,
+        buckets: &[u16],
+        after: Option<&InstanceKey>,
+        versions: &[(InstanceKey, Version)],
+        more: bool,
+    ) -> Result<(), NotUnderstood> {
+        let last = versions.last().map(|(key, _)| key);
+        if more && last.map(slot_of) <= after.map(slot_of) {
+            return Err(NotUnderstood);
+        }
+        if let Some(last) = last.filter(|_| more) {
+            let (of, _) = slot_of(last);
+            let buckets = buckets.iter().copied().filter(|bucket| *bucket >= of).collect();
+            self.todo.push_front(Task::Versions { buckets, after: Some(last.clone()) });
+        }
+        Ok(())
+    }
+
+    /// Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
+    pub(super) fn records_left(&mut self, mut asked: Vec<InstanceKey>, records: &[Arc<Record>]) {
+        let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
+        let keys = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
+        if !keys.is_empty() {
+            self.todo.push_front(Task::Records { keys });
+        }
+    }
+
+    /// The peer asks for patience: this is asked again later.
+    pub(super) fn rest(&mut self, task: Task, after_ms: u32, now: Mono) {
+        self.todo.push_front(task);
+        self.rests_until = now + u64::from(after_ms).clamp(1, LATER_MS_MAX);
+    }
+
     /// The origin's log does not bring what is lacked: its records may.
     fn compare_instead(&mut self) {
         self.kind = Kind::Buckets;
@@ -397,3 +436,19 @@ impl Task {
 
 /// An answer that does not fit its question, or refuses it: the pull is over.
 pub(super) struct NotUnderstood;
+
+/// What every answer is that fits no question of its pull.
+pub(super) fn beside_the_question(have: &Have) -> Result<(), NotUnderstood> {
+    match have {
+        Have::NotNow
+        | Have::TooOld
+        | Have::Later { .. }
+        | Have::Changes(_)
+        | Have::Buckets { .. }
+        | Have::Versions { .. }
+        | Have::Records(_)
+        | Have::Copy { .. }
+        | Have::Digests { .. }
+        | Have::Whole { .. } => Err(NotUnderstood),
+    }
+}

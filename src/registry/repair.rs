@@ -259,7 +259,7 @@ impl Registry {
     }
 
     /// This peer takes questions that say how much the answer is to carry.
-    fn takes_sized(&self, peer: &NodeName) -> bool {
+    pub(super) fn takes_sized(&self, peer: &NodeName) -> bool {
         self.peers.get(peer).and_then(|known| known.beacon.as_ref()).is_some_and(|beacon| beacon.takes_sized_pulls)
     }
 

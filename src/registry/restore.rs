@@ -183,7 +183,7 @@ impl Registry {
     /// All records and overrides, to be written to disk; `None` while what is there holds more.
     #[must_use]
     pub fn picture(&self, now: Now) -> Option<Picture> {
-        let knows_enough = self.knowledge(now).is_enough();
+        let knows_enough = self.knowledge(now).is_enough() && self.takes_all(now);
         let picture = || Picture {
             records: self.store.records().clone(),
             overrides: self.shared_entries(now),

@@ -9,7 +9,6 @@ use super::digest::BUCKETS;
 use super::pull::{NotUnderstood, Pull, Task};
 use super::record::Record;
 use super::repair::Unread;
-use super::serve::KEYS_MAX;
 use super::store::slot_of;
 use super::time::Now;
 use super::{Outbox, Registry};
@@ -45,20 +44,12 @@ impl Registry {
     pub(super) fn versions_came(
         &mut self,
         pull: &mut Pull,
-        mut buckets: Vec<u16>,
+        buckets: &[u16],
         after: Option<&InstanceKey>,
         (versions, more): (Vec<(InstanceKey, Version)>, bool),
         now: Now,
     ) -> Result<(), NotUnderstood> {
-        let last = versions.last().map(|(key, _)| key.clone());
-        if more && last.as_ref().map(slot_of) <= after.map(slot_of) {
-            return Err(NotUnderstood);
-        }
-        if let Some(last) = last.filter(|_| more) {
-            let (of, _) = slot_of(&last);
-            buckets.retain(|bucket| *bucket >= of);
-            pull.todo.push_front(Task::Versions { buckets, after: Some(last) });
-        }
+        pull.versions_left(buckets, after, &versions, more)?;
         self.note_differing(&mut pull.differing, &versions);
         let is_greater = |key: &InstanceKey, version: &Version| match self.store.get(key) {
             Some(known) => known.version < *version,
@@ -66,10 +57,11 @@ impl Registry {
             None => version.live || self.applied.seq(&version.owner) < version.seq,
         };
         let mut lacked = Vec::new();
-        for (key, version) in versions.into_iter().filter(|(key, version)| is_greater(key, version)) {
+        let greater: Vec<(InstanceKey, Version)> = versions.into_iter().filter(|(key, version)| is_greater(key, version)).collect();
+        for (key, version) in greater {
             // What would be refused is not fetched.
             match self.growth_limit(&key).filter(|_| version.live) {
-                Some(limit) => self.over_limit.refuse(limit, &pull.of, now.mono),
+                Some(limit) => self.refuse_record(limit, &pull.of, now.mono),
                 None => lacked.push(key),
             }
         }
@@ -91,23 +83,11 @@ impl Registry {
         }
     }
 
-    pub(super) fn records_came(
-        &mut self,
-        pull: &mut Pull,
-        mut asked: Vec<InstanceKey>,
-        records: &[Arc<Record>],
-        now: Now,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn records_came(&mut self, pull: &mut Pull, asked: Vec<InstanceKey>, records: &[Arc<Record>], now: Now, out: &mut Outbox) {
         let of = pull.of.clone();
         let gained = self.merge_all(records, &of, now, out);
         pull.has_gained(gained, out);
-        // Records come in the order asked; those behind the last one that came did not fit. None at all: the peer has forgotten them.
-        let came = records.last().and_then(|last| asked.iter().position(|key| *key == last.key));
-        let rest = asked.split_off(came.map_or(asked.len().min(KEYS_MAX), |position| position + 1));
-        if !rest.is_empty() {
-            pull.todo.push_front(Task::Records { keys: rest });
-        }
+        pull.records_left(asked, records);
     }
 
     /// Records of whole buckets came, up to `next` where there are more.
@@ -143,7 +123,7 @@ impl Registry {
         if let Some(own) = pull.theirs.iter().find(|at| at.life == pull.of) {
             self.applied.ends_at(&own.life, own.seq, now.mono);
         }
-        self.has_compared(&pull.of.node, pull.knows_all);
+        self.has_compared(&pull.of.node, pull.knows_all, now);
         self.has_caught_up(&pull.of.node);
     }
 
@@ -174,7 +154,7 @@ mod tests {
         let version = Version { incarnation, edition: 0, deregistered: false, generation: 0, live: true, owner: of.clone(), seq: 1 };
         let mut pull = Pull::new(of, Kind::Buckets, Task::Buckets, true, false, now.mono);
         let mut answer = |after, more| {
-            registry.versions_came(&mut pull, vec![slot_of(&key).0], after, (vec![(key.clone(), version.clone())], more), now).is_ok()
+            registry.versions_came(&mut pull, &[slot_of(&key).0], after, (vec![(key.clone(), version.clone())], more), now).is_ok()
         };
         assert_eq!((answer(None, true), answer(Some(&key), false), answer(Some(&key), true)), (true, true, false));
     }

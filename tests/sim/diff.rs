@@ -7,6 +7,7 @@ use std::sync::Arc;
 use muster::model::{Namespace, NodeName, Override, OverrideDraft, OverrideKey, OverrideName};
 use muster::registry::{Answer, DIFFERING_MAX, Diff, Input, Refusal, SetOverride};
 
+use crate::lines::Line;
 use crate::scenarios::{agree_within, cluster, deregister, port_at, register};
 use crate::world::{Event, Mend, World, key};
 
@@ -31,7 +32,14 @@ fn unheard(world: &mut World, write: impl FnOnce(&mut World)) {
 
 /// Two nodes that hold different things of three services, and the same of a fourth.
 fn diverged() -> World {
+    diverged_with(None)
+}
+
+/// One of them may be of the version before.
+fn diverged_with(elder: Option<usize>) -> World {
     let mut world = cluster(3);
+    world.elders.extend(elder);
+    world.run_for(if elder.is_some() { 1500 } else { 0 });
     register(&mut world, 0, &key("same", "a"), 1);
     register(&mut world, 0, &key("gone", "a"), 1);
     register(&mut world, 0, &key("user", "both"), 1);
@@ -158,11 +166,31 @@ fn a_question_that_is_lost_is_asked_again() {
 }
 
 #[test]
+fn over_a_long_or_a_thin_line_a_difference_is_found_too() {
+    for line in [Line::new(1100, 0), Line::new(20, 25_000)] {
+        let mut world = diverged();
+        world.bus.set_line(1, line);
+        let diff = diff(&mut world, 0, 1);
+        // Meanwhile the nodes repair what differs.
+        assert!(!diff.truncated && !diff.is_equal(), "{diff:?}");
+    }
+}
+
+#[test]
+fn a_node_of_the_version_before_is_compared_with_as_it_always_was() {
+    for elder in [0, 1] {
+        let mut world = diverged_with(Some(elder));
+        let diff = diff(&mut world, 0, 1);
+        assert!(!diff.truncated && diff.services.len() == 3, "{diff:?}");
+    }
+}
+
+#[test]
 fn whoever_is_not_known_or_does_not_answer_is_told_apart() {
     let mut world = cluster(2);
     assert_eq!(world.diff(0, &name(7)), Answer::Refused(Refusal::UnknownNode(name(7))));
     world.bus.cut_both(0, 1);
     let begun = world.now;
     assert_eq!(world.diff(0, &name(1)), Answer::Refused(Refusal::UnreachableNode(name(1))));
-    assert!((2000..2600).contains(&(world.now - begun)), "{} ms", world.now - begun);
+    assert!((4000..4600).contains(&(world.now - begun)), "{} ms", world.now - begun);
 }

@@ -25,8 +25,9 @@ const HEARD_MAX: usize = 512;
 const HEARD_BULK_MAX: usize = 64;
 /// A connection that answers no ping is given up after three of these; the client's own 60 s would leave the node blind for minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// For a server to answer the handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For a server to answer the handshake, which takes two to three round trips: of up to 2 s each. One that answers nothing holds up the next
+/// for as long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a frame to find room in its connection's queue.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a connection's last frames to leave.

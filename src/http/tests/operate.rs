@@ -36,7 +36,20 @@ async fn the_cluster_is_told_as_the_contract_spells_it() {
     door.put("/v1/services/user/instances/u1", r#"{"address":"a","port":1}"#).await;
     let cluster = door.get("/v1/cluster").await.json();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-    let expected = ["cluster", "node", "state", "bus", "converged", "majority", "view_digest", "services", "instances", "nodes", "applied"];
+    let expected = [
+        "cluster",
+        "node",
+        "state",
+        "bus",
+        "converged",
+        "complete",
+        "majority",
+        "view_digest",
+        "services",
+        "instances",
+        "nodes",
+        "applied",
+    ];
     assert_eq!(keys(&cluster), expected.map(str::to_owned).into());
     let expected = ["name", "state", "epoch", "http", "heard_ms", "seq", "lag", "digest", "view_digest", "instances"];
     assert_eq!(keys(&cluster["nodes"][0]), expected.map(str::to_owned).into());

@@ -74,6 +74,16 @@ fn a_node_joins_where_each_answer_takes_more_than_a_second() {
     agree_within(&mut world, 8000);
 }
 
+/// Its first own beacon comes later than the bootstrap wait is over: until then nobody else's can have come either.
+#[test]
+fn a_node_joins_where_each_answer_takes_two_or_three_seconds() {
+    for (nodes, one_way_ms) in [(1, 1000), (2, 1300), (1, 1500), (2, 1500)] {
+        let mut world = about_to_join(nodes, 200, 4);
+        world.bus.set_line(nodes, Line::new(one_way_ms, 0));
+        join(&mut world, nodes, 120_000);
+    }
+}
+
 #[test]
 fn a_node_joins_over_a_thin_line_and_is_sent_little_twice() {
     let mut world = about_to_join(1, 1500, 1);
