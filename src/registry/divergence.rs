@@ -87,7 +87,11 @@ impl Registry {
         let is_named = |life: &Life| *life == self.life || self.applied.knows_at(life, now + FORGET_APART_MS);
         self.alive_beacons(now).all(|beacon| {
             let theirs: BTreeMap<&Life, Seq> = beacon.applied.iter().map(|at| (&at.life, at.seq)).collect();
-            applied.iter().all(|(life, seq)| *seq == 0 || theirs.get(life).is_some_and(|theirs| theirs >= seq) || !is_named(life))
+            applied.iter().all(|(life, seq)| {
+                // A number that was corrected since is not waited for: nobody wrote what lies beyond.
+                let seq = self.applied.seq(life).min(*seq);
+                seq == 0 || theirs.get(life).is_some_and(|theirs| *theirs >= seq) || !is_named(life)
+            })
         })
     }
 

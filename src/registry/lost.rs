@@ -30,6 +30,12 @@ impl Reached {
         self.refused_at = (self.is_proven && answer == PeerAnswer::Refused).then_some(now);
     }
 
+    /// Its node runs in another life: an address that was its own is so until it names another. One that starts again and again may never live
+    /// long enough to be asked.
+    pub(super) fn begin_life(&mut self) {
+        self.refused_at = None;
+    }
+
     fn refuses(self, now: Mono) -> bool {
         self.refused_at.is_some_and(|at| at + REFUSED_MS > now)
     }

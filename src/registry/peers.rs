@@ -57,7 +57,9 @@ pub(super) struct Peer {
     pub(super) is_silent: bool,
     /// It was silent for long, and did not answer directly either.
     pub(super) is_dead: bool,
-    /// What asking its address has brought.
+    /// The address that it last named, in this life or the one before.
+    http: String,
+    /// What asking there has brought.
     pub(super) reached: Reached,
 }
 
@@ -138,6 +140,7 @@ impl Peers {
                 waits: None,
                 is_silent: false,
                 is_dead: false,
+                http: String::new(),
                 reached: Reached::default(),
             };
             self.known.insert(life.node.clone(), peer);
@@ -162,7 +165,7 @@ impl Peers {
         peer.heard_at = now;
         peer.is_silent = false;
         peer.is_dead = false;
-        peer.reached = Reached::default();
+        peer.reached.begin_life();
         Presence::Appeared
     }
 
@@ -191,7 +194,8 @@ impl Peers {
         }
         self.any_heard_at = self.members.iter(now).next().map(|_| now);
         if let Some(peer) = self.known.get_mut(node) {
-            if peer.beacon.as_ref().is_some_and(|before| before.http != beacon.http) {
+            if peer.http != beacon.http {
+                peer.http.clone_from(&beacon.http);
                 peer.reached = Reached::default();
             }
             peer.beacon = Some(beacon);
@@ -388,5 +392,20 @@ mod tests {
         assert_eq!(peers.presence(&life(1), 4000), Presence::Appeared);
         assert_eq!(peers.presence(&life(2), 6999), Presence::NotPresent);
         assert_eq!(peers.presence(&life(2), 7000), Presence::Appeared);
+    }
+
+    #[test]
+    fn an_address_that_was_a_nodes_own_is_so_in_its_next_life_until_it_names_another() {
+        let mut peers = Peers::new(NodeName::parse("n1").unwrap());
+        let beacon = |http: &str| Beacon { http: http.to_owned(), ..Beacon::of(NodeState::Ready) };
+        let mut live = |epoch, http: &str, at| {
+            peers.presence(&life(epoch), at);
+            peers.heard(&life(epoch).node, beacon(http), at);
+            let peer = peers.get_mut(&life(epoch).node).unwrap();
+            let was_proven = peer.reached.is_proven;
+            peer.reached.note(crate::registry::PeerAnswer::Alive, at);
+            was_proven
+        };
+        assert_eq!([live(1, "a:1", 1000), live(2, "a:1", 9000), live(3, "b:1", 18_000)], [false, true, false]);
     }
 }
