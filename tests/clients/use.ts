@@ -9,7 +9,7 @@ const client = createClient<paths>({ baseUrl: process.argv[2] });
 const instance = (id: string) => ({ params: { path: { service: "user", id } } });
 
 // What `accept: application/json`, the default, gives; a stream's event otherwise.
-function page(answer: components["schemas"]["Events"] | components["schemas"]["Event"]): components["schemas"]["Event"][] {
+function page(answer: components["schemas"]["Events"] | components["schemas"]["StreamEvent"]): components["schemas"]["Event"][] {
   if (!("events" in answer)) throw new Error("a stream was not asked for");
   return answer.events;
 }
