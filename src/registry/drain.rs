@@ -263,11 +263,13 @@ impl Registry {
     /// Only what still drains goes: its provider may have said meanwhile that it is up, or be another life.
     fn deregister_drained(&mut self, running: &Running, now: Now, out: &mut Outbox) -> bool {
         let Some(record) = self.store.get(&running.key) else { return true };
-        if record.registration().is_none() {
-            return true;
-        }
-        if !record.is_draining() || record.version.incarnation != running.incarnation {
-            return false;
+        // One that went by silence meanwhile is gone, and a late heartbeat would bring it back.
+        let is_draining = match &record.body {
+            Body::Live { draining, .. } | Body::Withdrawn { kept: Some(_), draining, .. } => *draining,
+            Body::Withdrawn { kept: None, .. } => false,
+        };
+        if !is_draining || record.version.incarnation != running.incarnation {
+            return record.registration().is_none();
         }
         if self.refuse_if_leaving().is_err() {
             return false;

@@ -292,6 +292,21 @@ fn who_went_by_silence_while_it_left_still_leaves_when_it_comes_back() {
 }
 
 #[test]
+fn who_went_by_silence_before_its_drain_ended_is_not_brought_back_by_a_late_heartbeat() {
+    let mut registry = node("n1");
+    register(&mut registry, false, START);
+    drain(&mut registry, 60_000, false, true);
+    let record = Arc::clone(registry.record(&key()).unwrap());
+    registry.withdraw(&record, Cause::Expired, START.mono, at(30_000), &mut Outbox::new());
+    advance(&mut registry, at(61_000));
+    assert!(registry.record(&key()).unwrap().version.deregistered);
+    let now = at(62_000);
+    let beat = Heartbeat { key: key(), incarnation: None, digest: None, reported: None, at: now.mono };
+    registry.handle(Input::Heartbeat(2, beat), now, &mut Outbox::new());
+    assert!(registry.record(&key()).unwrap().registration().is_none());
+}
+
+#[test]
 fn a_peer_answers_once_it_knows_the_change_and_again_when_it_is_asked_again() {
     let mut asker = node("n1");
     register(&mut asker, false, START);
