@@ -128,14 +128,17 @@ impl Queue {
 
 impl Shared {
     fn run(&self, mut output: impl Write, is_log: bool) {
+        let clock = Clock::start();
+        let mut looked_at = clock.instant();
         loop {
-            let Some(lines) = self.next() else {
-                if is_log {
-                    limit::release_due();
-                    self.tell_lost();
-                }
-                continue;
-            };
+            let lines = self.next();
+            // However many lines come, what was held back and what was lost is told in its time.
+            if is_log && clock.instant().duration_since(looked_at) >= LOOK_EVERY {
+                looked_at = clock.instant();
+                limit::release_due();
+                self.tell_lost();
+            }
+            let Some(lines) = lines else { continue };
             let is_written = write(&mut output, &lines).is_ok();
             let mut queue = self.queue.lock();
             queue.is_writing = false;
@@ -252,5 +255,17 @@ mod tests {
         sink.push(b"b\n".to_vec());
         sink.flush(LONG);
         assert_eq!(reader.0.0.lock().read, b"b\n");
+    }
+
+    #[test]
+    fn what_was_lost_is_told_while_lines_go_on() {
+        let sink = Sink::start(Reader::default(), true).unwrap();
+        sink.0.queue.lock().lose();
+        let is_told = (0..200).any(|_| {
+            sink.push(b"a\n".to_vec());
+            std::thread::sleep(Duration::from_millis(100));
+            sink.0.queue.lock().lost == 0
+        });
+        assert!(is_told);
     }
 }
