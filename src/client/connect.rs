@@ -211,6 +211,8 @@ enum Failed {
     Silent(Attempt),
     /// It answers, but not now: the next one may, or itself in a while.
     NotNow(Error),
+    /// It failed, or what stands before it did: the next one may answer.
+    Broken(Error),
     /// It said no, and so would the others.
     Final(Error),
 }
@@ -268,7 +270,7 @@ impl Connection {
     async fn open_any(&self, call: &Call<'_>) -> Result<(String, Response), Missed> {
         let first = self.current.load(Ordering::Relaxed);
         let mut silent = Vec::new();
-        let mut not_now = None;
+        let (mut not_now, mut broken) = (None, None);
         for step in 0..self.servers.len() {
             let at = (first + step) % self.servers.len();
             match self.open(at, call).await {
@@ -278,6 +280,7 @@ impl Connection {
                 }
                 Err(Failed::Silent(attempt)) => silent.push(attempt),
                 Err(Failed::NotNow(error)) => not_now = Some(error),
+                Err(Failed::Broken(error)) => broken = Some(error),
                 Err(Failed::Final(error)) => {
                     // It answers: what follows from its no is best asked of it, too.
                     self.current.store(at, Ordering::Relaxed);
@@ -286,7 +289,7 @@ impl Connection {
             }
         }
         let again = not_now.is_some();
-        Err(Missed { error: not_now.unwrap_or(Error::Unreachable(silent)), again })
+        Err(Missed { error: not_now.or(broken).unwrap_or(Error::Unreachable(silent)), again })
     }
 
     /// Uses the next server from now on: this one is leaving, or its stream broke.
@@ -351,13 +354,19 @@ async fn refusal(server: String, response: Response, proxy: Option<&str>) -> Fai
     match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => {
             let error = Error::Refused { server, problem: Box::new(problem) };
-            if status == StatusCode::SERVICE_UNAVAILABLE { Failed::NotNow(error) } else { Failed::Final(error) }
+            match status {
+                StatusCode::SERVICE_UNAVAILABLE => Failed::NotNow(error),
+                // Another node could not reach that one either.
+                StatusCode::GATEWAY_TIMEOUT => Failed::Final(error),
+                _ if status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE => Failed::Broken(error),
+                _ => Failed::Final(error),
+            }
         }
-        Err(_) => Failed::Final(Error::Foreign {
-            server,
-            what: format!("it says {status} without a problem of ours{}", proxy.unwrap_or_default()),
-            status: Some(status.as_u16()),
-        }),
+        Err(_) => {
+            let what = format!("it says {status} without a problem of ours{}", proxy.unwrap_or_default());
+            let error = Error::Foreign { server, what, status: Some(status.as_u16()) };
+            if status.is_server_error() { Failed::Broken(error) } else { Failed::Final(error) }
+        }
     }
 }
 
@@ -404,6 +413,45 @@ mod tests {
             assert!(to_url(bad).is_err(), "{bad}");
         }
         assert_eq!(Client::builder().build().unwrap_err(), BuildError::NoServer);
+    }
+
+    /// Answers everything with this; gives its address.
+    async fn answering(status: &'static str, body: &'static str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+                let mut head = [0; 4096];
+                let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await;
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_is_passed_over_and_one_that_refuses_is_not() {
+        let problem = |status: u16, code: &str| {
+            let body = format!(r#"{{"type":"t","title":"t","status":{status},"code":"{code}","detail":"d","instance":"i"}}"#);
+            &*Box::leak(body.into_boxed_str())
+        };
+        let last = answering("404 Not Found", problem(404, "unknown_route")).await;
+        for (status, body, asks_on) in [
+            ("502 Bad Gateway", "bad gateway", true),
+            ("503 Service Unavailable", "no backend", true),
+            ("500 Internal Server Error", problem(500, "internal"), true),
+            ("504 Gateway Timeout", problem(504, "unreachable_node"), false),
+            ("507 Insufficient Storage", problem(507, "limit_reached"), false),
+            ("403 Forbidden", "not here", false),
+        ] {
+            let first = answering(status, body).await;
+            let client = Client::builder().servers([first, last.clone()]).build().unwrap();
+            let error = client.services(crate::client::Query::default()).await.unwrap_err();
+            assert_eq!(error.code() == Some("unknown_route"), asks_on, "{status}: {error:?}");
+            let alone = Client::builder().servers([answering(status, body).await]).build().unwrap();
+            assert!(alone.services(crate::client::Query::default()).await.is_err(), "{status}");
+        }
     }
 
     #[test]
